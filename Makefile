@@ -1,0 +1,48 @@
+# Two commands do it all: `make demo` and `make test`. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint types imports bench clean
+
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: $(VENV)/demo  ## install, solve the examples on the embedded model, print the score
+	$(BIN)/python -m solver.run examples/problems.csv --output answers.csv --force
+
+test: $(VENV)/dev  ## install, run every test
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/dev  ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/dev  ## the layers of docs/architecture.md
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.orchestrator
+
+clean:  ## forget the installation
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/base:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; say which: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/demo: $(VENV)/base pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/demo
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	touch $@

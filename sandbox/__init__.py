@@ -1,0 +1,1 @@
+"""Stateful Jupyter kernels for model-written Python: leased, bounded, replaced when lost."""

@@ -1,0 +1,207 @@
+"""One kernel: waits until it is ready, runs cells under an absolute deadline, and never outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jupyter_client.channels import AsyncZMQSocketChannel
+
+from sandbox.launcher import POLL_S, KernelProcess
+from sandbox.limits import Limits
+from sandbox.output import Output
+from sandbox.result import ExecutionResult, ExecutionStatus, refusal, shares
+
+LAST_WORDS_S = 0.1  # what a dead kernel had already sent is read for this long
+FLOOD_S = 0.5  # a kernel stops its flood by itself; if it has not by then, it is interrupted
+INTERRUPTS = 2  # the first may be lost in a callback that ignores exceptions
+
+
+class Kernel:
+    """A started kernel process and the conversation with it. One cell at a time.
+
+    Once its process is gone, killed or dead by itself, it is of no further use.
+    """
+
+    def __init__(self, process: KernelProcess, limits: Limits) -> None:
+        self._process = process
+        self._limits = limits
+        self._client = process.client
+        self._talking = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.alive()
+
+    async def wait_ready(self) -> None:
+        """Wait until the kernel answers and we hear what it prints.
+
+        Raises TimeoutError after `start_timeout_s` and RuntimeError when its process ends.
+        """
+        async with self._talking, asyncio.timeout(self._limits.start_timeout_s):
+            ready = asyncio.ensure_future(self._greet())
+            death = asyncio.ensure_future(self._died())
+            try:
+                await asyncio.wait({ready, death}, return_when=asyncio.FIRST_COMPLETED)
+                if not ready.done():
+                    raise RuntimeError("the kernel ended while it started")
+                ready.result()
+            finally:
+                await _drop(ready, death)
+
+    async def execute(self, code: str, timeout_s: float) -> ExecutionResult:
+        """Run one cell; answers within `timeout_s` + the grace + 1 s, whatever the code does.
+
+        When cancelled it kills the kernel.
+        """
+        if (refused := refusal(code, timeout_s, self._limits)) is not None:
+            return refused
+        async with self._talking:
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            output = Output(self._limits.accepted_bytes)
+            full = loop.create_future()
+            cell = asyncio.ensure_future(self._converse(code, output, full))
+            death = asyncio.ensure_future(self._died())
+            try:
+                status = await self._watch(cell, death, full, started + timeout_s)
+            except BaseException:
+                self.kill()  # the code may be running still
+                raise
+            finally:
+                full.cancel()
+                await _drop(cell, death)
+            if status is ExecutionStatus.DIED:
+                self.kill()  # what it started, and whatever is left of it
+            stdout, stderr = output.text("stdout"), output.text("stderr")
+            shown = shares(stdout, stderr, self._limits.output_bytes)
+            return ExecutionResult(
+                status=status,
+                stdout=shown[0],
+                stderr=shown[1],
+                duration_s=loop.time() - started,
+                truncated=output.full or shown != (stdout, stderr),
+                state_lost=not self.alive,
+                error=output.error,
+                timeout_s=timeout_s,
+                output_bytes=min(output.bytes, self._limits.accepted_bytes),
+            )
+
+    def kill(self) -> None:
+        """Kill the process and all it started; returns at once."""
+        self._process.kill()
+
+    async def aclose(self) -> None:
+        """Kill the process and free everything it held."""
+        self.kill()
+        async with self._talking:  # a cell that runs sees the death first
+            await self._process.reap()
+
+    async def _watch(
+        self,
+        cell: asyncio.Future[ExecutionStatus],
+        death: asyncio.Future[None],
+        full: asyncio.Future[None],
+        deadline: float,
+    ) -> ExecutionStatus:
+        loop = asyncio.get_running_loop()
+
+        async def wait(seconds: float, *others: asyncio.Future[None]) -> ExecutionStatus | None:
+            events: set[asyncio.Future[Any]] = {cell, death, *others}
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait(events, timeout=max(0.0, seconds), return_when=first)
+            if death.done() and not cell.done():
+                await asyncio.wait({cell}, timeout=LAST_WORDS_S)
+            if cell.done():
+                return ExecutionStatus.DIED if cell.cancelled() else cell.result()
+            return ExecutionStatus.DIED if death.done() else None
+
+        if (ended := await wait(deadline - loop.time(), full)) is not None:
+            return ended
+        flooded = full.done()
+        if flooded and (ended := await wait(FLOOD_S)) is not None:
+            return ended
+        for _ in range(INTERRUPTS):
+            self._process.interrupt()
+            if (ended := await wait(self._limits.grace_s / INTERRUPTS)) is not None:
+                if flooded or ended is ExecutionStatus.DIED:
+                    return ended
+                return ExecutionStatus.TIMEOUT
+        self.kill()
+        return ExecutionStatus.KILLED
+
+    async def _converse(
+        self, code: str, output: Output, full: asyncio.Future[None]
+    ) -> ExecutionStatus:
+        """Send the code; done when its reply and its `idle` are both there (either can be forged)."""
+        cell_id = self._client.execute(code, allow_stdin=False, stop_on_error=False)
+        reply, _ = await asyncio.gather(
+            self._reply(cell_id, output), self._gather(cell_id, output, full)
+        )
+        if any(part.get("source") == "ask_exit" for part in _dicts(reply.get("payload"))):
+            return ExecutionStatus.DIED  # it ends a moment later
+        if reply.get("status") == "ok":
+            return ExecutionStatus.OK
+        name = reply.get("ename")
+        output.add_error(name, f"{name}: {reply.get('evalue', '')}")
+        return ExecutionStatus.ERROR
+
+    async def _reply(self, cell_id: str, output: Output) -> dict[str, Any]:
+        while True:
+            kind, parent, content = await self._receive(self._client.shell_channel, output)
+            if kind == "execute_reply" and parent == cell_id:
+                return content
+
+    async def _gather(self, cell_id: str, output: Output, full: asyncio.Future[None]) -> None:
+        while True:
+            kind, parent, content = await self._receive(self._client.iopub_channel, output)
+            if parent == cell_id:
+                if kind == "status" and content.get("execution_state") == "idle":
+                    return
+                output.add(kind, content)
+            if output.full and not full.done():
+                full.set_result(None)
+
+    async def _greet(self) -> None:
+        """A reply alone does not mean that output is heard: that takes the welcome."""
+        self._client.kernel_info()
+        for channel, wanted in (
+            (self._client.iopub_channel, "iopub_welcome"),
+            (self._client.shell_channel, "kernel_info_reply"),
+        ):
+            kind = ""
+            while kind != wanted:
+                kind, _, _ = await self._receive(channel, Output(self._limits.accepted_bytes))
+
+    async def _died(self) -> None:
+        while self.alive:  # noqa: ASYNC110 - a process sets no event
+            await asyncio.sleep(POLL_S)
+
+    async def _receive(
+        self, channel: AsyncZMQSocketChannel, output: Output
+    ) -> tuple[str, str, dict[str, Any]]:
+        """The next message as (type, id of its parent, content); empty where it is malformed."""
+        frames = await channel.socket.recv_multipart()
+        # With messages waiting the line above does not yield, and nobody's deadline would pass.
+        await asyncio.sleep(0)
+        output.weigh(sum(map(len, frames)))
+        try:
+            _, parts = self._client.session.feed_identities(frames)
+            message = self._client.session.deserialize(parts)
+            kind, parent = message["msg_type"], message["parent_header"].get("msg_id", "")
+            content = message["content"]
+        except Exception:  # anything can be sent to us
+            return "", "", {}
+        return str(kind), str(parent), content if isinstance(content, dict) else {}
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+async def _drop(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel the tasks and wait for them; how they ended is of no interest any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

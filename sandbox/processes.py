@@ -1,0 +1,133 @@
+"""Finds and kills the processes of kernels, daemons included, also when the solver itself ends."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import ClassVar
+
+import psutil
+
+MARK = "SANDBOX_MARK"  # environment variable that every process of a kernel inherits
+SWEEPS = 5  # times that /proc is walked before giving up on something that forks ever anew
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Signal a process group; one that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def kill_tree(leader: psutil.Process) -> None:
+    """Kill a group and everything that descends from its leader, at once."""
+    signal_group(leader.pid, signal.SIGSTOP)  # so that the list below does not change
+    try:
+        below = leader.children(recursive=True)
+    except psutil.Error:
+        below = []
+    signal_group(leader.pid, signal.SIGKILL)
+    for process in below:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def kill_marked(prefix: str) -> int:
+    """Kill every process whose mark starts with `prefix`, wherever it went; returns how many."""
+    killed = 0
+    for _ in range(SWEEPS):
+        found = [process for process in psutil.process_iter() if _mark(process).startswith(prefix)]
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        killed += len(found)
+        if not found:
+            break
+    return killed
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder whatever its cells did to the permissions in it; never raises."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        return
+    with contextlib.suppress(OSError):
+        folder.chmod(stat.S_IRWXU)
+    for parent, names, _ in os.walk(folder):  # goes into them after this
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(OSError):
+                if not path.is_symlink():
+                    path.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mark(process: psutil.Process) -> str:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return str(process.environ().get(MARK, ""))
+    except (psutil.Error, OSError):  # gone meanwhile, or not ours to read
+        return ""
+
+
+class SafetyNet:
+    """Kills what is left of a pool when the solver exits or gets SIGTERM before it closed the pool.
+
+    A SIGTERM handler that somebody else installed is left alone.
+    """
+
+    _armed: ClassVar[dict[str, Path]] = {}
+    _owner: ClassVar[int] = 0  # process id
+
+    def __init__(self, prefix: str, folder: Path) -> None:
+        self._prefix = prefix
+        self._folder = folder
+
+    def arm(self) -> None:
+        """Start guarding the processes marked `prefix` and the folder."""
+        if not self._armed:
+            SafetyNet._owner = os.getpid()
+            atexit.register(_catch)
+            if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _on_sigterm)
+        self._armed[self._prefix] = self._folder
+
+    def disarm(self) -> None:
+        """Stop guarding them."""
+        self._armed.pop(self._prefix, None)
+        if not self._armed:
+            atexit.unregister(_catch)
+            if _in_main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _catch() -> None:
+    if os.getpid() != SafetyNet._owner:  # a forked child of the solver ends
+        return
+    for prefix, folder in SafetyNet._armed.items():
+        kill_marked(prefix)
+        remove_folder(folder)
+
+
+def _on_sigterm(number: int, _: FrameType | None) -> None:
+    _catch()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,129 @@
+"""The resolved configuration of a run: frozen values, checked together, saved with every run.
+
+Durations are seconds, lengths are tokens. Loading presets, files and `--set` is `settings.py`'s job.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sandbox.limits import Limits
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ModelConfig(_Frozen):
+    """Which model is sampled, and how it is talked to."""
+
+    path: str = Field("embedded", description="model folder, or 'embedded' for the shipped model")
+    dialect: Literal["fenced"] = "fenced"
+    prompt: str = Field("bare", description="template in prompts/ that renders a problem")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: all cores")
+    context_length: int | None = Field(None, ge=16, description="tokens; default: the model's own")
+    max_cached_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="tokens kept in the KV cache, paused ones included; default: by memory",
+    )
+
+
+class SamplingConfig(_Frozen):
+    """How every trajectory is sampled, and where it ends."""
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    max_tokens: int = Field(512, ge=1, description="sampled tokens a trajectory")
+    max_turns: int = Field(16, ge=1, description="tool calls a trajectory")
+
+
+class PruneConfig(_Frozen):
+    """Launch `launch` trajectories to `mark` sampled tokens, keep the best `keep` by `scorer`."""
+
+    launch: int = Field(24, ge=1)
+    keep: int = Field(8, ge=1)
+    mark: int = Field(36, ge=1)
+    scorer: str = "confidence"
+
+    @model_validator(mode="after")
+    def _keep_fits(self) -> Self:
+        if self.keep > self.launch:
+            raise ValueError(f"keep ({self.keep}) is larger than launch ({self.launch})")
+        return self
+
+
+class VoteConfig(_Frozen):
+    """When the vote may end before every survivor has voted."""
+
+    stop: Literal["posterior", "certain", "off"] = "posterior"
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="P(leader stays ahead) that is enough"
+    )
+
+
+class AnswerConfig(_Frozen):
+    """Which integers are answers. Out of range is no answer, never clamped."""
+
+    minimum: int = 0
+    maximum: int = 99_999
+    modulus: int | None = Field(None, ge=1, description="answers are taken modulo this, if given")
+    fallback: int | None = Field(None, description="written when nothing else is known")
+
+    @model_validator(mode="after")
+    def _range_holds(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"the answer range {self.minimum}:{self.maximum} is empty")
+        if not self.minimum <= self.fallback_answer <= self.maximum:
+            raise ValueError(
+                f"the fallback answer {self.fallback} is outside {self.minimum}:{self.maximum}"
+            )
+        return self
+
+    @property
+    def fallback_answer(self) -> int:
+        """What is written when nothing else is known: `fallback`, or what is nearest to 0 in range."""
+        return min(max(0, self.minimum), self.maximum) if self.fallback is None else self.fallback
+
+
+class BudgetConfig(_Frozen):
+    """How the time limit is shared out. Shares are of the even share: time left / problems left."""
+
+    time_limit_s: float | None = Field(None, gt=0, description="whole run, start-up included")
+    problem_limit_s: float | None = Field(None, gt=0, description="most a problem may ever take")
+    cap: float = Field(2.5, ge=1, description="most even shares that one problem may take")
+    floor: float = Field(
+        0.5, ge=0, le=1, description="share of the first even share kept for each problem left"
+    )
+    answer_share: float = Field(
+        0.15, gt=0, lt=1, description="share of a problem's time kept for forced answers"
+    )
+    answer_reserve_s: float = Field(10.0, gt=0, description="most time kept for forced answers")
+    closing_s: float = Field(1.0, ge=0, description="kept at the end for writing and closing")
+
+
+class SolverConfig(_Frozen):
+    """Everything that decides a run."""
+
+    seed: int = Field(0, ge=0)
+    model: ModelConfig = ModelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    prune: PruneConfig = PruneConfig()
+    vote: VoteConfig = VoteConfig()
+    answer: AnswerConfig = AnswerConfig()
+    budget: BudgetConfig = BudgetConfig()
+    sandbox: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _mark_fits(self) -> Self:
+        if self.prune.mark > self.sampling.max_tokens:
+            raise ValueError(
+                f"the mark ({self.prune.mark}) is larger than max_tokens ({self.sampling.max_tokens})"
+            )
+        return self

@@ -1,0 +1,130 @@
+"""Command line of the embedded model: make problems, the corpus and the weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from solver.embedded.paths import WEIGHTS
+from solver.embedded.problems import problems, write_csv
+from solver.errors import InputError, UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="The embedded default model: problems, corpus and training.")
+
+Workers = Annotated[int, typer.Option(min=1, help="Processes that write the corpus.")]
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+    )
+
+
+def _build_corpus(folder: Path, num: int, seed: int, workers: int) -> None:
+    from solver.embedded import data
+
+    with _progress() as progress:
+        task = progress.add_task("corpus", total=num, note="")
+        corpus = data.build(
+            folder, num, seed, workers,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    sampled = corpus.sampled_lengths.sort().values
+    typer.echo(
+        f"{len(corpus)} trajectories, {len(corpus.ids)} tokens, mark {corpus.mark()}, "
+        f"longest {int(corpus.lengths.max())}, median sampled {int(sampled[len(sampled) // 2])}"
+    )
+
+
+@app.command("problems")
+def problems_command(
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    split: Annotated[str, typer.Option(help="model, stop, validation or test.")] = "test",
+    num: Annotated[int, typer.Option(help="Number of problems.")] = 300,
+    seed: Annotated[int, typer.Option(help="Same seed, same problems.")] = 0,
+) -> None:
+    """Write problems of one split as CSV: id, problem, answer, family, kind."""
+    rows = problems(split, num, seed)
+    try:
+        write_csv(rows, out)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    typer.echo(f"{len(rows)} problems of split {split} in {out}")
+
+
+@app.command("corpus")
+def corpus_command(
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    num: Annotated[int, typer.Option(min=1, help="Number of trajectories.")] = 60_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same corpus.")] = 0,
+    workers: Workers = 1,
+) -> None:
+    """Write the encoded corpus and its tokenizer to a folder, for several trainings."""
+    if (out / "corpus.pt").exists():
+        raise InputError(f"{out} already holds a corpus: remove it first")
+    _build_corpus(out, num, seed, workers)
+
+
+@app.command("train")
+def train_command(
+    out: Annotated[Path, typer.Option(help="The model folder to write.")] = WEIGHTS,
+    corpus: Annotated[Path | None, typer.Option(help="A folder made by `corpus`.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    workers: Workers = 1,
+    num: Annotated[int, typer.Option(min=1, help="Number of trajectories.")] = 60_000,
+    seed: Annotated[int, typer.Option(help="Seed of corpus, weights and order.")] = 0,
+    hidden: Annotated[int, typer.Option(min=8, help="Width of the model.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the model.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Trajectories a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest rate of AdamW.")] = 4e-3,
+) -> None:
+    """Train the model from scratch; an interrupted training goes on when started again."""
+    import torch
+
+    from solver.embedded import train
+
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"device {device} cannot be used here")
+    torch.set_num_threads(threads)
+    settings = train.Settings(
+        num=num, seed=seed, hidden=hidden, intermediate=3 * hidden, layers=layers,
+        batch_size=batch_size, learning_rate=learning_rate,
+    )
+    settings.check()
+    out = out.resolve()
+    work = out.with_name(out.name + ".work")
+    if corpus is None:
+        _build_corpus(work, num, seed, workers)
+    run = train.Run(settings, work, corpus or work, device)
+    mean = 0.0
+    with _progress() as progress:
+        task = progress.add_task("train", total=len(run.order), completed=run.step, note="")
+        while run.step < len(run.order):
+            loss = run.advance()
+            mean = loss if mean == 0 else 0.98 * mean + 0.02 * loss
+            note = f"loss {mean:.3f}, {run.tokens / run.seconds:,.0f} tok/s"
+            progress.update(task, completed=run.step, note=note)
+    train.save(run, out, mean)
+    shutil.rmtree(work)
+    typer.echo(f"{out}: {run.tokens} tokens in {run.seconds / 60:.1f} minutes, loss {mean:.4f}")
+
+
+def main() -> None:
+    """Run the command line; a bad input is one line on stderr and exit code 2."""
+    # Tokenizers fork badly and gain nothing here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,26 @@
+"""Whether the embedded model knows this sort of problem: a prompt it finds unlikely, it does not.
+
+It has only ever seen its own problem families. Elsewhere it still answers, and the run says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+from solver.embedded.paths import WEIGHTS
+from solver.ports import Engine
+from solver.summary import OUTSIDE
+
+UNFAMILIAR = f"{OUTSIDE} of what the embedded model knows"
+
+
+def prompt_judge(engine: Engine) -> Callable[[list[int]], Awaitable[str | None]]:
+    """A judge of rendered prompts: UNFAMILIAR when the mean log-probability is below the threshold."""
+    threshold = float(json.loads((WEIGHTS / "embedded.json").read_text())["familiarity_threshold"])
+
+    async def judge(prompt: list[int]) -> str | None:
+        logprobs = await engine.prompt_logprobs(prompt[: engine.capabilities.context_length])
+        return UNFAMILIAR if sum(logprobs) / len(logprobs) < threshold else None
+
+    return judge

@@ -1,0 +1,11 @@
+"""Where the shipped model lies."""
+
+from pathlib import Path
+
+EMBEDDED = "embedded"
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def model_folder(path: str) -> Path:
+    """The folder of a model named in a config: the shipped one, or the user's own."""
+    return WEIGHTS if path == EMBEDDED else Path(path).expanduser()

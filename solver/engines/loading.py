@@ -1,0 +1,182 @@
+"""From a model folder to a model on its device, or one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+
+from solver.config import ModelConfig
+from solver.engines.arena import CacheShape
+from solver.errors import ModelError
+
+# decoder-only, full attention, no bias, softcap or sink in it: what `packed_attention` computes
+SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+_ELSE = "use the vLLM engine for it"
+_CPU_SHARE, _CUDA_SHARE = 0.5, 0.8  # of the memory that is free once the model is loaded
+
+
+def load_model(config: ModelConfig) -> Any:
+    """The causal language model of a local folder, in eval mode. Raises `ModelError`."""
+    folder = Path(config.path)
+    _check_files(folder)
+    device, dtype = _device(config.device), config.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    with _silence():
+        try:
+            settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise ModelError(f"{folder}/config.json cannot be used: {_line(error)}") from error
+        check_architecture(settings, config.context_length)
+        try:
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=settings,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=getattr(torch, dtype),
+                attn_implementation="sdpa",
+                output_loading_info=True,
+            )
+        except Exception as error:
+            raise ModelError(
+                f"the weights in {folder} cannot be loaded: {_line(error)}; "
+                "save or download the model again"
+            ) from error
+    model, report = loaded
+    if report["missing_keys"]:
+        some = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(
+            f"the weights in {folder} lack {len(report['missing_keys'])} tensors ({some}, ...): "
+            "save or download the model again"
+        )
+    try:
+        return model.eval().requires_grad_(False).to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{folder} does not fit into the memory of {device}: choose a smaller model or --device cpu"
+        ) from error
+
+
+def check_architecture(settings: Any, context_length: int | None) -> int:
+    """The context length to use for a transformers config, or `ModelError` if we cannot serve it."""
+    kind = settings.model_type
+    if kind not in SUPPORTED:
+        raise ModelError(
+            f"the in-process engine runs {', '.join(SUPPORTED)} models, not {kind}: {_ELSE}"
+        )
+    longest: int = settings.max_position_embeddings
+    if context_length is not None and context_length > longest:
+        raise ModelError(
+            f"context_length {context_length} is more than the model's {longest}: lower it"
+        )
+    length = context_length or longest
+    window = getattr(settings, "sliding_window", None)
+    kinds = getattr(settings, "layer_types", None) or ["sliding_attention"]
+    if window is not None and window < length and "sliding_attention" in kinds:
+        raise ModelError(
+            f"the model attends to a sliding window of {window} tokens, which the in-process "
+            f"engine does not: set context_length to {window} or less, or {_ELSE}"
+        )
+    rope = (getattr(settings, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope in ("dynamic", "longrope"):
+        # its frequencies depend on the longest sequence of a step, so rows would change each other
+        raise ModelError(f"the in-process engine does not support {rope} rotary scaling: {_ELSE}")
+    return length
+
+
+def cache_shape(model: Any) -> CacheShape:
+    """What one cached token of a model is made of."""
+    settings = model.config
+    dim = getattr(settings, "head_dim", None)
+    return CacheShape(
+        layers=settings.num_hidden_layers,
+        kv_heads=settings.num_key_value_heads,
+        head_dim=dim or settings.hidden_size // settings.num_attention_heads,
+        dtype=model.dtype,
+        device=model.device,
+    )
+
+
+def default_max_tokens(shape: CacheShape) -> int:
+    """How many tokens to cache by default: a share of the memory that is free now."""
+    if shape.device.type == "cuda":
+        free = _CUDA_SHARE * torch.cuda.mem_get_info(shape.device)[0]
+    else:
+        free = _CPU_SHARE * psutil.virtual_memory().available
+    return max(1, int(free / shape.bytes_per_token))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise ModelError(f"device {name!r} is not available ({found} CUDA devices): use cpu")
+    elif device.type != "cpu":
+        raise ModelError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def _check_files(folder: Path) -> None:
+    """Name the missing or broken file before transformers is asked to guess."""
+    if not folder.is_dir():
+        raise ModelError(f"model folder {folder} does not exist: give the path of a local folder")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json: give the folder of a saved model")
+    weights = [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"{index} is corrupt: download the model again") from error
+        weights = [folder / name for name in sorted(names)]
+    for path in weights:
+        if not path.is_file():
+            raise ModelError(f"{folder} has no {path.name}: weights must be in safetensors files")
+        _check_safetensors(path)
+
+
+def _check_safetensors(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt"):  # reads the header and compares it with the size
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is corrupt or incomplete: save or download it again ({_line(error)})"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's message, or its name."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off the terminal while a model loads."""
+    logging: Any = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,51 @@
+"""The one error tree.
+
+    SolverError
+    ├── UserError            bad input or configuration: one line, exit code 2
+    │   ├── ConfigError      a flag, preset, key or value
+    │   ├── InputError       the problems file or the output path
+    │   └── ModelError       the model folder
+    └── RunError             something failed while solving: becomes data in a result
+        ├── EngineError      the engine could not go on with a request
+        ├── ScorerError      the check could not score (a named fallback follows)
+        └── JournalError     the run folder cannot be read or written
+
+A `UserError`'s message says what is wrong and what to do about it. A bad trajectory is data, not a
+crash: `RunError`s are caught where they happen and recorded.
+"""
+
+
+class SolverError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UserError(SolverError):
+    """Bad input or configuration; the message is one line that says what to do."""
+
+
+class ConfigError(UserError):
+    """A flag, preset, key or value that cannot be used."""
+
+
+class InputError(UserError):
+    """A problems file or an output path that cannot be used."""
+
+
+class ModelError(UserError):
+    """A model folder that cannot be loaded or served."""
+
+
+class RunError(SolverError):
+    """A failure while solving; recorded in the result, never a traceback for the user."""
+
+
+class EngineError(RunError):
+    """The engine could not go on with a request."""
+
+
+class ScorerError(RunError):
+    """The check could not score the prefixes."""
+
+
+class JournalError(RunError):
+    """The run folder cannot be read or written."""

@@ -1,0 +1,154 @@
+"""What a run writes down, one event a line: enough to resume, replay, train and report.
+
+Every event carries `t`, seconds since the command started. Token ids are the truth; text is derived
+by whoever reads them. `SCHEMA_VERSION` changes when a reader of the old form would be wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sandbox.result import ExecutionResult
+from solver.config import SolverConfig
+from solver.types import PruneReason, StopReason
+
+SCHEMA_VERSION = 1
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    t: float = 0.0
+
+
+class RunStarted(_Event):
+    """The first line of a journal."""
+
+    type: Literal["run_started"] = "run_started"
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    config: SolverConfig
+    problem_ids: list[str]
+    problems_sha256: str
+    engine: dict[str, str | int] = {}
+    isolation: str = ""
+
+
+class RunResumed(_Event):
+    """A later process goes on with this journal; its `t` starts again at 0."""
+
+    type: Literal["run_resumed"] = "run_resumed"
+    created: str
+
+
+class ProblemStarted(_Event):
+    """A problem gets its time. `allotted_s` is None without a limit."""
+
+    type: Literal["problem_started"] = "problem_started"
+    problem_id: str
+    prompt_token_ids: list[int]
+    allotted_s: float | None
+
+
+class Sampled(_Event):
+    """Ids sampled by one request, with log-probabilities in nats; `started` is when it was asked for."""
+
+    type: Literal["sampled"] = "sampled"
+    problem_id: str
+    index: int
+    token_ids: list[int]
+    logprobs: list[float]
+    reused_tokens: int
+    encoded_tokens: int
+    started: float
+
+
+class Executed(_Event):
+    """A tool call, what came back, and the ids appended to the trajectory for it."""
+
+    type: Literal["executed"] = "executed"
+    problem_id: str
+    index: int
+    code: str
+    result: ExecutionResult
+    appended_token_ids: list[int]
+    started: float
+
+
+class Forced(_Event):
+    """Ids appended to open a final answer near the deadline."""
+
+    type: Literal["forced"] = "forced"
+    problem_id: str
+    index: int
+    appended_token_ids: list[int]
+
+
+class Ended(_Event):
+    """A trajectory stands still: at the mark (and may go on), or for good."""
+
+    type: Literal["ended"] = "ended"
+    problem_id: str
+    index: int
+    stop_reason: StopReason
+    num_sampled_tokens: int
+    answer: int | None = None
+    error: str | None = None
+
+
+class Checked(_Event):
+    """The scores at the mark and who goes on."""
+
+    type: Literal["checked"] = "checked"
+    problem_id: str
+    kept: list[int]
+    dropped: list[int]
+    scores: dict[int, float]
+    method: str
+    reason: PruneReason
+    error: str | None = None
+    started: float
+
+
+class Solved(_Event):
+    """A problem has its answer; the run never comes back to it."""
+
+    type: Literal["solved"] = "solved"
+    problem_id: str
+    answer: int
+    votes: dict[int, int]
+    num_votes: int
+    margin: int
+    tied: bool
+    decided_early: bool
+    elapsed_s: float
+    sampled_tokens: int
+    reused_tokens: int
+    encoded_tokens: int
+    degraded: list[str]
+
+
+class RunEnded(_Event):
+    """The last line of a journal whose run came to its end."""
+
+    type: Literal["run_ended"] = "run_ended"
+    interrupted: bool = False
+
+
+Event = Annotated[
+    RunStarted
+    | RunResumed
+    | ProblemStarted
+    | Sampled
+    | Executed
+    | Forced
+    | Ended
+    | Checked
+    | Solved
+    | RunEnded,
+    Field(discriminator="type"),
+]
+
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

@@ -1,0 +1,116 @@
+"""The journal: one event a line, appended as it happens, readable after any crash.
+
+A line is written when its newline is; what follows the last newline was torn by a crash and is
+dropped. Writing never crashes a run: the first failure is announced, and the rest goes unrecorded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from solver.errors import InputError, JournalError
+from solver.events import EVENTS, SCHEMA_VERSION, Event, RunEnded, RunStarted, Sampled, Solved
+
+_LOGPROB_DECIMALS = 6  # beyond what float32 sums are worth; keeps the files small
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What a journal holds. `torn_bytes` after the last newline were dropped."""
+
+    events: tuple[Event, ...]
+    torn_bytes: int
+
+
+class JournalWriter:
+    """Appends events; the only writer of its file, which it locks until `close`."""
+
+    def __init__(self, path: Path, on_failure: Callable[[str], None]) -> None:
+        self._path = path
+        self._on_failure = on_failure
+        self._failed = False
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise InputError(f"{path.parent} is in use by a run that has not ended") from None
+
+    def record(self, event: Event) -> None:
+        """Append one event. Answers and the end of the run are on disk when this returns."""
+        if self._failed:
+            return
+        try:
+            line = _line(event)
+            while line:  # a raw write may take less than it was given
+                line = line[self._file.write(line) or 0 :]
+            if isinstance(event, Solved | RunEnded):
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            self._failed = True
+            self._on_failure(
+                f"cannot write {self._path}: {error.strerror}; the run goes on, but a resume will"
+                " solve again what is not recorded from here on"
+            )
+
+    def close(self) -> None:
+        """Close the file and give up the lock."""
+        self._file.close()
+
+
+def read_journal(path: Path) -> Journal:
+    """Every event, in order. `JournalError` when a whole line is damaged or of another schema."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from None
+    whole = data.rfind(b"\n") + 1
+    events = tuple(
+        _event(line, number, path)
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1)
+    )
+    return Journal(events, len(data) - whole)
+
+
+def repair(path: Path) -> None:
+    """Cut off a torn last line, so that the next event begins on a line of its own."""
+    with path.open("r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _line(event: Event) -> bytes:
+    fields = event.model_dump()
+    if isinstance(event, Sampled):
+        fields["logprobs"] = [round(logprob, _LOGPROB_DECIMALS) for logprob in event.logprobs]
+    # Half characters (lone surrogates) in a tool's output become "?": UTF-8 has no room for them.
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def _event(line: bytes, number: int, path: Path) -> Event:
+    where = f"{path} line {number}"
+    try:
+        if number == 1:
+            _check_schema(json.loads(line), where)
+        return EVENTS.validate_json(line)
+    except (ValidationError, ValueError, RecursionError):
+        raise JournalError(f"{where} is damaged; the run cannot be read beyond it") from None
+
+
+def _check_schema(fields: object, where: str) -> None:
+    first = RunStarted.model_fields["type"].default
+    if not isinstance(fields, dict) or fields.get("type") != first:
+        raise JournalError(f"{where} is not the start of a run")
+    version = fields.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise JournalError(f"{where} has schema {version}; this version reads {SCHEMA_VERSION}")

@@ -1,0 +1,27 @@
+"""Launch: N trajectories, each to the token mark or to its own earlier end."""
+
+from __future__ import annotations
+
+from solver.services import Services
+from solver.state import ProblemState
+from solver.together import run_together
+from solver.trajectory import Stage, advance, begin
+from solver.types import StopReason
+from solver.workbench import Workbench
+
+
+async def launch(
+    state: ProblemState, prompt: list[int], services: Services, bench: Workbench
+) -> None:
+    """Fill `state.trajectories`; at the soft deadline those under way stay where they are."""
+    prune = services.config.prune
+    services.sandboxes.prepare(prune.keep)
+    stage = Stage(prune.mark, state.budget.soft_deadline, at_limit=StopReason.MARK)
+    state.trajectories += [
+        begin(state.problem, index, prompt, services) for index in range(prune.launch)
+    ]
+    await run_together(
+        (advance(trajectory, stage, services, bench) for trajectory in state.trajectories),
+        deadline=stage.deadline,
+        stopping=services.stopping,
+    )

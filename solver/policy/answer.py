@@ -1,0 +1,28 @@
+r"""Which answer a text gives: the last box that reads as an integer in range."""
+
+from __future__ import annotations
+
+from solver.config import AnswerConfig
+from solver.policy.boxes import boxed
+from solver.policy.integers import read_integer
+
+__all__ = ["boxed", "read_answer", "read_integer"]
+
+
+def read_answer(text: str, rule: AnswerConfig) -> int | None:
+    r"""The answer of a model's own text under `rule`, or None if no box gives one.
+
+    It is the last `\boxed{}` that reads as an integer and is in range, after Python's modulo if
+    `rule.modulus` is set: an unreadable or out-of-range last box does not hide an earlier good one.
+    Out of range is no answer, never clamped. The text must be the model's alone: of a prompt or a
+    tool's output only fenced, quoted and inline-code boxes are passed over.
+    """
+    for content in reversed(boxed(text)):
+        value = read_integer(content)
+        if value is None:
+            continue
+        if rule.modulus is not None:
+            value %= rule.modulus
+        if rule.minimum <= value <= rule.maximum:
+            return value
+    return None

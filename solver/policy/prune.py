@@ -1,0 +1,67 @@
+"""Which of the paused trajectories go on."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+
+from solver.types import PruneDecision, PruneReason
+
+
+def choose(scores: Mapping[int, float], keep: int, method: str) -> PruneDecision:
+    """Keep the `keep` highest scores (all, if there are fewer); of equal ones the lower index.
+
+    `scores` maps trajectory index to score. Raises ValueError for a score that is not finite and
+    for a `keep` below 1.
+    """
+    _check_keep(keep)
+    for index, score in scores.items():
+        if not math.isfinite(score):
+            raise ValueError(f"the score of trajectory {index} is {score}")
+    ranking = sorted(scores, key=lambda index: (-scores[index], index))
+    return _decision(scores, ranking[:keep], scores, method, PruneReason.SCORED)
+
+
+def choose_random(
+    indices: Iterable[int], keep: int, seed: int, method: str, error: str | None = None
+) -> PruneDecision:
+    """Keep `keep` of `indices` (all, if there are fewer), drawn by `seed` alone.
+
+    With an `error` it is the fallback for a scorer that failed; without, random is the method.
+    """
+    _check_keep(keep)
+    ordered = sorted(indices)
+    kept = random.Random(seed).sample(ordered, min(keep, len(ordered)))
+    reason = PruneReason.SCORED if error is None else PruneReason.FALLBACK_RANDOM
+    return _decision(ordered, kept, {}, method, reason, error)
+
+
+def keep_all(indices: Iterable[int], method: str) -> PruneDecision:
+    """Keep everyone: there is nothing to prune."""
+    everyone = sorted(indices)
+    return _decision(everyone, everyone, {}, method, PruneReason.SKIPPED)
+
+
+def _check_keep(keep: int) -> None:
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, not {keep}")
+
+
+def _decision(
+    indices: Iterable[int],
+    kept: Iterable[int],
+    scores: Mapping[int, float],
+    method: str,
+    reason: PruneReason,
+    error: str | None = None,
+) -> PruneDecision:
+    chosen = set(kept)
+    return PruneDecision(
+        kept=tuple(sorted(chosen)),
+        dropped=tuple(sorted(set(indices) - chosen)),
+        scores={index: scores[index] for index in sorted(scores)},
+        method=method,
+        reason=reason,
+        error=error,
+    )

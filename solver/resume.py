@@ -1,0 +1,49 @@
+"""Resume: finish the survivors, stop when the vote is decided, force answers when time is short."""
+
+from __future__ import annotations
+
+from solver.services import Services
+from solver.state import ProblemState
+from solver.together import run_together
+from solver.trajectory import Stage, advance, end, force_answer
+from solver.types import StopReason, Trajectory
+from solver.workbench import Workbench
+
+
+async def resume(state: ProblemState, services: Services, bench: Workbench) -> None:
+    """Let every survivor vote, or as many as the rule needs, or as many as time allows."""
+    await _finish(state, services, bench)
+    unfinished = state.waiting()
+    if not unfinished:
+        return
+    if state.early_vote(services.config.vote) is not None:
+        for trajectory in unfinished:
+            await end(trajectory, StopReason.CONSENSUS, services, bench)
+        return
+    await _force(unfinished, state, services, bench)
+
+
+async def _finish(state: ProblemState, services: Services, bench: Workbench) -> None:
+    max_tokens = services.config.sampling.max_tokens
+    stage = Stage(max_tokens, state.budget.soft_deadline, at_limit=StopReason.MAX_TOKENS)
+    await run_together(
+        (advance(trajectory, stage, services, bench) for trajectory in state.waiting()),
+        deadline=stage.deadline,
+        stopping=services.stopping,
+        until=lambda: state.early_vote(services.config.vote) is not None,
+    )
+
+
+async def _force(
+    unfinished: list[Trajectory], state: ProblemState, services: Services, bench: Workbench
+) -> None:
+    """A forced answer for each, inside the reserve; a stop asked by the user leaves them silent."""
+    await run_together(
+        (force_answer(trajectory, services) for trajectory in unfinished),
+        deadline=state.budget.deadline,
+        stopping=services.stopping,
+    )
+    for trajectory in unfinished:
+        await end(trajectory, StopReason.DEADLINE, services, bench)
+    why = "interrupted" if services.stopping.is_set() else "time was short"
+    state.degraded.append(f"{why}: {len(unfinished)} trajectories cut short")

@@ -1,0 +1,58 @@
+"""What is known about one problem while it is being solved. Whatever fails, the vote can be taken from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from solver.config import VoteConfig
+from solver.policy.consensus import decide, settled
+from solver.types import (
+    Ballot,
+    Problem,
+    ProblemBudget,
+    PruneDecision,
+    StopReason,
+    Trajectory,
+    Vote,
+)
+
+_NO_BALLOT = frozenset({None, StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
+
+
+@dataclass(slots=True)
+class ProblemState:
+    """A problem on its way: its time, its trajectories, the check's decision, reasons for doubt."""
+
+    problem: Problem
+    budget: ProblemBudget
+    trajectories: list[Trajectory] = field(default_factory=list)
+    decision: PruneDecision | None = None
+    degraded: list[str] = field(default_factory=list)
+
+    def waiting(self) -> list[Trajectory]:
+        """Trajectories that stand at the mark or were stopped on the way to it."""
+        return [t for t in self.trajectories if t.stop_reason in (None, StopReason.MARK)]
+
+    def early_vote(self, config: VoteConfig) -> Vote | None:
+        """The vote if it is decided already by ballots that nobody can still precede."""
+        unfinished = [(t.num_sampled_tokens, t.index) for t in self.waiting()]
+        ballots = settled(self._ballots(), unfinished)
+        return decide(ballots, self._num_voters(), config)
+
+    def final_vote(self, config: VoteConfig) -> Vote:
+        """The vote over every ballot that was cast, by the same rule."""
+        ballots = list(self._ballots())
+        vote = decide(ballots, self._num_voters(), config)
+        # After a failure some voters never cast a ballot: those that were cast decide.
+        vote = vote or decide(ballots, len(ballots), config)
+        assert vote is not None, "with every ballot in, the rule always decides"
+        return vote
+
+    def _num_voters(self) -> int:
+        return sum(t.stop_reason is not StopReason.PRUNED for t in self.trajectories)
+
+    def _ballots(self) -> Iterator[Ballot]:
+        for trajectory in self.trajectories:
+            if trajectory.stop_reason not in _NO_BALLOT:
+                yield Ballot(trajectory.index, trajectory.answer, trajectory.num_sampled_tokens)

@@ -1,0 +1,191 @@
+"""The values that flow through the house: plain data, no IO, no behaviour beyond reading itself.
+
+A `Trajectory` only ever grows: its token ids are the truth, text is derived from them. The mark and
+`num_sampled_tokens` count sampled tokens only; the context limit counts `token_ids`, tool output
+and forced tokens included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sandbox.result import ExecutionResult
+
+TokenIds = tuple[int, ...]
+
+
+class StopReason(StrEnum):
+    """Why a trajectory stands where it stands."""
+
+    ANSWERED = "answered"  # the model ended its turn; `answer` may still be None if unreadable
+    MARK = "mark"  # paused at the token mark, may be resumed
+    PRUNED = "pruned"  # dropped by the check
+    MAX_TOKENS = "max_tokens"  # its own sampled tokens or the context ran out
+    MAX_TURNS = "max_turns"  # too many tool calls
+    DEADLINE = "deadline"  # time ran out; `answer` is the forced one, if any
+    CONSENSUS = "consensus"  # the vote was decided without it
+    ERROR = "error"  # its own failure, recorded in `error`
+
+
+class FinishReason(StrEnum):
+    """Why the engine stopped a request."""
+
+    STOP = "stop"  # a stop id was sampled (it is the last id of the chunk)
+    LENGTH = "length"  # max_tokens, or the context is full
+    ABORT = "abort"  # the engine is closing
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A competition problem; `answer` is known only when the file gives it, `tags` are its other columns."""
+
+    id: str
+    statement: str
+    answer: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How one request is sampled. `top_k` 0 and `top_p` 1 and `min_p` 0 mean off; temperature 0 is greedy.
+
+    `seed` and the absolute position of a token decide its random draw, so a pause, a tool call or a
+    restart changes nothing that is sampled after it.
+    """
+
+    max_tokens: int
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    stop_token_ids: frozenset[int] = frozenset()
+    banned_token_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Newly sampled ids with their log-probabilities (nats, raw model distribution at temperature 1).
+
+    The first chunk of a request also says how many of the request's ids came from a cache
+    (`reused_tokens`) and how many had to be encoded (`encoded_tokens`).
+    """
+
+    token_ids: TokenIds
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason | None = None
+    reused_tokens: int = 0
+    encoded_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the model sampled in one go, the call it made, and the ids appended after it (not sampled)."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    tool_call: str | None = None
+    execution: ExecutionResult | None = None
+    appended_token_ids: TokenIds = ()
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """One attempt at a problem: append-only. `index` is its place among the N, and names its seed."""
+
+    problem_id: str
+    index: int
+    seed: int
+    prompt_token_ids: TokenIds
+    turns: list[Turn] = field(default_factory=lambda: [Turn()])
+    stop_reason: StopReason | None = None
+    answer: int | None = None
+    error: str | None = None
+    reused_tokens: int = 0
+    encoded_tokens: int = 0
+
+    @property
+    def id(self) -> str:
+        """Name of this trajectory in its run."""
+        return f"{self.problem_id}#{self.index}"
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Every id so far: prompt, sampled, appended, in order."""
+        ids = list(self.prompt_token_ids)
+        for turn in self.turns:
+            ids += turn.token_ids
+            ids += turn.appended_token_ids
+        return ids
+
+    @property
+    def logprobs(self) -> list[float]:
+        """Log-probabilities of the sampled ids, in order."""
+        return [logprob for turn in self.turns for logprob in turn.logprobs]
+
+    @property
+    def num_sampled_tokens(self) -> int:
+        """How many ids the model sampled: what the mark counts."""
+        return sum(len(turn.token_ids) for turn in self.turns)
+
+    @property
+    def num_tool_calls(self) -> int:
+        """How many tool calls were executed."""
+        return sum(turn.execution is not None for turn in self.turns)
+
+
+class PruneReason(StrEnum):
+    """How the survivors were chosen."""
+
+    SCORED = "scored"
+    FALLBACK_RANDOM = "fallback_random"  # the scorer failed: seeded random choice
+    SKIPPED = "skipped"  # nothing to prune
+
+
+@dataclass(frozen=True, slots=True)
+class PruneDecision:
+    """Which of the paused trajectories go on. `kept`, `dropped` are trajectory indices, `scores` by index."""
+
+    kept: tuple[int, ...]
+    dropped: tuple[int, ...]
+    scores: Mapping[int, float]
+    method: str
+    reason: PruneReason
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One trajectory's vote, as the vote rule sees it: its index, answer (None abstains), sampled tokens."""
+
+    index: int
+    answer: int | None
+    num_sampled_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The outcome of a vote. `counts` maps answer to votes; `margin` is leader minus runner-up."""
+
+    answer: int | None
+    counts: Mapping[int, int]
+    num_votes: int
+    margin: int
+    tied: bool
+    decided_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemBudget:
+    """A problem's time on the run's clock, in seconds; `reserve_s` of it is for forced answers."""
+
+    allotted_s: float
+    reserve_s: float
+    deadline: float
+
+    @property
+    def soft_deadline(self) -> float:
+        """When sampling stops and forced answers begin."""
+        return self.deadline - self.reserve_s

@@ -1,0 +1,1 @@
+"""Submissions to competitions: everything that is Kaggle's will live here."""

@@ -1,0 +1,113 @@
+"""Votes: the early stop and the final vote are one rule, whoever is fast on the wall clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.result import ExecutionResult, ExecutionStatus
+from sandbox.scripted import Step
+from solver.engines.scripted import Fault
+from solver.events import Ended, Solved
+from solver.session import run_session
+from solver.types import StopReason
+from tests.rig import END, Rig, config, every, ids, problem, says
+from tests.support import run_virtual
+
+ALL = {"launch": 8, "keep": 8, "mark": 5, "scorer": "none"}
+
+
+def solved(rig: Rig) -> Solved:
+    async def main() -> Solved:
+        return (await run_session([problem()], rig.services(), solved={}))[0]
+
+    return run_virtual(main())
+
+
+def ends(rig: Rig) -> dict[int, StopReason]:
+    return {event.index: event.stop_reason for event in rig.of(Ended)}
+
+
+def test_four_to_none_stops_and_cancels_the_rest() -> None:
+    tales = every([says(7, 10 + i) for i in range(4)] + [says(1, 200)] * 4)
+    rig = Rig(says=tales, settings=config(prune=ALL))
+    result = solved(rig)
+    assert (result.answer, result.votes, result.decided_early) == (7, {7: 4}, True)
+    assert [ends(rig)[index] for index in range(4, 8)] == [StopReason.CONSENSUS] * 4
+    assert not result.degraded
+
+
+def test_four_to_one_goes_on() -> None:
+    tales = every([says(7, 10 + i) for i in range(4)] + [says(1, 12)] + [says(1, 100)] * 3)
+    rig = Rig(says=tales, settings=config(prune=ALL))
+    assert solved(rig).num_votes == 8
+
+
+def test_off_lets_everybody_vote() -> None:
+    rig = Rig(says=every([says(7, 10)] * 8), settings=config(prune=ALL, vote={"stop": "off"}))
+    assert solved(rig).votes == {7: 8}
+
+
+@pytest.mark.parametrize("slow", range(8))
+def test_pitfall_9_a_slow_tool_call_does_not_change_who_wins(slow: int) -> None:
+    """Four 7s are short, four 1s are long; whose tool is slow on the wall clock does not matter."""
+
+    def prints(code: str) -> Step:
+        result = ExecutionResult(status=ExecutionStatus.OK, stdout="1\n")
+        return Step(result, delay_s=25.0 if f"#{slow}" in code else 0.1)
+
+    def tale(index: int) -> str:
+        answer, filler = (7, 10 + index) if index < 4 else (1, 14 + index)
+        return f"```python\n#{index}\n```\n" + says(answer, filler)
+
+    rig = Rig(
+        says=every([tale(index) for index in range(8)]), prints=prints, settings=config(prune=ALL)
+    )
+    result = solved(rig)
+    assert (result.answer, result.votes) == (7, {7: 4})
+
+
+def test_pitfall_10_failed_trajectories_are_no_votes() -> None:
+    rig = Rig(
+        says=every([says(3, 30), says(4, 40), says(4, 50), "no box at all" + END]),
+        faults={"p#0": Fault(after=20)},
+        settings=config(prune={"scorer": "none", "keep": 4}),
+    )
+    result = solved(rig)
+    assert result.votes == {4: 2}
+    assert any("1 trajectories failed" in reason for reason in result.degraded)
+
+
+def test_all_trajectories_failing_gives_the_fallback_answer() -> None:
+    rig = Rig(says=every([says(3, 30)] * 4), faults={f"p#{i}": Fault(after=3) for i in range(4)})
+    result = solved(rig)
+    assert result.answer == 0
+    assert result.num_votes == 0
+    assert any("no vote" in reason for reason in result.degraded)
+
+
+def test_a_box_in_the_statement_or_a_tools_output_never_votes() -> None:
+    tale = "```python\nprint()\n```\n" + "I cannot say." + END
+    rig = Rig(
+        says=every([tale] * 4),
+        prints=lambda code: "\\boxed{99}",
+        settings=config(prune={"scorer": "none", "keep": 4}),
+    )
+    assert solved(rig).num_votes == 0
+
+
+def test_an_answer_out_of_range_is_none() -> None:
+    rig = Rig(
+        says=every([says(100_000, 20), says(5, 20), says(123_456, 20), says(5, 30)]),
+        settings=config(prune={"scorer": "none", "keep": 4}),
+    )
+    assert solved(rig).votes == {5: 2}
+
+
+def test_seeds_name_trajectories_not_their_company() -> None:
+    from solver.policy.seeds import trajectory_seed
+
+    alone = Rig(says=every([says(1, 20)]), settings=config(prune={"launch": 1, "keep": 1}))
+    solved(alone)
+    assert trajectory_seed(0, "p", 0) != trajectory_seed(0, "p", 1) != trajectory_seed(1, "p", 1)
+    assert ids("x")  # one id a byte: what the scripts above count on
+    assert len(ids("abc")) == 3

@@ -1,0 +1,140 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solver.config import BudgetConfig
+from solver.policy.budget import allot, even_share
+
+times = st.floats(0, 1e5)
+counts = st.integers(1, 60)
+configs = st.builds(
+    BudgetConfig,
+    problem_limit_s=st.none() | st.floats(0.1, 1e4),
+    cap=st.floats(1, 6),
+    floor=st.floats(0, 1),
+    answer_share=st.floats(0.01, 0.9),
+    answer_reserve_s=st.floats(0.1, 60),
+    closing_s=st.floats(0, 10),
+)
+PLAIN = BudgetConfig(closing_s=1.0)
+
+
+def test_the_shares() -> None:
+    # 100 s for 10 problems: 10 s each, a cap of 25 s, and 5 s kept for each of the 9 others.
+    budget = allot(0.0, 101.0, 10, PLAIN)
+    assert (budget.allotted_s, budget.deadline) == (25.0, 25.0)
+    assert budget.reserve_s == pytest.approx(3.75)
+    assert budget.soft_deadline == pytest.approx(21.25)
+
+
+def test_the_floor_binds_before_the_cap() -> None:
+    assert allot(0.0, 21.0, 2, PLAIN).allotted_s == 15.0
+    assert allot(0.0, 21.0, 2, PLAIN.model_copy(update={"floor": 1.0})).allotted_s == 10.0
+
+
+def test_the_reserve_has_an_upper_bound() -> None:
+    assert allot(0.0, 10_001.0, 10, PLAIN).reserve_s == 10.0
+
+
+def test_problem_limit() -> None:
+    config = PLAIN.model_copy(update={"problem_limit_s": 4.0})
+    assert allot(0.0, 101.0, 10, config).deadline == 4.0
+    assert allot(7.0, None, 10, config).deadline == 11.0
+
+
+def test_without_limits_the_deadline_is_infinite() -> None:
+    for run_deadline in (None, math.inf):
+        budget = allot(5.0, run_deadline, 3, PLAIN)
+        assert budget.allotted_s == budget.deadline == budget.soft_deadline == math.inf
+        assert budget.reserve_s == 10.0
+
+
+@given(times, counts, configs)
+def test_pitfall_11_no_time_left_is_no_time(now: float, left: int, config: BudgetConfig) -> None:
+    for run_deadline in (now - 5.0, now, now + config.closing_s):
+        budget = allot(now, run_deadline, left, config)
+        assert budget.allotted_s == pytest.approx(0, abs=1e-9)
+        assert budget.deadline == pytest.approx(now, abs=1e-9)
+        assert budget.deadline >= now
+        assert budget.reserve_s <= budget.allotted_s
+
+
+@pytest.mark.parametrize("left", [0, -1])
+def test_problems_left_must_be_positive(left: int) -> None:
+    with pytest.raises(ValueError, match="problems_left"):
+        allot(0.0, 10.0, left, PLAIN)
+
+
+@given(times, st.floats(0.001, 1e5), configs)
+def test_the_last_problem_gets_all_that_is_left(
+    now: float, left_s: float, config: BudgetConfig
+) -> None:
+    budget = allot(now, now + config.closing_s + left_s, 1, config)
+    limit = math.inf if config.problem_limit_s is None else config.problem_limit_s
+    assert budget.allotted_s == pytest.approx(min(left_s, limit), abs=1e-6)
+
+
+@given(times, times, counts, configs, times)
+def test_pitfall_11_deadlines_stay_inside_the_run(
+    now: float, length: float, left: int, config: BudgetConfig, first_share: float
+) -> None:
+    budget = allot(now, now + length, left, config, first_share)
+    assert budget.allotted_s >= 0
+    assert now <= budget.deadline <= max(now, now + length - config.closing_s)
+    assert budget.deadline <= now + budget.allotted_s
+    assert 0 <= budget.reserve_s <= min(budget.allotted_s, config.answer_reserve_s)
+
+
+@given(times, times, times, counts, configs, times)
+def test_more_time_left_never_means_less_time(
+    now: float, length: float, more: float, left: int, config: BudgetConfig, first_share: float
+) -> None:
+    short = allot(now, now + length, left, config, first_share).allotted_s
+    long = allot(now, now + length + more, left, config, first_share).allotted_s
+    assert long >= short * (1 - 1e-9) - 1e-9
+
+
+@given(st.floats(10, 1e5), st.lists(st.floats(0, 1), min_size=1, max_size=60), configs)
+def test_pitfall_11_no_sequence_of_problems_overspends(
+    length: float, used: list[float], config: BudgetConfig
+) -> None:
+    now, first_share = 3.0, even_share(3.0, 3.0 + length, len(used), config)
+    for done, fraction in enumerate(used):
+        budget = allot(now, 3.0 + length, len(used) - done, config, first_share)
+        now += fraction * (budget.deadline - now)
+        assert now <= max(3.0, 3.0 + length - config.closing_s) + 1e-9
+
+
+@given(st.floats(10, 1e5), st.integers(2, 60), st.floats(0, 0.9))
+def test_unused_time_goes_to_the_problems_after(length: float, left: int, used: float) -> None:
+    run_deadline = length + PLAIN.closing_s
+    first = allot(0.0, run_deadline, left, PLAIN)
+    after_all = allot(first.deadline, run_deadline, left - 1, PLAIN)
+    after_some = allot(used * first.deadline, run_deadline, left - 1, PLAIN)
+    assert after_some.allotted_s > after_all.allotted_s
+
+
+@given(st.integers(1, 60), st.floats(0, 1), st.floats(1, 6))
+def test_the_floor_of_the_first_share_is_a_promise(count: int, floor: float, cap: float) -> None:
+    config = BudgetConfig(floor=floor, cap=cap)
+    run_deadline = 1000.0 + config.closing_s
+    first_share = even_share(0.0, run_deadline, count, config)
+    now = 0.0
+    for left in range(count, 0, -1):
+        budget = allot(now, run_deadline, left, config, first_share)
+        assert budget.allotted_s >= floor * first_share - 1e-6
+        now = budget.deadline
+
+
+def test_without_the_first_share_hard_problems_starve_the_last_ones() -> None:
+    # Why `first_share` exists: 50 problems that all use up what they get.
+    def last_ten(first_share: float) -> float:
+        now = 0.0
+        for left in range(50, 10, -1):
+            now = allot(now, 5001.0, left, PLAIN, first_share).deadline
+        return 5000.0 - now
+
+    assert last_ten(0.0) < 100.0  # of 5000 s
+    assert last_ten(100.0) >= 499.0
