@@ -1,16 +1,13 @@
 """What runs inside a kernel's process: a plain IPython kernel, started fast and bounded from within.
 
-Run by path (`python -I guest.py <connection file> <limits as JSON>`), never imported by the solver:
-it needs only the standard library and ipykernel. Nothing here is trusted by the solver; the bounds
-that matter are checked again outside.
+Either forked from the zygote or run by path (`python -I guest.py <connection file> <orders>`). Never
+imported by the solver: it needs only the standard library and ipykernel. Nothing here is trusted by
+the solver; the bounds that matter are checked again outside.
 """
 
-import contextlib
-import ctypes
 import json
 import os
 import re
-import resource
 import signal
 import sys
 import threading
@@ -20,40 +17,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sandbox.hardening import cage
+
+sys.modules["debugpy"] = None  # type: ignore[assignment]  # 0.3 s of start, and never used
+
+import ipykernel.kernelapp
+import numpy
+from ipykernel.iostream import IOPubThread
+from ipykernel.kernelapp import ControlThread, IPKernelApp, ShellChannelThread
+from jupyter_client.session import Session
+
 SHOWN_FRAMES = 5  # of a traceback: the first and the last
 SHOWN_CHARACTERS = 200  # of a line of code in it
 
 
 class OutputLimitError(BaseException):
     """A cell wrote too much; not an `Exception`, so that a cell's own handlers let it pass."""
-
-
-def confine(limits: dict[str, int]) -> None:
-    """Bind this process to its parent's life and to its limits, before anything else is loaded."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # Daemons of a cell stay below this process, where its owner finds them.
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        if os.getppid() != limits["parent"]:  # it died before the signal was asked for
-            os._exit(1)
-        with contextlib.suppress(OSError):  # when memory runs out, kernels go before the solver
-            Path("/proc/self/oom_score_adj").write_text("900")
-    bound(resource.RLIMIT_AS, limits["memory_bytes"])
-    bound(resource.RLIMIT_FSIZE, limits["file_bytes"])
-    bound(resource.RLIMIT_NOFILE, limits["open_files"])
-    bound(resource.RLIMIT_CORE, 0)
-
-
-def bound(kind: int, value: int) -> None:
-    """Lower one resource limit; a limit that is already lower stays."""
-    hard = resource.getrlimit(kind)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    with contextlib.suppress(OSError, ValueError):  # macOS refuses RLIMIT_AS
-        resource.setrlimit(kind, (value, value))
 
 
 class Meter:
@@ -128,31 +110,69 @@ def compact_traceback(
     return [*lines, re.sub(r'^  File ".*", line', "line", text)]
 
 
-def serve(connection_file: str, limits: dict[str, int]) -> None:
-    """Run the kernel until it is killed."""
-    sys.modules["debugpy"] = None  # type: ignore[assignment]  # 0.3 s of start, and never used
-    from ipykernel.kernelapp import IPKernelApp
-    from jupyter_client.session import Session
+class Pub(IOPubThread):
+    """The output thread, without the TCP port by which forked processes would print."""
 
-    meter = Meter(limits["accepted_bytes"])
+    def _setup_pipe_in(self) -> None:
+        pass
 
-    class BoundedSession(Session):
-        def serialize(self, msg: dict[str, Any], ident: Any = None) -> list[bytes]:
-            return super().serialize({**msg, "content": clean(msg["content"], meter.most)}, ident)
+    def _really_send(self, *arguments: Any, **options: Any) -> None:
+        if self._is_master_process():
+            super()._really_send(*arguments, **options)
 
-    class App(IPKernelApp):
-        def _session_default(self) -> Session:
-            return BoundedSession(parent=self)
 
-        def load_config_file(self, *_: object, **__: object) -> None:
-            pass
+class App(IPKernelApp):
+    """The kernel application, told all it needs by its owner: it reads and writes no files."""
 
-        def init_io(self) -> None:
-            super().init_io()  # type: ignore[no-untyped-call]
-            for stream in (sys.stdout, sys.stderr):
-                stream.write = meter.wrap(stream.write)  # type: ignore[method-assign]
+    metered_bytes = 0
 
-    app: Any = App.instance(connection_file=connection_file)
+    def _session_default(self) -> Session:
+        most = self.metered_bytes
+
+        class BoundedSession(Session):
+            def serialize(self, msg: dict[str, Any], ident: Any = None) -> list[bytes]:
+                return super().serialize({**msg, "content": clean(msg["content"], most)}, ident)
+
+        return BoundedSession(parent=self)
+
+    def load_config_file(self, *_: object, **__: object) -> None:
+        """Nothing of the user's configures a kernel."""
+
+    def init_connection_file(self) -> None:
+        """We are told where to listen."""
+
+    def write_connection_file(self, **_: Any) -> None:
+        """Whoever started us knows."""
+
+    def init_heartbeat(self) -> None:
+        """Nobody listens to it; a death is seen by the process."""
+
+    def init_control(self, context: Any) -> None:
+        """As the original, but the debugger's socket is not connected to our own."""
+        self.control_socket = context.socket(ipykernel.kernelapp.zmq.ROUTER)
+        self.control_port = self._bind_socket(self.control_socket, self.control_port)
+        self.debugpy_socket = context.socket(ipykernel.kernelapp.zmq.STREAM)
+        self.debug_shell_socket = context.socket(ipykernel.kernelapp.zmq.DEALER)
+        for socket in (self.control_socket, self.debugpy_socket, self.debug_shell_socket):
+            socket.linger = 1000
+        self.control_thread = ControlThread(daemon=True)
+        self.shell_channel_thread = ShellChannelThread(context, daemon=True)
+
+    def init_io(self) -> None:
+        """As the original, and counts what is written."""
+        super().init_io()  # type: ignore[no-untyped-call]
+        meter = Meter(self.metered_bytes)
+        for stream in (sys.stdout, sys.stderr):
+            stream.write = meter.wrap(stream.write)  # type: ignore[method-assign]
+        self.meter = meter
+
+
+def serve(connection: dict[str, Any], accepted_bytes: int, confine: Callable[[], None]) -> None:
+    """Run the kernel until it is killed; `confine` is called before it takes the first cell."""
+    ipykernel.kernelapp.IOPubThread = Pub
+    App.metered_bytes = accepted_bytes
+    app: Any = App.instance()
+    app.load_connection_info(connection)
     app.config.HistoryManager.enabled = False
     app.config.InteractiveShell.colors = "nocolor"
     app.config.InteractiveShell.xmode = "Plain"
@@ -162,15 +182,30 @@ def serve(connection_file: str, limits: dict[str, int]) -> None:
     shell.display_formatter.active_types = ["text/plain"]
     shell.InteractiveTB.structured_traceback = compact_traceback
     shell.SyntaxTB.structured_traceback = compact_traceback
-    shell.events.register("pre_run_cell", meter.reset)
+    shell.events.register("pre_run_cell", app.meter.reset)
     # An interrupt that comes as the cell ends would hit the kernel itself, which then never replies.
     shell.events.register("post_execute", lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     sys.path.insert(0, "")  # a cell may import what another one wrote
     warnings.filterwarnings("ignore", message="To exit: use")
+    os.register_at_fork(after_in_child=_print_plainly)
+    confine()
     app.start()
 
 
+def _print_plainly() -> None:
+    """A fork has none of the kernel's threads; its descriptor 1 is read by the kernel."""
+    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def run(orders: dict[str, Any], connection: dict[str, Any]) -> None:
+    """Confine this process as ordered, then be a kernel."""
+    held = cage.Cage(**{**orders["cage"], "layers": tuple(orders["cage"]["layers"])})
+    cage.enter(held)
+    numpy.random.seed()  # a fork of the zygote would draw the numbers of its siblings
+    serve(connection, orders["accepted_bytes"], lambda: cage.close(held))
+
+
 if __name__ == "__main__":
-    bounds = json.loads(sys.argv[2])
-    confine(bounds)
-    serve(sys.argv[1], bounds)
+    sys.path.pop(0)
+    run(json.loads(sys.argv[2]), json.loads(Path(sys.argv[1]).read_text()))

@@ -15,8 +15,8 @@ from solver.embedded.judge import prompt_judge
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ModelError
 from solver.events import Event
-from solver.ports import Engine, Scorer
-from solver.scorers.confidence import ConfidenceScorer
+from solver.ports import Engine
+from solver.scorers.registry import make_scorer
 from solver.services import Services
 
 
@@ -36,12 +36,13 @@ async def services(
         folder = model_folder(config.model.path)
         model = config.model.model_copy(update={"path": str(folder)})
         async with await asyncio.to_thread(load, model) as engine:
+            dialect = _dialect(folder, config.model.prompt)
             yield Services(
                 config=config,
                 engine=engine,
-                dialect=_dialect(folder, config.model.prompt),
+                dialect=dialect,
                 sandboxes=sandboxes,
-                scorer=_scorer(config.prune.scorer),
+                scorer=await make_scorer(config, engine, dialect, folder),
                 clock=MonotonicClock(),
                 record=record,
                 started_at=started_at,
@@ -66,10 +67,6 @@ def _dialect(folder: Path, prompt: str) -> Dialect:
             f"the tokenizer in {folder} has no chat template; use an instruction model"
         )
     return FencedDialect(tokenizer, prompt)
-
-
-def _scorer(name: str) -> Scorer | None:
-    return ConfidenceScorer() if name == ConfidenceScorer.name else None
 
 
 def _concern(config: SolverConfig, engine: Engine) -> Callable[[list[int]], Awaitable[str | None]]:

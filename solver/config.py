@@ -51,6 +51,12 @@ class PruneConfig(_Frozen):
     keep: int = Field(8, ge=1)
     mark: int = Field(36, ge=1)
     scorer: str = "confidence"
+    adapter: str | None = Field(
+        None, description="STOP adapter folder; default: the one shipped with the embedded model"
+    )
+    reward_model: str | None = Field(
+        None, description="folder of a reward model; default: the embedded model's verifier"
+    )
 
     @model_validator(mode="after")
     def _keep_fits(self) -> Self:

@@ -53,13 +53,18 @@ class ProblemStarted(_Event):
 
 
 class Sampled(_Event):
-    """Ids sampled by one request, with log-probabilities in nats; `started` is when it was asked for."""
+    """Ids sampled by one request, with log-probabilities in nats; `started` is when it was asked for.
+
+    `confidences` and `entropies` are those of `solver.types.Chunk`, where the engine has them.
+    """
 
     type: Literal["sampled"] = "sampled"
     problem_id: str
     index: int
     token_ids: list[int]
     logprobs: list[float]
+    confidences: list[float] | None = None
+    entropies: list[float] | None = None
     reused_tokens: int
     encoded_tokens: int
     started: float

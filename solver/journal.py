@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from solver.errors import InputError, JournalError
 from solver.events import EVENTS, SCHEMA_VERSION, Event, RunEnded, RunStarted, Sampled, Solved
 
-_LOGPROB_DECIMALS = 6  # beyond what float32 sums are worth; keeps the files small
+# Beyond what float32 sums are worth, or what anybody asks of them; keeps the files small.
+_DECIMALS = {"logprobs": 6, "confidences": 3, "entropies": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,11 @@ def repair(path: Path) -> None:
 def _line(event: Event) -> bytes:
     fields = event.model_dump()
     if isinstance(event, Sampled):
-        fields["logprobs"] = [round(logprob, _LOGPROB_DECIMALS) for logprob in event.logprobs]
+        for name, decimals in _DECIMALS.items():
+            if fields[name] is None:
+                del fields[name]
+            else:
+                fields[name] = [round(value, decimals) for value in fields[name]]
     # Half characters (lone surrogates) in a tool's output become "?": UTF-8 has no room for them.
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace") + b"\n"

@@ -136,9 +136,11 @@ async def _sample(
             async for chunk in stream:
                 reused += chunk.reused_tokens
                 encoded += chunk.encoded_tokens
-                for token_id, logprob in zip(chunk.token_ids, chunk.logprobs, strict=True):
+                for place, token_id in enumerate(chunk.token_ids):
                     turn.token_ids.append(token_id)
-                    turn.logprobs.append(logprob)
+                    turn.logprobs.append(chunk.logprobs[place])
+                    turn.confidences += chunk.confidences[place : place + 1]
+                    turn.entropies += chunk.entropies[place : place + 1]
                     reader.feed(token_id)
                     if reader.call is not None:
                         return
@@ -154,6 +156,8 @@ async def _sample(
                 index=trajectory.index,
                 token_ids=turn.token_ids[already:],
                 logprobs=turn.logprobs[already:],
+                confidences=turn.confidences[already:] or None,
+                entropies=turn.entropies[already:] or None,
                 reused_tokens=reused,
                 encoded_tokens=encoded,
                 started=started,

@@ -69,7 +69,9 @@ class SamplingParams:
 class Chunk:
     """Newly sampled ids with their log-probabilities (nats, raw model distribution at temperature 1).
 
-    The first chunk of a request also says how many of the request's ids came from a cache
+    An engine that knows the candidates of each id may say more, one number an id: `confidences` are
+    minus the mean log-probability of the 20 best candidates, `entropies` the entropy of these 20,
+    renormalised (both nats, same distribution); otherwise both are empty. The first chunk of a request also says how many of the request's ids came from a cache
     (`reused_tokens`) and how many had to be encoded (`encoded_tokens`).
     """
 
@@ -78,14 +80,21 @@ class Chunk:
     finish_reason: FinishReason | None = None
     reused_tokens: int = 0
     encoded_tokens: int = 0
+    confidences: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
 class Turn:
-    """What the model sampled in one go, the call it made, and the ids appended after it (not sampled)."""
+    """What the model sampled in one go, the call it made, and the ids appended after it (not sampled).
+
+    `confidences` and `entropies` are those of `Chunk`: one an id, or empty if the engine has none.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
     tool_call: str | None = None
     execution: ExecutionResult | None = None
     appended_token_ids: TokenIds = ()
@@ -124,6 +133,16 @@ class Trajectory:
     def logprobs(self) -> list[float]:
         """Log-probabilities of the sampled ids, in order."""
         return [logprob for turn in self.turns for logprob in turn.logprobs]
+
+    @property
+    def confidences(self) -> list[float]:
+        """Confidences of the sampled ids, in order; empty if the engine has none."""
+        return [confidence for turn in self.turns for confidence in turn.confidences]
+
+    @property
+    def entropies(self) -> list[float]:
+        """Entropies (nats) of the candidates of the sampled ids; empty if the engine has none."""
+        return [entropy for turn in self.turns for entropy in turn.entropies]
 
     @property
     def num_sampled_tokens(self) -> int:

@@ -16,16 +16,24 @@ from solver.embedded.paths import WEIGHTS
 from solver.embedded.problems import problems, write_csv
 from solver.errors import InputError, UserError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="The embedded default model: problems, corpus and training.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The embedded default model: problems, corpus and training.",
+)
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that write the corpus.")]
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
     )
 
 
@@ -35,7 +43,10 @@ def _build_corpus(folder: Path, num: int, seed: int, workers: int) -> None:
     with _progress() as progress:
         task = progress.add_task("corpus", total=num, note="")
         corpus = data.build(
-            folder, num, seed, workers,
+            folder,
+            num,
+            seed,
+            workers,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     sampled = corpus.sampled_lengths.sort().values
@@ -85,8 +96,9 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Seed of corpus, weights and order.")] = 0,
     hidden: Annotated[int, typer.Option(min=8, help="Width of the model.")] = 128,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the model.")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Trajectories a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Highest rate of AdamW.")] = 4e-3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Trajectories a step.")] = 16,
+    muon_rate: Annotated[float, typer.Option(min=0, help="Highest rate of Muon.")] = 0.02,
+    adamw_rate: Annotated[float, typer.Option(min=0, help="Highest rate of AdamW.")] = 4e-3,
 ) -> None:
     """Train the model from scratch; an interrupted training goes on when started again."""
     import torch
@@ -97,8 +109,14 @@ def train_command(
         raise InputError(f"device {device} cannot be used here")
     torch.set_num_threads(threads)
     settings = train.Settings(
-        num=num, seed=seed, hidden=hidden, intermediate=3 * hidden, layers=layers,
-        batch_size=batch_size, learning_rate=learning_rate,
+        num=num,
+        seed=seed,
+        hidden=hidden,
+        intermediate=3 * hidden,
+        layers=layers,
+        batch_size=batch_size,
+        muon_rate=muon_rate,
+        adamw_rate=adamw_rate,
     )
     settings.check()
     out = out.resolve()

@@ -98,8 +98,9 @@ def _one_miscopied(numbers: Numbers, rng: Random) -> Numbers:
     return {**numbers, name: miscopy(numbers[name], rng)}
 
 
-def _plan_work(family: Family, problem: EmbeddedProblem, outcome: Outcome, mistake: str,
-               rng: Random) -> _Work:
+def _plan_work(
+    family: Family, problem: EmbeddedProblem, outcome: Outcome, mistake: str, rng: Random
+) -> _Work:
     asked = next(r for r in family.readings if r.name == problem.reading)
     other = next(r for r in family.readings if r.name != problem.reading)
     numbers = problem.numbers
@@ -140,8 +141,15 @@ def _say(templates: tuple[str, ...], rng: Random, **slots: object) -> str:
     return text
 
 
-def _segments(family: Family, work: _Work, cells: list[str], outputs: list[str], answer: int,
-              plan: str, rng: Random) -> tuple[Segment, ...]:
+def _segments(
+    family: Family,
+    work: _Work,
+    cells: list[str],
+    outputs: list[str],
+    answer: int,
+    plan: str,
+    rng: Random,
+) -> tuple[Segment, ...]:
     segments = []
     before = plan
     for step, cell, output in zip(family.steps, cells, outputs, strict=True):
@@ -158,8 +166,9 @@ def _segments(family: Family, work: _Work, cells: list[str], outputs: list[str],
     return tuple(segments)
 
 
-def _attempt(family: Family, problem: EmbeddedProblem, outcome: Outcome, mistake: str,
-             rng: Random) -> Draft | None:
+def _attempt(
+    family: Family, problem: EmbeddedProblem, outcome: Outcome, mistake: str, rng: Random
+) -> Draft | None:
     work = _plan_work(family, problem, outcome, mistake, rng)
     cells = _cells(family, work)
     outputs = run_cells(cells)
@@ -171,8 +180,17 @@ def _attempt(family: Family, problem: EmbeddedProblem, outcome: Outcome, mistake
         return None
     plan = family.text(rng.choice(family.plans), work.reading, work.planned) + "\n"
     segments = _segments(family, work, cells, outputs, answer, plan, rng)
-    return Draft(problem, outcome, mistake, work.reading.name, plan, tuple(cells),
-                 tuple(outputs), segments, answer)
+    return Draft(
+        problem,
+        outcome,
+        mistake,
+        work.reading.name,
+        plan,
+        tuple(cells),
+        tuple(outputs),
+        segments,
+        answer,
+    )
 
 
 def write(problem: EmbeddedProblem, family: Family, rng: Random) -> Draft:

@@ -30,9 +30,7 @@ def scores(model: Any, tokenizer: Any, statements: Sequence[str]) -> list[float]
         with torch.inference_mode():
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
         chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        result += [
-            float(row[: len(own) - 1].mean()) for row, own in zip(chosen, rows, strict=True)
-        ]
+        result += [float(row[: len(own) - 1].mean()) for row, own in zip(chosen, rows, strict=True)]
     return result
 
 

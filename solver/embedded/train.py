@@ -33,8 +33,9 @@ class Settings:
     intermediate: int = 384
     layers: int = 4
     heads: int = 4
-    batch_size: int = 32
-    learning_rate: float = 4e-3
+    batch_size: int = 16
+    muon_rate: float = 0.02
+    adamw_rate: float = 4e-3
     warmup: int = 100  # steps
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -70,26 +71,33 @@ def make_model(settings: Settings, tokenizer: Any) -> Any:
     )
 
 
-def rate(step: int, steps: int, settings: Settings) -> float:
-    """The learning rate of a step: linear warm-up, then a cosine down to a hundredth."""
-    warmup = min(settings.warmup, max(1, steps // 10))
+def rate(step: int, steps: int, warmup: int) -> float:
+    """The share of the full learning rate at a step: linear warm-up, then a cosine to a hundredth."""
+    warmup = min(warmup, max(1, steps // 10))
     if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
+        return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def make_optimizer(model: Any, settings: Settings) -> Any:
-    """AdamW with weight decay on matrices only."""
+def make_optimizers(model: Any, settings: Settings) -> tuple[Any, Any]:
+    """Muon for the hidden layers' matrices, AdamW for the embeddings and norms.
+
+    At equal steps Muon reached a clearly lower loss here than AdamW on everything, for 5 % more time.
+    """
     import torch
 
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": settings.weight_decay},
-         {"params": vectors, "weight_decay": 0.0}],
-        lr=settings.learning_rate, betas=(0.9, 0.98), fused=True,
+    matrices, others = [], []
+    for name, weight in model.named_parameters():
+        hidden = weight.ndim == 2 and "embed" not in name
+        (matrices if hidden else others).append(weight)
+    muon = torch.optim.Muon(
+        matrices, lr=settings.muon_rate, weight_decay=settings.weight_decay, momentum=0.95
     )
+    adamw = torch.optim.AdamW(
+        others, lr=settings.adamw_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    return muon, adamw
 
 
 def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
@@ -109,8 +117,9 @@ class Run:
     the same machine and number of threads, ends with the same weights.
     """
 
-    def __init__(self, settings: Settings, work: Path, corpus_folder: Path, device: str,
-                 every: int = 200) -> None:
+    def __init__(
+        self, settings: Settings, work: Path, corpus_folder: Path, device: str, every: int = 200
+    ) -> None:
         """Load corpus, tokenizer and, if there is one, the checkpoint."""
         import torch
 
@@ -122,7 +131,8 @@ class Run:
         self.starts = self.corpus.lengths.long().cumsum(0) - self.corpus.lengths
         self.order = data.batch_order(self.corpus.lengths, settings.batch_size, settings.seed)
         self.model = make_model(settings, self.tokenizer).to(device)
-        self.optimizer = make_optimizer(self.model, settings)
+        self.optimizers = make_optimizers(self.model, settings)
+        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         work.mkdir(parents=True, exist_ok=True)
         if self.file.exists():
@@ -132,7 +142,8 @@ class Run:
                     f"{work} holds an unfinished training with other settings: remove it first"
                 )
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.step, self.seconds, self.tokens = state["step"], state["seconds"], state["tokens"]
 
     def advance(self) -> float:
@@ -141,16 +152,17 @@ class Run:
 
         begin = time.perf_counter()
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, len(self.order), self.settings)
+        share = rate(self.step, len(self.order), self.settings.warmup)
         ids, labels = data.collate(
             self.corpus, self.starts, self.order[self.step], self.tokenizer.pad_token_id
         )
         loss = loss_of(self.model, ids.to(self.device), labels.to(self.device))
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = share * peak
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens += int((ids != self.tokenizer.pad_token_id).sum())
         value = float(loss.detach())
@@ -165,9 +177,14 @@ class Run:
 
         partial = self.file.with_suffix(".part")
         torch.save(
-            {"settings": asdict(self.settings), "model": self.model.state_dict(),
-             "optimizer": self.optimizer.state_dict(), "step": self.step,
-             "seconds": self.seconds, "tokens": self.tokens},
+            {
+                "settings": asdict(self.settings),
+                "model": self.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "step": self.step,
+                "seconds": self.seconds,
+                "tokens": self.tokens,
+            },
             partial,
         )
         partial.replace(self.file)
@@ -189,8 +206,10 @@ def save(run: Run, out: Path, last_loss: float) -> None:
 
     model = run.model.cpu().eval()
     model.generation_config.update(
-        do_sample=True, temperature=SAMPLING["temperature"],
-        eos_token_id=run.tokenizer.eos_token_id, pad_token_id=run.tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=SAMPLING["temperature"],
+        eos_token_id=run.tokenizer.eos_token_id,
+        pad_token_id=run.tokenizer.pad_token_id,
     )
     partial = out.with_name(out.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)

@@ -3,7 +3,9 @@
 Rows that run live in the arena, the decoding ones first (slots 0..n-1), so joining and leaving move
 one row. A row that pauses leaves the arena as a compact copy of exactly its tokens, and comes back
 the same way. The bound therefore holds for memory, not just for counts: the cells of the arena plus
-the tokens of all pauses stay within it (while a row moves between the two, it exists twice).
+the tokens of all pauses stay within it. Beyond it go, for a moment, a row that moves between the
+two, and one layer when the arena changes size. The arena is as long as its longest row; within the
+bound it may be up to twice as long and have twice the slots, as it grows by doubling.
 
 A request is admitted when every running row could grow to its full reservation; the oldest pauses
 are dropped to make room for it. Nothing that runs is ever preempted.
@@ -137,11 +139,12 @@ class Cache:
         if pause is not None:
             self.paused_tokens -= len(pause.ids)
 
-    def make_room(self, capacity: int) -> None:
-        """Let every running row hold `capacity` tokens."""
+    def make_room(self, capacity: int = 0) -> None:
+        """Let every running row hold `capacity` tokens, and give back what the bound does not allow."""
         lengths = [row.length for row in self.live]
         limit = max((row.reserve for row in self.live), default=0)
-        self.arena.fit(lengths, capacity, limit, self.max_tokens - self.paused_tokens)
+        room = self.max_tokens - self.paused_tokens
+        self.arena.fit(lengths, max([capacity, *lengths]), limit, room)
 
     def promote(self, request: Request) -> None:
         """Move a row that has just one id to feed to the end of the decoding rows."""
@@ -164,7 +167,10 @@ class Cache:
             self._swap(request.slot, self.num_decoding)
         self._swap(request.slot, len(self.live) - 1)
         self.live.pop().slot = -1
-        self.make_room(max((row.length for row in self.live), default=0))
+        if self.live:
+            self.make_room()
+        else:
+            self.arena.clear()
 
     def discard(self, request: Request) -> None:
         """Take a row whose numbers are broken out of the arena and leave no trace of them."""

@@ -98,6 +98,8 @@ class Core:
 
     def add(self, request: Request) -> None:
         """Queue a request."""
+        longest = request.given + (request.params.max_tokens if request.params else 0)
+        request.reserve = min(longest, self._context_length)
         self._waiting.append(request)
 
     def cancel(self, request: Request) -> None:
@@ -108,26 +110,33 @@ class Core:
             self._waiting.remove(request)
 
     def turn(self, commands: Iterable[Command]) -> list[tuple[Request, Answer]]:
-        """Apply `commands`, make one step, return the answers. A failed step fails what ran in it."""
+        """Apply `commands`, make one step, return the answers. A failure fails what was running."""
         self._answers = []
-        try:
-            with torch.inference_mode():
-                for command in commands:
-                    command()
-                self._admit()
-                spans = self._spans()
-                if spans:
-                    self._step(spans)
-        except (
-            Exception
-        ) as error:  # whatever it was, the requests must hear of it and the loop live
-            traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            for request in self.cache.drop_live():
-                failure = EngineError(f"the step of {request.trajectory_id} failed: {reason}")
-                failure.__cause__ = error
-                self._answers.append((request, failure))
+        with torch.inference_mode():
+            for job in (*commands, self._work):
+                try:
+                    job()
+                except Exception as error:
+                    self._fail(error)
         return self._answers
+
+    def _work(self) -> None:
+        self._admit()
+        feeds = self._feeds()
+        if feeds:
+            self._step(feeds)
+
+    def _fail(self, error: Exception) -> None:
+        """Answer everything that runs with an error, so that nobody waits for ever."""
+        traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        failed = self.cache.drop_live()
+        if not failed and self._waiting:  # it happened while the first of them was looked at
+            failed = [self._waiting.popleft()]
+        for request in failed:
+            failure = EngineError(f"the step of {request.trajectory_id} failed: {reason}")
+            failure.__cause__ = error
+            self._answers.append((request, failure))
 
     def _admit(self) -> None:
         """Give waiting requests a row, first come first served; followers let others pass."""
@@ -144,7 +153,7 @@ class Core:
                 if request.want is Want.TOKENS:
                     self._reused += request.reused
 
-    def _spans(self) -> list[tuple[Request, Span]]:
+    def _feeds(self) -> list[tuple[Request, Span]]:
         """What to feed: one id of every decoding row, then the others by age within the budget."""
         live, decoding = self.cache.live, self.cache.num_decoding
         feeds = [(row, Span(row.slot, row.length, row.ids[-1:])) for row in live[:decoding]]
@@ -234,7 +243,7 @@ class Core:
         finish = None
         if token in params.stop_token_ids:
             finish = FinishReason.STOP
-        elif len(request.ids) >= min(request.given + params.max_tokens, self._context_length):
+        elif len(request.ids) >= request.reserve:
             finish = FinishReason.LENGTH
         if finish is not None:
             self.cache.retire(request)

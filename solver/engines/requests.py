@@ -30,7 +30,8 @@ Answer = Chunk | list[float] | Tensor | EngineError
 class Request:
     """Ids to be encoded and, for `TOKENS`, continued.
 
-    `ids` grows by what is sampled; `length` of them are in the cache; `slot` is the row's place in
+    `ids`, of which `given` came with the request, grows by what is sampled; `reserve` is the most
+    that it may come to; `length` of them are in the cache; `slot` is the row's place in
     the arena, -1 while it waits and after it has ended. `leader` is a row that is encoding a prefix
     of `shared` ids which this request waits to copy.
     """
@@ -38,11 +39,11 @@ class Request:
     trajectory_id: str
     ids: list[int]
     want: Want
-    reserve: int
     params: SamplingParams | None = None
     outbox: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
     serial: int = field(default_factory=lambda: next(_serial))
     given: int = 0
+    reserve: int = 0
     length: int = 0
     slot: int = -1
     reused: int = 0

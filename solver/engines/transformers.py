@@ -53,7 +53,7 @@ def load(config: ModelConfig) -> TransformersEngine:
 
 
 class TransformersEngine:
-    """Samples from a causal language model in this process. Use from one event loop at a time.
+    """Samples from a causal language model in this process, for one event loop.
 
     A request's first chunk says how many of its ids were cached (`reused_tokens`: its own pause or
     a prefix copied from another trajectory) and how many went through the model (`encoded_tokens`,
@@ -129,14 +129,12 @@ class TransformersEngine:
     async def _generate(
         self, trajectory_id: str, ids: list[int], params: SamplingParams
     ) -> AsyncGenerator[Chunk, None]:
-        context = self.capabilities.context_length
-        if len(ids) >= context:
+        if len(ids) >= self.capabilities.context_length:
             yield Chunk((), (), FinishReason.LENGTH)
             return
         if any(r.want is Want.TOKENS and r.trajectory_id == trajectory_id for r in self._open):
             raise EngineError(f"{trajectory_id} already has an open request")
-        reserve = min(len(ids) + params.max_tokens, context)
-        request = Request(trajectory_id, ids, Want.TOKENS, reserve, params)
+        request = Request(trajectory_id, ids, Want.TOKENS, params)
         self._submit(request)
         try:
             while True:
@@ -186,12 +184,14 @@ class TransformersEngine:
         self._command(partial(self._core.cache.release, trajectory_id))
 
     async def aclose(self) -> None:
-        """End every request with finish reason `abort`, free the cache, give the model back."""
+        """End every request with finish reason `abort`, free the cache, give the model back.
+
+        The step that is running is waited for. Calling it again does nothing.
+        """
         self._closed = True
         self._wake.set()
-        if self._task is not None and not self._task.done():
+        if self._task is not None and not self._task.done():  # done, if the event loop ended first
             await asyncio.wait([self._task])
-        self._end_open("the engine is closing")
         self._worker.shutdown()
         self._core.cache.clear()
         if self._model.config._attn_implementation == ATTENTION:
@@ -220,7 +220,7 @@ class TransformersEngine:
         longest = max((len(ids) for _, ids in asked), default=0)
         if longest > context:
             raise EngineError(f"{longest} token ids do not fit into the context of {context}")
-        requests = [Request(name, list(ids), want, len(ids)) for name, ids in asked]
+        requests = [Request(name, list(ids), want) for name, ids in asked]
         try:
             for request in requests:
                 self._submit(request)
@@ -250,8 +250,7 @@ class TransformersEngine:
             return
         self._commands.append(command)
         self._wake.set()
-        if self._task is None or self._task.done():
-            self._wake = asyncio.Event()
+        if self._task is None:
             self._task = asyncio.create_task(self._run(), name="engine")
 
     async def _run(self) -> None:
@@ -263,9 +262,9 @@ class TransformersEngine:
                     await self._wake.wait()
                     continue
                 await loop.run_in_executor(self._worker, self._drive, loop)
-        finally:
-            if not self._closed:
-                self._end_open("the engine's loop was cancelled")
+        finally:  # also when the event loop ends first: the engine does not outlive it
+            self._closed = True
+            self._end_open()
 
     def _drive(self, loop: asyncio.AbstractEventLoop) -> None:
         """In the worker thread: step until there is nothing to do, one wake-up of the loop a step."""
@@ -281,12 +280,11 @@ class TransformersEngine:
                 self._open.discard(request)
             request.outbox.put_nowait(answer)
 
-    def _end_open(self, reason: str) -> None:
+    def _end_open(self) -> None:
         """Answer every open request for the last time, so that nobody waits for ever."""
         for request in self._open:
-            if self._closed and request.want is Want.TOKENS:
+            if request.want is Want.TOKENS:
                 request.outbox.put_nowait(Chunk((), (), FinishReason.ABORT))
             else:
-                request.outbox.put_nowait(EngineError(reason))
-            self._commands.append(partial(self._core.cancel, request))
+                request.outbox.put_nowait(EngineError("the engine is closing"))
         self._open.clear()

@@ -1,3 +1,13 @@
 """Ways to judge a prefix at the mark. `NAMES` is what `--scorer` takes."""
 
-NAMES = ("confidence", "random", "none")
+NAMES = (
+    "stop",
+    "stop+confidence",
+    "confidence",
+    "entropy",
+    "deepconf",
+    "similarity",
+    "reward",
+    "random",
+    "none",
+)

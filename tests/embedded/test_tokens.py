@@ -69,9 +69,9 @@ def test_the_chat_template_equals_the_training_layout(tokenizer: Any) -> None:
         messages = [{"role": "user", "content": draft.problem.statement}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         assert text == render_prompt(draft.problem.statement)
-        ids = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
         encoded = encode(tokenizer, draft)
         assert encoded.ids[: len(ids)] == ids
         whole = text + "".join(segment.text for segment in draft.segments) + "<|end|>"

@@ -64,7 +64,7 @@ def test_other_settings_do_not_resume(corpus_folder: Path, tmp_path: Path) -> No
     run = Run(SETTINGS, tmp_path, corpus_folder, "cpu", every=1)
     run.advance()
     with pytest.raises(InputError, match="other settings"):
-        Run(replace(SETTINGS, learning_rate=1e-3), tmp_path, corpus_folder, "cpu")
+        Run(replace(SETTINGS, muon_rate=1e-3), tmp_path, corpus_folder, "cpu")
 
 
 @pytest.mark.parametrize("wrong", [{"num": 3}, {"hidden": 18}])
@@ -74,8 +74,8 @@ def test_settings_that_cannot_be_trained_are_refused(wrong: dict[str, int]) -> N
 
 
 def test_the_rate_warms_up_and_falls() -> None:
-    rates = [rate(step, 1000, Settings()) for step in range(1000)]
-    assert max(rates) == rates[99] == pytest.approx(Settings().learning_rate)
+    rates = [rate(step, 1000, warmup=100) for step in range(1000)]
+    assert max(rates) == rates[99] == pytest.approx(1.0)
     assert rates[0] < rates[50] < rates[99] > rates[500] > rates[999] > 0
 
 

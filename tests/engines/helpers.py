@@ -16,7 +16,12 @@ from solver.engines.transformers import TransformersEngine
 from solver.types import Chunk, SamplingParams
 
 VOCAB, CONTEXT = 199, 256
-_KINDS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+_KINDS = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+}
 KINDS = tuple(_KINDS)
 
 

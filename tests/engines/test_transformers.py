@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from solver.engines import core
+from solver.engines import arena, core
 from solver.engines.transformers import TransformersEngine, load
 from solver.errors import EngineError
 from tests.engines.helpers import (
@@ -87,8 +87,10 @@ async def test_company_changes_nothing(
     opened: Open, llama: Any, reference: Any, how: dict[str, Any]
 ) -> None:
     others = [SAMPLINGS[n % len(SAMPLINGS)] for n in range(12)]
-    wishes = [(prompt(10 + n, n), params(40, n, **(other if n % 2 else how)))
-              for n, other in enumerate(others)]
+    wishes = [
+        (prompt(10 + n, n), params(40, n, **(other if n % 2 else how)))
+        for n, other in enumerate(others)
+    ]
     engine = opened(llama)
     alone = [await say(engine, f"alone {n}", *wish) for n, wish in enumerate(wishes)]
     together = await asyncio.gather(
@@ -198,7 +200,9 @@ async def test_a_failed_step_fails_its_requests_and_no_others(
     broken = llama.model.layers[1].mlp
     forward = broken.forward
     monkeypatch.setattr(
-        broken, "forward", lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory\nat all"))
+        broken,
+        "forward",
+        lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory\nat all")),
     )
     results = await asyncio.gather(
         *(say(engine, str(n), prompt(9), greedy(5)) for n in range(3)),
@@ -212,6 +216,24 @@ async def test_a_failed_step_fails_its_requests_and_no_others(
     rest = await say(engine, "paused", prompt(9) + paused.ids, greedy(5))
     assert rest.counts == (13, 1)
     assert (await say(engine, "0", prompt(9), greedy(5))).ids == paused.ids
+
+
+async def test_a_failed_pause_loses_no_request_behind_it(
+    opened: Open, llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = opened(llama)
+    stream = engine.generate("a", prompt(9), greedy(200))
+    await anext(stream)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arena.Arena, "save", fail)
+        await stream.aclose()
+        with pytest.raises(EngineError, match="MemoryError"):
+            await say(engine, "b", prompt(9), greedy(5))
+    assert len((await say(engine, "c", prompt(9), greedy(5))).ids) == 5
 
 
 async def test_broken_numbers_fail_one_request_and_leave_no_trace(opened: Open, llama: Any) -> None:
@@ -247,21 +269,17 @@ async def test_closing_gives_the_model_back(llama: Any) -> None:
     assert len(generated(llama, prompt(9), 3)) == 3
 
 
-def test_an_engine_survives_its_event_loop(llama: Any) -> None:
+def test_an_engine_ends_with_its_event_loop(llama: Any) -> None:
     engine = TransformersEngine(llama)
+    asyncio.run(anext_and_leave(engine))
+    with pytest.raises(EngineError, match="closed"):
+        asyncio.run(say(engine, "a", prompt(9), greedy(5)))
+    asyncio.run(engine.aclose())
+    assert llama.config._attn_implementation == "sdpa"
 
-    async def leave_one_open() -> None:
-        stream = engine.generate("a", prompt(9), greedy(200))
-        await anext(stream)
-        await stream.aclose()
 
-    asyncio.run(leave_one_open())
-
-    async def go_on() -> int:
-        async with engine:
-            return len((await say(engine, "a", prompt(9), greedy(5))).ids)
-
-    assert asyncio.run(go_on()) == 5
+async def anext_and_leave(engine: TransformersEngine) -> None:
+    await anext(engine.generate("a", prompt(9), greedy(200)))
 
 
 async def test_bfloat16_runs(tmp_path: Any) -> None:

@@ -30,17 +30,34 @@ COINS = Family(
     ),
     defaults={"list": "$a, $b, $c"},
     readings=(
-        Reading("ordered", {"what": "order counts", "asked": "the order of the parts counts",
-                            "Asked": "The order of the pieces counts", "loops": _ORDERED}),
-        Reading("unordered", {"what": "order ignored", "asked": "the order of the parts is ignored",
-                              "Asked": "The order of the pieces is ignored",
-                              "loops": _UNORDERED}),
+        Reading(
+            "ordered",
+            {
+                "what": "order counts",
+                "asked": "the order of the parts counts",
+                "Asked": "The order of the pieces counts",
+                "loops": _ORDERED,
+            },
+        ),
+        Reading(
+            "unordered",
+            {
+                "what": "order ignored",
+                "asked": "the order of the parts is ignored",
+                "Asked": "The order of the pieces is ignored",
+                "loops": _UNORDERED,
+            },
+        ),
     ),
     mistaken=(
-        Reading("two_ordered", {"what": "two parts only, order counts", "loops": _ORDERED,
-                                "list": "$a, $b"}),
-        Reading("two_unordered", {"what": "two parts only, order ignored", "loops": _UNORDERED,
-                                  "list": "$b, $c"}),
+        Reading(
+            "two_ordered",
+            {"what": "two parts only, order counts", "loops": _ORDERED, "list": "$a, $b"},
+        ),
+        Reading(
+            "two_unordered",
+            {"what": "two parts only, order ignored", "loops": _UNORDERED, "list": "$b, $c"},
+        ),
     ),
     steps=(
         Step(
@@ -83,16 +100,45 @@ TRIPLES = Family(
     ),
     defaults={"order": "ignored", "end": "m", "left": "y"},
     readings=(
-        Reading("distinct", {"what": "distinct integers", "asked": "distinct integers",
-                             "next": "x + 1", "rel": "<"}),
-        Reading("repeats", {"what": "integers, repeats allowed", "next": "x", "rel": "<=",
-                            "asked": "integers, repeats allowed,"}),
+        Reading(
+            "distinct",
+            {
+                "what": "distinct integers",
+                "asked": "distinct integers",
+                "next": "x + 1",
+                "rel": "<",
+            },
+        ),
+        Reading(
+            "repeats",
+            {
+                "what": "integers, repeats allowed",
+                "next": "x",
+                "rel": "<=",
+                "asked": "integers, repeats allowed,",
+            },
+        ),
     ),
     mistaken=(
-        Reading("ordered", {"what": "integers, repeats allowed", "next": "a", "rel": "<=",
-                            "order": "counts", "left": "a"}),
-        Reading("below", {"what": "distinct integers below the top", "next": "x + 1",
-                          "rel": "<", "end": "m - 1"}),
+        Reading(
+            "ordered",
+            {
+                "what": "integers, repeats allowed",
+                "next": "a",
+                "rel": "<=",
+                "order": "counts",
+                "left": "a",
+            },
+        ),
+        Reading(
+            "below",
+            {
+                "what": "distinct integers below the top",
+                "next": "x + 1",
+                "rel": "<",
+                "end": "m - 1",
+            },
+        ),
     ),
     steps=(
         Step(
@@ -102,11 +148,12 @@ TRIPLES = Family(
             "        if $left $rel z <= end:\n            found.append((x, y, z))\n"
             "print(found[:1])",
         ),
-        Step(("Count them.", "The list is full. Count it."),
-             "total = len(found)\nprint(total)"),
+        Step(("Count them.", "The list is full. Count it."), "total = len(found)\nprint(total)"),
         Step(
-            ("Check the sums and the number of different triples.",
-             "Check that all of them add up and differ."),
+            (
+                "Check the sums and the number of different triples.",
+                "Check that all of them add up and differ.",
+            ),
             "again = len(set(t for t in found if sum(t) == n))\nprint(again, again == total)",
             check=True,
         ),
@@ -133,10 +180,13 @@ MULTIPLES = Family(
         "I want multiples of $what of $a and $b up to $n. Plan: list, count.",
     ),
     readings=(
-        Reading("at_least", {"what": "at least one", "test": ">= 1",
-                             "by": "n // a + n // b - n // c"}),
-        Reading("exactly", {"what": "exactly one", "test": "== 1",
-                            "by": "n // a + n // b - 2 * (n // c)"}),
+        Reading(
+            "at_least", {"what": "at least one", "test": ">= 1", "by": "n // a + n // b - n // c"}
+        ),
+        Reading(
+            "exactly",
+            {"what": "exactly one", "test": "== 1", "by": "n // a + n // b - 2 * (n // c)"},
+        ),
     ),
     mistaken=(
         Reading("both", {"what": "both", "test": "== 2", "by": "n // c"}),
@@ -149,8 +199,7 @@ MULTIPLES = Family(
             "    hits = (x % a == 0) + (x % b == 0)\n    if hits $test:\n"
             "        good.append(x)\nprint(good[:2])",
         ),
-        Step(("Count them.", "Now the length of the list."),
-             "total = len(good)\nprint(total)"),
+        Step(("Count them.", "Now the length of the list."), "total = len(good)\nprint(total)"),
         Step(
             ("Check $what with the lcm.", "The lcm gives $what too."),
             "from math import lcm\nc = lcm(a, b)\nagain = $by\nprint(again, again == total)",

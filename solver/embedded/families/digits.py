@@ -132,8 +132,10 @@ DIGIT_WALK = Family(
     ),
     mistaken=(
         Reading("largest", {"what": "largest of its digits", "term": "int(c)", "fold": "max"}),
-        Reading("cubes", {"what": "sum of the cubes of its digits", "term": "int(c) ** 3",
-                          "fold": "sum"}),
+        Reading(
+            "cubes",
+            {"what": "sum of the cubes of its digits", "term": "int(c) ** 3", "fold": "sum"},
+        ),
     ),
     steps=(
         Step(

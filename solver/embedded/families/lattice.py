@@ -42,8 +42,10 @@ PAIRS = Family(
             "    ys = [y for y in range($start, n // x + 1) if (x + y) % m == r]\n"
             "    rows.append(len(ys))\nprint(rows[:3])",
         ),
-        Step(("Now add the rows.", "The rows are ready. Add them."),
-             "total = sum(rows)\nprint(total)"),
+        Step(
+            ("Now add the rows.", "The rows are ready. Add them."),
+            "total = sum(rows)\nprint(total)",
+        ),
         Step(
             ("Check with two plain loops.", "I count once more, pair by pair."),
             "again = 0\nfor x in range($from, n + 1):\n    for y in range($start, n // x + 1):\n"
@@ -80,10 +82,28 @@ ELLIPSE = Family(
         Reading("less", {"what": "less than", "top": "$n - 1"}),
     ),
     mistaken=(
-        Reading("above", {"what": "at most", "sign": "above 0", "top": "$n", "row": "w",
-                          "low": "1", "bottom": "1"}),
-        Reading("nonneg", {"what": "less than", "sign": "not below 0", "top": "$n - 1",
-                           "row": "w + 1", "low": "0", "bottom": "0"}),
+        Reading(
+            "above",
+            {
+                "what": "at most",
+                "sign": "above 0",
+                "top": "$n",
+                "row": "w",
+                "low": "1",
+                "bottom": "1",
+            },
+        ),
+        Reading(
+            "nonneg",
+            {
+                "what": "less than",
+                "sign": "not below 0",
+                "top": "$n - 1",
+                "row": "w + 1",
+                "low": "0",
+                "bottom": "0",
+            },
+        ),
     ),
     steps=(
         Step(
@@ -92,8 +112,10 @@ ELLIPSE = Family(
             "for x in range($low, h + 1):\n    w = isqrt((t - a * x * x) // b)\n"
             "    rows.append($row)\nprint(rows[-1])",
         ),
-        Step(("Now add the rows.", "The rows are ready. Add them."),
-             "total = sum(rows)\nprint(total)"),
+        Step(
+            ("Now add the rows.", "The rows are ready. Add them."),
+            "total = sum(rows)\nprint(total)",
+        ),
         Step(
             ("Check by testing the points.", "I test the points one by one."),
             "k = isqrt(t // b)\nagain = sum(a * x * x + b * y * y <= t for x in range($low, h + 1)"
@@ -128,8 +150,10 @@ PRODUCT = Family(
     ),
     mistaken=(
         Reading("below", {"what": "less than", "goal": "largest value", "rel": "<"}),
-        Reading("square", {"what": "at most", "goal": "largest square", "rel": "<=",
-                           "if": " and x == y"}),
+        Reading(
+            "square",
+            {"what": "at most", "goal": "largest square", "rel": "<=", "if": " and x == y"},
+        ),
     ),
     steps=(
         Step(
@@ -139,12 +163,13 @@ PRODUCT = Family(
             "        if a * x + b * y $rel n$if:\n            found.append(x * y)\n"
             "print(len(found))",
         ),
-        Step(("Now the best of them.", "The list is full. Take the best."),
-             "best = max(found, default=0)\nprint(best)"),
+        Step(
+            ("Now the best of them.", "The list is full. Take the best."),
+            "best = max(found, default=0)\nprint(best)",
+        ),
         Step(
             ("Check by sorting.", "I sort them to be sure."),
-            "order = sorted(found)\nagain = order[-1] if order else 0\n"
-            "print(again, again == best)",
+            "order = sorted(found)\nagain = order[-1] if order else 0\nprint(again, again == best)",
             check=True,
         ),
     ),

@@ -37,8 +37,9 @@ RECURRENCE = Family(
     ),
     mistaken=(
         Reading("before", {"what": "the term before number $k", "pick": "a[k - 2]"}),
-        Reading("last_two", {"what": "the sum of the last 2 of $k terms",
-                             "pick": "a[k - 2] + a[k - 1]"}),
+        Reading(
+            "last_two", {"what": "the sum of the last 2 of $k terms", "pick": "a[k - 2] + a[k - 1]"}
+        ),
     ),
     steps=(
         Step(
@@ -46,8 +47,10 @@ RECURRENCE = Family(
             "a = [$p, $q]\nc = $c\nk = $k\nwhile len(a) < k:\n"
             "    a.append(a[-1] + c * a[-2])\nprint(a[:3])",
         ),
-        Step(("Now $what, reduced.", "From the list I take $what."),
-             "m = $m\nrest = ($pick) % m\nprint(rest)"),
+        Step(
+            ("Now $what, reduced.", "From the list I take $what."),
+            "m = $m\nrest = ($pick) % m\nprint(rest)",
+        ),
         Step(
             ("Check by reducing every term at once.", "I do it again with remainders only."),
             "b = [a[0], a[1]]\nwhile len(b) < k:\n    b.append((b[-1] + c * b[-2]) % m)\n"
@@ -96,8 +99,10 @@ POWER_SUM = Family(
             "a = $a\nb = $b\nk = $k\nbase = list($span)\npowers = [i ** k for i in base]\n"
             "print(len(powers))",
         ),
-        Step(("Now add them and reduce.", "The list is ready. Add it."),
-             "m = $m\nrest = sum(powers) % m\nprint(rest)"),
+        Step(
+            ("Now add them and reduce.", "The list is ready. Add it."),
+            "m = $m\nrest = sum(powers) % m\nprint(rest)",
+        ),
         Step(
             ("Check again, $what.", "I add again, $what."),
             "again = 0\nfor i in $span:\n    again = (again + pow(i, k, m)) % m\n"
@@ -133,8 +138,10 @@ DIVISORS = Family(
         Reading("proper", {"what": "proper divisors", "skip": "n"}),
     ),
     mistaken=(
-        Reading("number", {"what": "proper divisors", "skip": "n", "goal": "number",
-                           "fold": "len(kept)"}),
+        Reading(
+            "number",
+            {"what": "proper divisors", "skip": "n", "goal": "number", "fold": "len(kept)"},
+        ),
         Reading("even", {"what": "even divisors", "skip": "0", "also": " and d % 2 == 0"}),
     ),
     steps=(

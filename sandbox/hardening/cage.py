@@ -1,0 +1,154 @@
+"""Puts this process under its layers, in the one order that works. All or nothing: raises OSError."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.hardening import landlock, seccomp
+from sandbox.hardening.syscalls import (
+    CAP_DAC_READ_SEARCH,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_KEEPCAPS,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    keep_capabilities,
+    mount_private_shm,
+    prctl,
+)
+
+OOM_SCORE = "900"  # when memory runs out, kernels go before the solver
+SHARED_FORKS = (
+    4  # without a uid of its own a kernel shares its process limit with the user's others
+)
+
+
+@dataclass(frozen=True)
+class Cage:
+    """What confines one kernel.
+
+    `layers` names those that must hold. `folder` has `work`, `tmp` and `run` in it, which belong to
+    the kernel. `parent` is the process with which the kernel dies. With `read_anywhere` a uid of its
+    own may read what Landlock lets it, whoever owns it (an interpreter in somebody's home).
+    """
+
+    folder: str
+    parent: int
+    layers: tuple[str, ...]
+    memory_bytes: int
+    file_bytes: int
+    open_files: int
+    processes: int
+    shm_bytes: int
+    uid: int | None = None
+    read_anywhere: bool = False
+    private_shm: bool = False
+
+
+def enter(cage: Cage) -> None:
+    """Everything that can be done before the kernel is set up; before any thread is started."""
+    if sys.platform != "linux":
+        _limit(cage)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    if cage.private_shm:
+        mount_private_shm(cage.shm_bytes)
+    _limit(cage)
+    if "landlock" in cage.layers:
+        folder = Path(cage.folder)
+        landlock.restrict(readable(), [*WRITABLE, *(folder / name for name in FOLDERS)])
+    if "uid" in cage.layers:
+        assert cage.uid is not None
+        _become(cage.uid, read_anywhere=cage.read_anywhere and "landlock" in cage.layers)
+    elif os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            keep_capabilities(0)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_DUMPABLE, 1)  # a changed uid hid this process from itself in /proc
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # daemons of a cell stay below this process
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != cage.parent:  # it died before the signal was asked for
+        os._exit(1)
+
+
+def close(cage: Cage) -> None:
+    """The rest, once the kernel's sockets are bound; covers the threads that run by then."""
+    if "seccomp" in cage.layers:
+        seccomp.install()
+
+
+FOLDERS = ("work", "tmp", "run")
+WRITABLE = tuple(
+    Path(path)
+    for path in (
+        "/dev/null",
+        "/dev/zero",
+        "/dev/full",
+        "/dev/tty",
+        "/dev/ptmx",
+        "/dev/pts",
+        "/dev/shm",
+    )
+)
+SYSTEM = (
+    "/bin /lib /lib32 /lib64 /usr/bin /usr/lib /usr/lib32 /usr/lib64 /usr/local/bin /usr/local/lib"
+    " /usr/share/zoneinfo /usr/share/terminfo /etc/ld.so.cache /etc/localtime"
+    " /dev/random /dev/urandom /proc/cpuinfo /proc/meminfo /proc/stat /proc/loadavg /proc/self"
+    " /sys/devices/system/cpu"
+).split()
+
+
+def readable() -> list[Path]:
+    """The interpreter, its libraries, system programs, and what the kernel says of this process."""
+    paths = [Path(path) for path in SYSTEM]
+    for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}:
+        inside = ("bin", "lib", "lib64", "include", "share/jupyter", "etc/jupyter", "pyvenv.cfg")
+        paths += [Path(prefix, name) for name in inside]
+    return paths
+
+
+def _become(uid: int, *, read_anywhere: bool) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    if read_anywhere:
+        prctl(PR_SET_KEEPCAPS, 1)
+    os.setresuid(uid, uid, uid)
+    if read_anywhere:
+        keep_capabilities(1 << CAP_DAC_READ_SEARCH)
+
+
+def _limit(cage: Cage) -> None:
+    _bound(resource.RLIMIT_AS, cage.memory_bytes)
+    _bound(resource.RLIMIT_FSIZE, cage.file_bytes)
+    _bound(resource.RLIMIT_NOFILE, cage.open_files)
+    _bound(resource.RLIMIT_CORE, 0)
+    if "uid" in cage.layers:
+        _bound(resource.RLIMIT_NPROC, cage.processes)
+    elif os.geteuid() != 0 and sys.platform == "linux":
+        _bound(resource.RLIMIT_NPROC, _tasks_of_ours() + SHARED_FORKS * cage.processes)
+
+
+def _bound(kind: int, value: int) -> None:
+    """Lower one resource limit; a limit that is already lower stays."""
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    with contextlib.suppress(OSError, ValueError):  # macOS refuses RLIMIT_AS
+        resource.setrlimit(kind, (value, value))
+
+
+def _tasks_of_ours() -> int:
+    """Threads that this user runs already."""
+    count = 0
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if process.name.isdecimal() and process.stat().st_uid == os.getuid():
+                count += int((process / "stat").read_text().rpartition(")")[2].split()[17])
+    return count

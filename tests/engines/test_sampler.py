@@ -1,0 +1,117 @@
+"""Each filter against its plain definition, and the draw against the distribution."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from solver.engines.sampler import Sampler, uniforms
+from solver.types import SamplingParams
+
+CPU = torch.device("cpu")
+DIMENSIONS = 12
+LOGITS = st.lists(st.integers(-40, 40), min_size=DIMENSIONS, max_size=DIMENSIONS)
+FILTERS = st.builds(
+    SamplingParams,
+    max_tokens=st.just(1),
+    seed=st.integers(-(2**63), 2**64),
+    temperature=st.sampled_from([0.3, 0.7, 1.0, 1.8]),
+    top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.999)),
+    top_k=st.integers(0, DIMENSIONS + 3),
+    min_p=st.one_of(st.just(0.0), st.floats(0.001, 0.9)),
+    banned_token_ids=st.frozensets(st.integers(0, DIMENSIONS + 3), max_size=6),
+)
+
+
+def kept(logits: list[float], params: SamplingParams) -> dict[int, float]:
+    """The distribution that is sampled, as the definitions say it; ties are kept together."""
+    scores = {
+        token: logit / params.temperature
+        for token, logit in enumerate(logits)
+        if token not in params.banned_token_ids
+    }
+    if params.top_k:
+        least = sorted(scores.values(), reverse=True)[: params.top_k][-1]
+        scores = {token: score for token, score in scores.items() if score >= least}
+    if params.top_p < 1:
+        total = sum(math.exp(score) for score in scores.values())
+        mass = 0.0
+        for score in sorted(scores.values(), reverse=True):
+            least = score
+            mass += math.exp(score) / total
+            assume(abs(mass - params.top_p) > 1e-9)
+            if mass >= params.top_p:
+                break
+        scores = {token: score for token, score in scores.items() if score >= least}
+    best = max(scores.values())
+    if params.min_p:
+        assume(all(abs(math.exp(s - best) - params.min_p) > 1e-9 for s in scores.values()))
+        scores = {t: s for t, s in scores.items() if math.exp(s - best) >= params.min_p}
+    total = sum(math.exp(score - best) for score in scores.values())
+    return {token: math.exp(score - best) / total for token, score in scores.items()}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(LOGITS, FILTERS), min_size=1, max_size=4), st.integers(0, 10_000))
+def test_rows_are_filtered_and_drawn_as_defined(
+    rows: list[tuple[list[int], SamplingParams]], position: int
+) -> None:
+    logits = torch.tensor([[value / 8 for value in row] for row, _ in rows])
+    params = [p for _, p in rows]
+    sampler = Sampler(params, DIMENSIONS, CPU)
+    drawn = sampler.sample(logits, [position] * len(rows))
+    for number, (row, p) in enumerate(rows):
+        expected = kept([value / 8 for value in row], p)
+        draw = uniforms(sampler.seeds, [position] * len(rows))[number]
+        mass, token = 0.0, -1
+        for token in sorted(expected):
+            mass += expected[token]
+            assume(abs(mass - draw) > 1e-9)
+            if mass > draw:
+                break
+        assert drawn[number][0] == token
+        raw = logits[number].log_softmax(-1)[token]
+        assert drawn[number][1] == pytest.approx(float(raw), abs=1e-6)
+        alone = Sampler([p], DIMENSIONS, CPU).sample(logits[number : number + 1], [position])
+        assert alone == drawn[number : number + 1]
+
+
+def test_greedy_rows_among_others() -> None:
+    params = [
+        SamplingParams(1, 0, temperature=t, banned_token_ids=b)
+        for t, b in [(0.0, frozenset()), (1.0, frozenset({2})), (0.0, frozenset({2}))]
+    ]
+    logits = torch.tensor([[0.0, 1.0, 9.0]] * 3)
+    tokens = [token for token, _ in Sampler(params, 3, CPU).sample(logits, [4, 4, 4])]
+    assert (tokens[0], tokens[2]) == (2, 1)
+    assert tokens[1] in (0, 1)
+
+
+def test_draws_follow_the_distribution() -> None:
+    count = 40_000
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -4.0]])
+    sampler = Sampler([SamplingParams(1, seed) for seed in range(count)], 5, CPU)
+    tokens = [token for token, _ in sampler.sample(logits.expand(count, 5), [17] * count)]
+    expected = logits[0].softmax(-1).numpy() * count
+    found = np.bincount(tokens, minlength=5)
+    assert ((found - expected) ** 2 / expected).sum() < 23.5  # chi-square, 4 degrees, p = 1e-4
+
+
+def test_uniforms_depend_on_seed_and_position_only() -> None:
+    seeds = np.array([0, 1, 2**64 - 1, 12345], dtype=np.uint64)
+    numbers = uniforms(seeds, [0, 5, 7, 1 << 20])
+    assert ((numbers >= 0) & (numbers < 1)).all()
+    assert uniforms(seeds[2:3], [7])[0] == numbers[2]
+    # pinned: another value would change every recorded run
+    assert uniforms(np.array([42], dtype=np.uint64), [100])[0] == 0.673550727720063
+    grid = uniforms(np.arange(200, dtype=np.uint64).repeat(200), list(range(200)) * 200)
+    assert len(np.unique(grid)) == 40_000
+    assert abs(grid.mean() - 0.5) < 0.006
+    assert abs(np.corrcoef(grid[:-1], grid[1:])[0, 1]) < 0.02
+    table = grid.reshape(200, 200)
+    assert abs(np.corrcoef(table[:-1].ravel(), table[1:].ravel())[0, 1]) < 0.02
