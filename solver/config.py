@@ -49,7 +49,7 @@ class PruneConfig(_Frozen):
 
     launch: int = Field(24, ge=1)
     keep: int = Field(8, ge=1)
-    mark: int = Field(36, ge=1)
+    mark: int = Field(32, ge=1)
     scorer: str = "confidence"
     adapter: str | None = Field(
         None, description="STOP adapter folder; default: the one shipped with the embedded model"

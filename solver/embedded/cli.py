@@ -137,6 +137,16 @@ def train_command(
     typer.echo(f"{out}: {run.tokens} tokens in {run.seconds / 60:.1f} minutes, loss {mean:.4f}")
 
 
+@app.command("card")
+def card_command(
+    run: Annotated[Path, typer.Argument(help="A run folder: --scorer none --set vote.stop=off.")],
+) -> None:
+    """Write the results of a run over test problems into MODEL_CARD.md."""
+    from solver.embedded import card
+
+    card.fill(WEIGHTS.parent / "MODEL_CARD.md", card.render(*card.measure(run)))
+
+
 def main() -> None:
     """Run the command line; a bad input is one line on stderr and exit code 2."""
     # Tokenizers fork badly and gain nothing here.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,6 +55,19 @@ def _digest(family: str, numbers: Numbers) -> str:
 def split_of(family: str, numbers: Numbers) -> Split:
     """The one split that this family with these numbers belongs to."""
     place = int(_digest(family, numbers)[:16], 16) * 100 >> 64
+    return next(split for split, end in _ENDS if place < end)
+
+
+def split_of_id(problem_id: str) -> Split | None:
+    """The split of the problem with this id, whoever holds it; None if it is none of ours.
+
+    An id ends in the first 12 of the hash's digits, which are enough to place it.
+    """
+    family, _, digits = problem_id.rpartition("-")
+    known = any(family == each.name for each in FAMILIES)
+    if not known or not re.fullmatch("[0-9a-f]{12}", digits):
+        return None
+    place = int(digits, 16) * 100 >> 48
     return next(split for split, end in _ENDS if place < end)
 
 

@@ -87,7 +87,8 @@ def make_optimizers(model: Any, settings: Settings) -> tuple[Any, Any]:
     """
     import torch
 
-    matrices, others = [], []
+    matrices: list[Any] = []
+    others: list[Any] = []
     for name, weight in model.named_parameters():
         hidden = weight.ndim == 2 and "embed" not in name
         (matrices if hidden else others).append(weight)

@@ -131,7 +131,7 @@ def test_a_huge_file_is_refused_without_reading_it(
     ("flags", "says"),
     [
         (["--launch", "4", "--keep", "8"], "keep (8) is larger than launch (4)"),
-        (["--mark", "600"], "the mark (600) is larger than max_tokens (512)"),
+        (["--mark", "600"], "the mark (600) is larger than max_tokens (400)"),
         (["--launch", "-1"], "prune.launch = -1"),
         (["--keep", "0"], "prune.keep = 0"),
         (["--mark", "0"], "prune.mark = 0"),

@@ -227,7 +227,7 @@ def test_a_second_ctrl_c_leaves_at_once(
 def test_a_kill_and_a_resume(
     folder: Path, problems: Path, stub_command: list[str], environment: dict[str, str]
 ) -> None:
-    process = start([*stub_command, str(problems), "--run-dir", "run"], environment, 0.5)
+    process = start([*stub_command, str(problems), "--run-dir", "run"], environment, 3)
     assert process.stdout is not None
     process.stdout.readline()
     busy = start([*stub_command, "--resume", "run"], environment, 0)

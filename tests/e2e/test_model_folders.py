@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from solver.embedded.paths import WEIGHTS
 from solver.run import main
 

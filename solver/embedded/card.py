@@ -1,0 +1,136 @@
+"""The measured part of MODEL_CARD.md, a pure function of a run in which every trajectory finished."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from solver.errors import InputError
+from solver.events import Ended, Event, Executed, RunStarted
+from solver.journal import read_journal
+from solver.policy.vote import vote
+from solver.problems import load_problems
+from solver.types import Ballot, Problem, StopReason
+
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+_RESAMPLES = 2_000
+_SYNTAX = re.compile(r"\b(SyntaxError|IndentationError|TabError)\b")
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the rollouts of one problem came to; `ballots` one a trajectory."""
+
+    problem: Problem
+    ballots: list[Ballot] = field(default_factory=list)
+    cells: int = 0
+    readable_cells: int = 0
+
+    @property
+    def one_sample(self) -> float:
+        """Share of trajectories that are right."""
+        return sum(b.answer == self.problem.answer for b in self.ballots) / len(self.ballots)
+
+    @property
+    def by_vote(self) -> float:
+        """1 if the majority of all trajectories is right."""
+        return float(vote(self.ballots).answer == self.problem.answer)
+
+    @property
+    def best(self) -> float:
+        """1 if any trajectory is right."""
+        return float(self.one_sample > 0)
+
+
+def measure(run: Path) -> tuple[RunStarted, list[Measured]]:
+    """Read a run folder; InputError unless all its trajectories were let finish, with answers known."""
+    events = read_journal(run / "journal.jsonl").events
+    start = events[0]
+    assert isinstance(start, RunStarted)
+    if start.config.prune.scorer != "none" or start.config.vote.stop != "off":
+        raise InputError(f"{run}: the card needs --scorer none --set vote.stop=off")
+    (problems_file,) = run.glob("problems.*")
+    measured = {p.id: Measured(p) for p in load_problems(problems_file)}
+    if any(one.problem.answer is None for one in measured.values()):
+        raise InputError(f"{problems_file}: the card needs problems with known answers")
+    for event in events:
+        _take(event, measured)
+    unsolved = [name for name, one in measured.items() if not one.ballots]
+    if unsolved:
+        raise InputError(f"{run}: {len(unsolved)} problems are not solved yet; go on with --resume")
+    return start, list(measured.values())
+
+
+def _take(event: Event, measured: Mapping[str, Measured]) -> None:
+    if isinstance(event, Executed):
+        one = measured[event.problem_id]
+        one.cells += 1
+        one.readable_cells += not _SYNTAX.search(event.result.stdout + event.result.stderr)
+    elif isinstance(event, Ended) and event.stop_reason is not StopReason.MARK:
+        ballot = Ballot(event.index, event.answer, event.num_sampled_tokens)
+        measured[event.problem_id].ballots.append(ballot)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % percentile bootstrap of the mean over problems, seeded."""
+    rng = np.random.default_rng(0)
+    draws = rng.choice(np.asarray(values), size=(_RESAMPLES, len(values)))
+    low, high = np.percentile(draws.mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def render(start: RunStarted, measured: Sequence[Measured]) -> str:
+    """Markdown of the measured part."""
+    rows: dict[str, list[Measured]] = {"**all**": list(measured)}
+    by_kind: dict[str, list[Measured]] = defaultdict(list)
+    by_family: dict[str, list[Measured]] = defaultdict(list)
+    for one in measured:
+        by_kind[f"**{one.problem.tags['kind']}**"].append(one)
+        by_family[f"{one.problem.tags['family']} ({one.problem.tags['kind']})"].append(one)
+    rows |= dict(sorted(by_kind.items())) | dict(sorted(by_family.items()))
+    launch = start.config.prune.launch
+    tokens = sorted(b.num_sampled_tokens for one in measured for b in one.ballots)
+    cells = sum(one.cells for one in measured)
+    readable = sum(one.readable_cells for one in measured)
+    lines = [
+        f"{len(measured)} test problems x {launch} trajectories, seed {start.config.seed},"
+        f" temperature {start.config.sampling.temperature:g}. Percent, with 95 % bootstrap intervals"
+        " over problems.",
+        "",
+        f"| problems | num | one sample | vote of {launch} | best of {launch} |",
+        "|---|---|---|---|---|",
+        *(_row(name, some) for name, some in rows.items()),
+        "",
+        f"Code cells that run without a syntax error: {readable / cells:.2%} of {cells:,}."
+        f" Sampled tokens a trajectory: median {tokens[len(tokens) // 2]},"
+        f" {tokens[len(tokens) // 2] / start.config.prune.mark:.1f} times the mark"
+        f" ({start.config.prune.mark}).",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, some: Sequence[Measured]) -> str:
+    columns: Iterable[Callable[[Measured], float]] = (
+        lambda one: one.one_sample,
+        lambda one: one.by_vote,
+        lambda one: one.best,
+    )
+    cells = []
+    for column in columns:
+        values = [column(one) for one in some]
+        low, high = interval(values)
+        cells.append(f"{np.mean(values):.1%} [{low:.1%}, {high:.1%}]".replace("%", ""))
+    return f"| {name} | {len(some)} | {' | '.join(cells)} |"
+
+
+def fill(card: Path, text: str) -> None:
+    """Put `text` between the card's markers."""
+    old = card.read_text("utf-8")
+    head, rest = old.split(_BEGIN)
+    tail = rest.split(_END)[1]
+    card.write_text(f"{head}{_BEGIN}\n{text}\n{_END}{tail}", "utf-8")
