@@ -69,10 +69,12 @@ class SamplingParams:
 class Chunk:
     """Newly sampled ids with their log-probabilities (nats, raw model distribution at temperature 1).
 
-    An engine that knows the candidates of each id may say more, one number an id: `confidences` are
-    minus the mean log-probability of the 20 best candidates, `entropies` the entropy of these 20,
-    renormalised (both nats, same distribution); otherwise both are empty. The first chunk of a request also says how many of the request's ids came from a cache
+    The first chunk of a request also says how many of the request's ids came from a cache
     (`reused_tokens`) and how many had to be encoded (`encoded_tokens`).
+
+    An engine that knows the candidates of each id says more, one number an id: `confidences` are
+    minus the mean log-probability of the 20 best candidates, `entropies` the entropy of these 20,
+    renormalised (both nats, of the same distribution). Otherwise both are empty.
     """
 
     token_ids: TokenIds

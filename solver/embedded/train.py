@@ -151,7 +151,7 @@ class Run:
         """Do one step; returns its loss (nats a token)."""
         import torch
 
-        begin = time.perf_counter()
+        begin = time.process_time()
         self.model.train()
         share = rate(self.step, len(self.order), self.settings.warmup)
         ids, labels = data.collate(
@@ -167,7 +167,7 @@ class Run:
         self.step += 1
         self.tokens += int((ids != self.tokenizer.pad_token_id).sum())
         value = float(loss.detach())
-        self.seconds += time.perf_counter() - begin
+        self.seconds += time.process_time() - begin
         if self.step % self.every == 0:
             self.checkpoint()
         return value

@@ -19,7 +19,7 @@ from torch import Tensor
 from solver.engines.cache import Cache
 from solver.engines.packed import Plan, Span
 from solver.engines.requests import Answer, Request, Want
-from solver.engines.sampler import Sampler
+from solver.engines.sampler import Draw, Sampler
 from solver.errors import EngineError
 from solver.types import Chunk, FinishReason, SamplingParams
 
@@ -220,9 +220,9 @@ class Core:
         sampler = self._sampler_for([_params(request) for request, _ in sampling])
         positions = [len(request.ids) for request, _ in sampling]
         drawn = sampler.sample(self._head(hidden), positions)
-        for (request, _), (token, logprob) in zip(sampling, drawn, strict=True):
-            if math.isfinite(logprob):
-                self._extend(request, token, logprob)
+        for (request, _), draw in zip(sampling, drawn, strict=True):
+            if math.isfinite(draw.logprob):
+                self._extend(request, draw)
             else:
                 self.cache.discard(request)
                 self._answers.append(
@@ -236,8 +236,8 @@ class Core:
             self._sampler = Sampler(params, self._vocab_size, self.cache.arena.shape.device)
         return self._sampler
 
-    def _extend(self, request: Request, token: int, logprob: float) -> None:
-        params = _params(request)
+    def _extend(self, request: Request, draw: Draw) -> None:
+        params, token = _params(request), draw.token
         first = len(request.ids) == request.given
         request.ids.append(token)
         finish = None
@@ -251,7 +251,9 @@ class Core:
             self.cache.promote(request)
         reused = request.reused if first else 0
         encoded = request.given - request.reused if first else 0
-        self._answers.append((request, Chunk((token,), (logprob,), finish, reused, encoded)))
+        told = (draw.confidence,), (draw.entropy,)
+        chunk = Chunk((token,), (draw.logprob,), finish, reused, encoded, *told)
+        self._answers.append((request, chunk))
 
 
 def _params(request: Request) -> SamplingParams:

@@ -11,6 +11,7 @@ change it. (Numeric noise in the logits, about 1e-6, can move a draw that falls 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solver.types import SamplingParams
+
+CANDIDATES = 20  # best ids a draw is described by, as in DeepConf (arXiv 2508.15260)
+
+
+class Draw(NamedTuple):
+    """A drawn token, its log-probability, and its place among the candidates (`solver.types.Chunk`)."""
+
+    token: int
+    logprob: float
+    confidence: float
+    entropy: float
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -63,10 +75,10 @@ class Sampler:
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.from_numpy(np.array(values)).to(self._device)[:, None]
 
-    def sample(self, logits: Tensor, positions: Sequence[int]) -> list[tuple[int, float]]:
+    def sample(self, logits: Tensor, positions: Sequence[int]) -> list[Draw]:
         """Draw one token a row from `[rows, vocab]` logits, for the given absolute positions.
 
-        Returns (token, log-probability); the latter in nats, from the raw logits in float32.
+        What it says of a draw is in nats, from the raw logits in float32, whatever was filtered.
         """
         logits = logits.float()
         allowed = logits
@@ -79,10 +91,17 @@ class Sampler:
             chosen = self._draw(allowed, positions)
             if self._any_greedy:
                 chosen = torch.where(self._greedy, allowed.argmax(-1, keepdim=True), chosen)
-        logprobs = logits.log_softmax(-1).gather(1, chosen)
+        logprobs = logits.log_softmax(-1)
+        best = logprobs.topk(min(CANDIDATES, logprobs.shape[1]), sorted=False).values
+        columns = [
+            chosen,
+            logprobs.gather(1, chosen),
+            -best.mean(-1, keepdim=True),
+            torch.special.entr(best.softmax(-1)).sum(-1, keepdim=True),
+        ]
         # float64 holds every token id and float32 exactly: one transfer, one synchronisation
-        pairs = torch.cat([chosen.double(), logprobs.double()], 1).tolist()
-        return [(int(token), logprob) for token, logprob in pairs]
+        table = torch.cat([column.double() for column in columns], 1).tolist()
+        return [Draw(int(token), *numbers) for token, *numbers in table]
 
     def _draw(self, allowed: Tensor, positions: Sequence[int]) -> Tensor:
         scores = self.filter(allowed)

@@ -93,7 +93,7 @@ class TransformersEngine:
             dtype=str(shape.dtype).removeprefix("torch."),
         )
         self.probe_extra_ids = 0
-        self._model = model
+        self.model = model  # for adapters, which hook its forward; its weights stay as they are
         self._core = Core(model, Cache(shape, bound), self.capabilities.context_length)
         self._commands: deque[Command] = deque()
         self._open: set[Request] = set()
@@ -176,7 +176,7 @@ class TransformersEngine:
         asked = [(name, [*ids, *suffix_ids]) for name, ids in prefixes]
         answers = await self._ask(Want.STATE, asked)
         if not answers:
-            return torch.empty(0, self._model.config.hidden_size)
+            return torch.empty(0, self.model.config.hidden_size)
         return torch.stack(answers)
 
     async def release(self, trajectory_id: str) -> None:
@@ -194,8 +194,8 @@ class TransformersEngine:
             await asyncio.wait([self._task])
         self._worker.shutdown()
         self._core.cache.clear()
-        if self._model.config._attn_implementation == ATTENTION:
-            self._model.set_attn_implementation(self._former_attention)
+        if self.model.config._attn_implementation == ATTENTION:
+            self.model.set_attn_implementation(self._former_attention)
 
     async def __aenter__(self) -> Self:
         return self

@@ -87,16 +87,29 @@ def test_greedy_rows_among_others() -> None:
         for t, b in [(0.0, frozenset()), (1.0, frozenset({2})), (0.0, frozenset({2}))]
     ]
     logits = torch.tensor([[0.0, 1.0, 9.0]] * 3)
-    tokens = [token for token, _ in Sampler(params, 3, CPU).sample(logits, [4, 4, 4])]
+    tokens = [draw.token for draw in Sampler(params, 3, CPU).sample(logits, [4, 4, 4])]
     assert (tokens[0], tokens[2]) == (2, 1)
     assert tokens[1] in (0, 1)
+
+
+def test_candidates_are_described_from_the_raw_logits() -> None:
+    values = [((7 * n) % 31) / 3 for n in range(31)]
+    raw = [value - math.log(sum(math.exp(v) for v in values)) for value in values]
+    best = sorted(raw, reverse=True)[:20]
+    shares = [math.exp(p) / sum(math.exp(q) for q in best) for p in best]
+    params = [SamplingParams(1, 3, temperature=0.4, top_k=2, banned_token_ids=frozenset({5}))]
+    [draw] = Sampler(params, 31, CPU).sample(torch.tensor([values]), [8])
+    assert draw.confidence == pytest.approx(-sum(best) / 20, abs=1e-5)
+    assert draw.entropy == pytest.approx(-sum(p * math.log(p) for p in shares), abs=1e-5)
+    [few] = Sampler(params, 3, CPU).sample(torch.zeros(1, 3), [8])
+    assert (few.confidence, few.entropy) == pytest.approx((math.log(3), math.log(3)))
 
 
 def test_draws_follow_the_distribution() -> None:
     count = 40_000
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -4.0]])
     sampler = Sampler([SamplingParams(1, seed) for seed in range(count)], 5, CPU)
-    tokens = [token for token, _ in sampler.sample(logits.expand(count, 5), [17] * count)]
+    tokens = [draw.token for draw in sampler.sample(logits.expand(count, 5), [17] * count)]
     expected = logits[0].softmax(-1).numpy() * count
     found = np.bincount(tokens, minlength=5)
     assert ((found - expected) ** 2 / expected).sum() < 23.5  # chi-square, 4 degrees, p = 1e-4

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.policy.confidence import mean_logprob
+from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
 
 
 def test_mean() -> None:
@@ -25,3 +25,25 @@ def test_order_does_not_matter(logprobs: list[float], random: Random) -> None:
     random.shuffle(shuffled)
     assert mean_logprob(logprobs) == mean_logprob(shuffled)
     assert min(logprobs) - 1e-9 <= mean_logprob(logprobs) <= max(logprobs) + 1e-9
+
+
+def test_entropy() -> None:
+    assert negative_entropy([0.5, 1.5]) == -1.0
+    with pytest.raises(ValueError, match="no sampled tokens"):
+        negative_entropy([])
+
+
+def test_lowest_group() -> None:
+    assert lowest_group_confidence([5.0, 1.0, 3.0, 9.0], 2) == 2.0
+    assert lowest_group_confidence([5.0, 1.0, 3.0, 9.0], 9) == 4.5
+    for values, window in (([], 2), ([1.0], 0)):
+        with pytest.raises(ValueError, match=r"no sampled|at least"):
+            lowest_group_confidence(values, window)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.integers(1, 25))
+def test_a_group_is_never_above_the_mean_of_the_best(values: list[float], window: int) -> None:
+    lowest = lowest_group_confidence(values, window)
+    assert min(values) - 1e-9 <= lowest <= max(values) + 1e-9
+    if window >= len(values):
+        assert lowest == pytest.approx(sum(values) / len(values))
