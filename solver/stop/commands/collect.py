@@ -1,0 +1,99 @@
+"""`python -m solver.stop collect`: problems to labelled prefixes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from solver.errors import ConfigError, InputError
+from solver.stop.commands.sampling import (
+    InFlight,
+    Model,
+    Preset,
+    Problems,
+    Quiet,
+    Seed,
+    Sets,
+    ShareCalls,
+    bar,
+    make_job,
+    problems_of,
+    run,
+    running,
+)
+from solver.stop.commands.screen import quiet_transformers
+
+if TYPE_CHECKING:
+    from solver.stop.rollouts import ProblemRollouts
+
+EXAMPLE = (
+    "Example: python -m solver.stop collect --split stop --num 720 --launch 16 --out data.jsonl"
+)
+
+
+def collect_command(
+    out: Annotated[Path, typer.Option(help="JSONL of examples to write")],
+    problems: Problems = None,
+    split: Annotated[
+        str | None, typer.Option(help="embedded problems instead: stop or validation")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, help="how many of the split")] = 720,
+    launch: Annotated[int, typer.Option(min=1, help="trajectories a problem")] = 16,
+    continuations: Annotated[
+        int, typer.Option(min=1, help="K a prefix; 1: each trajectory's own end is its label")
+    ] = 1,
+    mark: Annotated[
+        int | None, typer.Option(min=1, help="sampled tokens of a prefix  [the preset's]")
+    ] = None,
+    least_right: Annotated[
+        float, typer.Option(min=0, max=1, help="drop problems that are right less often")
+    ] = 4 / 32,
+    most_right: Annotated[
+        float, typer.Option(min=0, max=1, help="drop problems that are right more often")
+    ] = 28 / 32,
+    exclude: Annotated[
+        Path | None, typer.Option(help="held-out problems: a table, or one id a line")
+    ] = None,
+    model: Model = "embedded",
+    preset: Preset = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    in_flight: InFlight = 64,
+    share_calls: ShareCalls = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the examples")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sample rollouts, cut them at the mark, label the prefixes; started again, it goes on."""
+    from solver.stop.heldout import refuse_held_out
+
+    if least_right > most_right:
+        raise ConfigError("--least-right is above --most-right: no problem would be left")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; --force replaces it")
+    given = problems_of(problems, split, num, seed, ("stop", "validation"))
+    refuse_held_out(given, exclude)
+    job = make_job(model, preset, sets, seed, launch, mark, continuations, in_flight, share_calls)
+    rollouts = out.with_name(f"{out.name}.rollouts.jsonl")
+
+    quiet_transformers()
+    from solver.stop.collect import collect, select, write_collected
+
+    async def work() -> list[ProblemRollouts]:
+        with bar(quiet, "problems", len(given)) as advance:
+            async with running(job.config) as services:
+                return await collect(
+                    given,
+                    job.plan,
+                    job.header,
+                    services,
+                    rollouts,
+                    lambda done, right: advance(done, f"{right:.1%} right"),
+                )
+
+    collected = select(run(work()), job.plan.mark, least_right, most_right)
+    write_collected(out, collected)
+    for line in collected.lines():
+        typer.echo(line)
+    typer.echo(f"{out} (rollouts: {rollouts})")

@@ -1,0 +1,153 @@
+"""What the commands that sample have in common: problems, settings, a running solver, a bar."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from solver.config import SolverConfig
+from solver.errors import ConfigError, InputError
+from solver.settings import load_config
+from solver.stop.commands.screen import Screen
+
+if TYPE_CHECKING:
+    from solver.events import Event
+    from solver.services import Services
+    from solver.stop.rollout_file import SamplingHeader
+    from solver.stop.sample import SamplingPlan
+    from solver.types import Problem
+
+T = TypeVar("T")
+
+Model = Annotated[str, typer.Option(help="model folder, or 'embedded'")]
+Problems = Annotated[Path | None, typer.Option(readable=False, help="CSV or JSONL with answers")]
+Preset = Annotated[str | None, typer.Option(help="embedded or general  [by the model]")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="any setting: section.key=value")]
+Seed = Annotated[int, typer.Option(min=0, help="of every random draw")]
+InFlight = Annotated[int, typer.Option(min=1, help="trajectories sampled at a time")]
+ShareCalls = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-calls/--own-calls",
+        help="run equal calls of a problem once, if its code always prints the same"
+        "  [yes for the embedded model]",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="print the result only")]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is sampled, how, and the header that says so."""
+
+    config: SolverConfig
+    plan: SamplingPlan
+    header: SamplingHeader
+
+
+def make_job(
+    model: str,
+    preset: str | None,
+    sets: Sequence[str] | None,
+    seed: int,
+    launch: int,
+    mark: int | None,
+    continuations: int,
+    in_flight: int,
+    share_calls: bool | None,
+) -> Job:
+    """Settings by preset, `--set` and flags. Raises `ConfigError`."""
+    from solver.stop.rollout_file import SamplingHeader
+    from solver.stop.sample import SamplingPlan
+
+    overrides: dict[str, object] = {
+        "model.path": model if model == "embedded" else str(Path(model).absolute()),
+        "prune.launch": launch,
+        "prune.keep": 1,
+        "prune.scorer": "none",
+        "seed": seed,
+    }
+    if mark is not None:
+        overrides["prune.mark"] = mark
+    config = load_config(preset, None, sets or (), overrides)
+    share = model == "embedded" if share_calls is None else share_calls
+    plan = SamplingPlan(launch, config.prune.mark, continuations, share, in_flight)
+    sampling = {name: float(value) for name, value in config.sampling.model_dump().items()}
+    header = SamplingHeader(
+        model=config.model.path,
+        prompt=config.model.prompt,
+        seed=seed,
+        launch=launch,
+        continuations=continuations,
+        stored_tokens=config.prune.mark,
+        share_calls=share,
+        sampling=sampling,
+    )
+    return Job(config, plan, header)
+
+
+def problems_of(
+    path: Path | None, split: str | None, num: int, seed: int, splits: Sequence[str]
+) -> list[Problem]:
+    """Problems with answers, of a file or a split. Raises `InputError`."""
+    from solver.problems import load_problems
+    from solver.stop.heldout import embedded_problems, refuse_unanswered
+
+    if path is not None and split is None:
+        given = load_problems(path)
+    elif split is None or path is not None:
+        raise InputError("give either --problems FILE or --split NAME")
+    elif split in splits:
+        given = embedded_problems(split, num, seed)
+    else:
+        raise InputError(f"--split is {' or '.join(splits)} here, not {split!r}")
+    refuse_unanswered(given)
+    return given
+
+
+def numbers(text: str, flag: str) -> list[int]:
+    """Whole numbers of a flag such as `16,32,48`. Raises `ConfigError`."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{flag} are numbers such as 16,32,48, not {text!r}") from None
+
+
+@asynccontextmanager
+async def running(config: SolverConfig) -> AsyncIterator[Services]:
+    """A solver without a scorer or a journal."""
+    from solver.build import services
+
+    async with services(
+        config, record=_forget, started_at=time.monotonic(), stopping=asyncio.Event()
+    ) as tools:
+        yield replace(tools, scorer=None)
+
+
+def _forget(event: Event) -> None:
+    """What is sampled here has a file of its own."""
+
+
+@contextmanager
+def bar(quiet: bool, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar; call what it gives with (done, note)."""
+    with Screen(quiet=quiet) as screen:
+        yield lambda done, note: screen.report(what, done, total, note)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine; a failure inside a task group comes out as itself."""
+    try:
+        return asyncio.run(main)
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group

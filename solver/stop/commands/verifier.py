@@ -1,0 +1,65 @@
+"""`python -m solver.stop train-verifier`: a small reward model over text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solver.stop.commands.sampling import Quiet, Seed, bar
+from solver.stop.commands.screen import quiet_transformers
+
+EXAMPLE = "Example: python -m solver.stop train-verifier data.jsonl --base embedded --out verifier"
+
+
+def verifier_command(
+    data: Annotated[Path, typer.Argument(help="JSONL of examples, as `collect` writes them")],
+    out: Annotated[Path, typer.Option(help="model folder to write")],
+    base: Annotated[str, typer.Option(help="model whose tokenizer reads the prefixes")] = (
+        "embedded"
+    ),
+    prompt: Annotated[str, typer.Option(help="prompt template of the prefixes")] = "bare",
+    fine_tune: Annotated[
+        bool, typer.Option("--fine-tune", help="begin with the base's weights, not from scratch")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    hidden: Annotated[int, typer.Option(min=8, help="width of the model")] = 96,
+    layers: Annotated[int, typer.Option(min=1)] = 3,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="highest rate  [1e-3; 3e-4 to fine-tune]")
+    ] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small reward model over text, for the scorer `reward`."""
+    from solver.embedded.paths import model_folder
+    from solver.stop.examples import read_examples
+
+    examples = read_examples(data)
+    quiet_transformers()
+    from transformers import AutoTokenizer
+
+    from solver.dialects.fenced import FencedDialect
+    from solver.stop.verifier import VerifierRecipe, train_verifier
+
+    tokenizer = AutoTokenizer.from_pretrained(str(model_folder(base)), local_files_only=True)
+    recipe = VerifierRecipe(
+        start=model_folder(base) if fine_tune else None,
+        hidden=hidden,
+        layers=layers,
+        epochs=epochs,
+        learning_rate=learning_rate or (3e-4 if fine_tune else 1e-3),
+        seed=seed,
+    )
+    with bar(quiet, "epoch", epochs) as advance:
+        metrics = train_verifier(
+            examples,
+            FencedDialect(tokenizer, prompt),
+            tokenizer,
+            out,
+            recipe,
+            advance,
+        )
+    within = "-" if metrics.within_auroc is None else f"{metrics.within_auroc:.4f}"
+    typer.echo(f"{out}: validation Brier {metrics.brier:.4f}, AUROC within problems {within}")

@@ -1,0 +1,44 @@
+"""Which ids of a vocabulary can serve as [STOP]: those that no text and no format ever uses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from solver.errors import ModelError
+
+_OURS = re.compile(r"<\|stop_(\d+)\|>")
+_RESERVED = re.compile(r"reserved|unused|control_\d|extra_id|placeholder", re.IGNORECASE)
+
+
+def find_stop_ids(tokenizer: Any, num_rows: int, count: int) -> tuple[int, ...]:
+    """`count` ids for [STOP] below `num_rows`, the number of rows of the input embedding.
+
+    In order of preference: tokens made for it (`<|stop_0|>`, ...), the last of the vocabulary's own
+    reserved special tokens, and embedding rows beyond the tokenizer's last id. Raises `ModelError`
+    that says how many there are when they do not suffice.
+    """
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    used = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id}
+    free = {
+        text: token
+        for text, token in vocabulary.items()
+        if token < num_rows and token not in used
+    }  # fmt: skip
+    named = sorted((int(match[1]), free[t]) for t in free if (match := _OURS.fullmatch(t)))
+    special = {text for text in free if text in _special_tokens(tokenizer)}
+    reserved = sorted(free[text] for text in special if _RESERVED.search(text))
+    beyond = range(max(vocabulary.values(), default=-1) + 1, num_rows)
+    for choice in ([token for _, token in named][:count], reserved[-count:], list(beyond)[-count:]):
+        if len(choice) == count:
+            return tuple(choice)
+    raise ModelError(
+        f"the vocabulary has no {count} unused ids for [STOP]: {len(named)} named <|stop_N|>, "
+        f"{len(reserved)} reserved tokens, {len(beyond)} rows beyond the tokenizer; "
+        "name ids that are never used with --stop-ids, one id may be repeated"
+    )
+
+
+def _special_tokens(tokenizer: Any) -> set[str]:
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return added | set(tokenizer.all_special_tokens)

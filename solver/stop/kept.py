@@ -1,0 +1,55 @@
+"""What becomes of a problem when some of its rollouts are kept at the mark: pure, from full rollouts.
+
+Every rollout was taken to its end, so each method is judged on the same ones: those it drops cost the
+tokens up to the mark, those it keeps all of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from solver.policy.vote import vote
+from solver.types import Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a rollout ended: its answer, whether that is right, and the tokens it sampled in all."""
+
+    index: int
+    answer: int | None
+    right: bool
+    num_sampled_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A problem after pruning.
+
+    `average` is the share of right ends among the voters (avg@K|N), `vote_right` whether their
+    majority vote is right (cons@K|N), `tokens` what was sampled for it, `num_voters` who voted.
+    """
+
+    average: float
+    vote_right: bool
+    tokens: int
+    num_voters: int
+
+
+def outcome(ends: Sequence[End], dropped: Collection[int], mark: int, answer: int) -> Outcome:
+    """The outcome when the rollouts with the indices `dropped` end at the mark, without a vote.
+
+    Those that ended before the mark vote with the kept ones, as in a run. Raises ValueError if nobody
+    is left.
+    """
+    voters = [end for end in ends if end.index not in dropped]
+    if not voters:
+        raise ValueError("nobody was kept")
+    ballots = [Ballot(end.index, end.answer, end.num_sampled_tokens) for end in voters]
+    return Outcome(
+        average=sum(end.right for end in voters) / len(voters),
+        vote_right=vote(ballots).answer == answer,
+        tokens=sum(end.num_sampled_tokens for end in voters) + mark * (len(ends) - len(voters)),
+        num_voters=len(voters),
+    )

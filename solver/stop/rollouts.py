@@ -1,0 +1,136 @@
+"""Rollouts as values: what was sampled for a problem, its first tokens and how each one ended.
+
+The first tokens are enough to cut a rollout at any mark up to there; how it ended labels the prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from solver.errors import InputError
+from solver.types import StopReason, Trajectory, Turn
+
+_DECIMALS = {"logprobs": 6, "confidences": 4, "entropies": 4}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SavedTurn(_Frozen):
+    """The beginning of a turn, or all of it; the fields are those of `solver.types.Turn`."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    confidences: list[float] = []
+    entropies: list[float] = []
+    appended: list[int] = []
+
+
+class Rollout(_Frozen):
+    """One trajectory: its first tokens, and how it ended.
+
+    `parent` is set on a Monte-Carlo continuation: the index of the launched rollout whose prefix it
+    continues (its own turns are then not stored). A launched rollout that was only taken to the mark
+    ends with `StopReason.MARK`.
+    """
+
+    index: int
+    parent: int | None = None
+    stop_reason: StopReason
+    answer: int | None
+    error: str | None = None
+    num_sampled_tokens: int
+    turns: list[SavedTurn] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to an end of its own that can be right or wrong."""
+        return self.stop_reason not in (StopReason.MARK, StopReason.ERROR)
+
+
+class ProblemRollouts(_Frozen):
+    """The rollouts of one problem in one block of seeds. `tags` are the problem's (family, kind)."""
+
+    problem_id: str
+    block: int
+    answer: int
+    tags: dict[str, str] = {}
+    prompt_token_ids: list[int]
+    rollouts: list[Rollout]
+
+    def right(self, rollout: Rollout) -> bool:
+        """Whether a rollout's answer is the problem's."""
+        return rollout.answer == self.answer
+
+    def prefix(self, rollout: Rollout, mark: int) -> Trajectory | None:
+        """The rollout as it stood at the mark; None if it had ended by then.
+
+        It is what `trajectory.advance` leaves there: cut inside a turn or at its end, with no call
+        of that turn executed.
+        """
+        if rollout.num_sampled_tokens < mark or not rollout.turns:
+            return None
+        ended_here = rollout.num_sampled_tokens == mark
+        if ended_here and rollout.stop_reason is not StopReason.MARK:
+            return None
+        turns, room = [], mark
+        for saved in rollout.turns:
+            turn = Turn(
+                saved.token_ids[:room],
+                saved.logprobs[:room],
+                saved.confidences[:room],
+                saved.entropies[:room],
+            )
+            turns.append(turn)
+            room -= len(turn.token_ids)
+            if room == 0:
+                break
+            turn.appended_token_ids = tuple(saved.appended)
+        if room:
+            raise InputError(
+                f"{self.problem_id}: only {mark - room} tokens of a rollout are stored,"
+                f" it cannot be cut at {mark}"
+            )
+        return Trajectory(
+            self.problem_id,
+            rollout.index,
+            0,
+            tuple(self.prompt_token_ids),
+            turns,
+            StopReason.MARK,
+        )
+
+
+def saved_turns(trajectory: Trajectory, stored_tokens: int) -> list[SavedTurn]:
+    """The turns up to the first `stored_tokens` sampled tokens."""
+    turns, room = [], stored_tokens
+    for turn in trajectory.turns:
+        if room <= 0:
+            break
+        cut = slice(0, room)
+        whole = len(turn.token_ids) < room
+        turns.append(
+            SavedTurn(
+                token_ids=turn.token_ids[cut],
+                logprobs=_rounded(turn.logprobs[cut], "logprobs"),
+                confidences=_rounded(turn.confidences[cut], "confidences"),
+                entropies=_rounded(turn.entropies[cut], "entropies"),
+                appended=list(turn.appended_token_ids) if whole else [],
+            )
+        )
+        room -= len(turn.token_ids)
+    return turns
+
+
+def _rounded(values: Sequence[float], name: str) -> list[float]:
+    return [round(value, _DECIMALS[name]) for value in values]
+
+
+def num_errors(units: Iterable[ProblemRollouts]) -> int:
+    """How many rollouts failed; they count neither as right nor as wrong."""
+    return sum(
+        rollout.stop_reason is StopReason.ERROR for unit in units for rollout in unit.rollouts
+    )

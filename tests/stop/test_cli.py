@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from solver.stop.__main__ import main
+from solver.stop.adapter import read_spec
+from solver.stop.examples import write_examples
+
+from .test_train import planted
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    write_examples(path, planted(160, logprobs=True))
+    return path
+
+
+SIZE = [
+    "--stop-ids", "36,37", "--rank", "2", "--epochs", "2", "--batch", "64",
+    "--auroc-floor", "0", "--device", "cpu",
+]  # fmt: skip
+
+
+def train_command(data: Path, base: Path, out: Path, *more: str) -> int:
+    return main(["train", str(data), "--base", str(base), "--out", str(out), *SIZE, *more])
+
+
+def test_train(data: Path, llama_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "adapter"
+    assert train_command(data, llama_folder, out, "--targets", "q_proj") == 0
+    shown = capsys.readouterr()
+    assert "validation brier" in shown.out and "stop+confidence" in shown.out
+    assert "epoch 2 of 2: training loss" in shown.err
+    spec = read_spec(out)
+    assert (spec.mark, spec.targets, spec.stop_token_ids) == (4, ("q_proj",), (36, 37))
+    assert train_command(data, llama_folder, out, "--auroc-floor", "0.99", "--quiet") == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("error: the validation AUROC is")
+    assert shown.err.count("\n") == 1 and read_spec(out) == spec
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--mark", "3"], "has prefixes of 4 sampled tokens"),
+        (["--stop-ids", "four"], "--stop-ids are numbers"),
+        (["--preset", "big"], "no preset 'big'"),
+        (["--rank", "0"], "rank: Input should be greater than"),
+        (["--device", "abacus"], "--device is auto or cpu"),
+        (["--surprise", "1"], "No such option"),
+        (["--validation", "missing.jsonl"], "cannot read missing.jsonl"),
+    ],
+)
+def test_mistakes_are_one_line(
+    data: Path, llama_folder: Path, tmp_path: Path, capsys: Any, flags: list[str], words: str
+) -> None:
+    assert train_command(data, llama_folder, tmp_path / "adapter", *flags) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_rows_without_logprobs_need_a_mark(llama_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "data.jsonl"
+    write_examples(path, planted(40))
+    assert train_command(path, llama_folder, tmp_path / "adapter") == 2
+    assert "say with --mark" in capsys.readouterr().err
+
+
+def test_convert_needs_a_folder(tmp_path: Path, llama_folder: Path, capsys: Any) -> None:
+    arguments = ["convert", str(tmp_path / "no"), "--base", str(llama_folder), "--out", "x"]
+    assert main(arguments) == 2
+    assert "is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "convert"])
+def test_help_shows_an_example(command: str, capsys: Any) -> None:
+    assert main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Example: python -m solver.stop {command} " in shown
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from solver.stop.__main__ import main; main(['--help']);"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout and "convert" in done.stdout
+
+
+def test_two_processes_train_the_same_adapter(
+    data: Path, llama_folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """They share out each batch and add up gradients; only the first one speaks and writes."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert train_command(data, llama_folder, alone) == 0
+    capsys.readouterr()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    files = ["train", str(data), "--base", str(llama_folder), "--out", str(together)]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "solver.stop", *files, *SIZE],
+            env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    shown = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], shown
+    assert "validation brier" in shown[0][0] and shown[1][0] == ""
+    ours, theirs = (load_file(out / "adapter_model.safetensors") for out in (alone, together))
+    for name, tensor in ours.items():
+        assert torch.allclose(tensor, theirs[name], atol=1e-5)

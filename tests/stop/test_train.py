@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from solver.errors import ConfigError, InputError, ModelError
+from solver.stop import train as train_module
+from solver.stop.adapter import load_adapter, read_spec
+from solver.stop.checkpoint import TrainingState
+from solver.stop.examples import StopExample
+from solver.stop.gate import StopGate
+from solver.stop.prefixes import PrefixStore
+from solver.stop.recipe import Recipe, make_recipe
+from solver.stop.score import check_handshake, encode_prefixes, score_prefixes
+from solver.stop.train import TrainingFailed, checkpoint_folder, train
+
+from .conftest import STOP_IDS, tiny_model
+
+QUICK = Recipe(
+    stop_token_ids=STOP_IDS, rank=4, learning_rate=2e-2, warmup_steps=4, batch_size=32, epochs=6
+)
+
+
+def planted(
+    count: int = 320, *, shuffled: bool = False, logprobs: bool = False
+) -> list[StopExample]:
+    """A prefix ends right if its second id is 4 and wrong if it is 5: the adapter must look back."""
+    generator = torch.Generator().manual_seed(7)
+    examples = []
+    for index in range(count):
+        length = int(torch.randint(5, 9, (), generator=generator))
+        ids = torch.randint(2, 36, (length,), generator=generator).tolist()
+        ids[1] = 4 + ids[1] % 2
+        label = float(ids[1] == 4)
+        if shuffled:
+            label = float(torch.randint(0, 2, (), generator=generator))
+        noise = torch.rand(4, generator=generator)
+        examples.append(
+            StopExample(
+                prefix_token_ids=tuple(ids),
+                soft_label=label,
+                problem_id=f"p{index // 8}",
+                weight=1 + index % 2,
+                logprobs=tuple((-noise).tolist()) if logprobs else None,
+            )
+        )
+    return examples
+
+
+def run(out: Path, base: Path, recipe: Recipe = QUICK, **options: Any) -> Any:
+    data = options.pop("data", None) or planted()
+    return train(data, base, out, recipe, mark=4, cpu=True, **options)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+    }
+
+
+def test_it_learns_a_planted_signal(tmp_path: Path, llama_folder: Path) -> None:
+    out, heard = tmp_path / "adapter", []
+    recipe = QUICK.model_copy(update={"epochs": 14, "targets": "all-linear"})
+    spec = run(
+        out, llama_folder, recipe, data=planted(960, logprobs=True),
+        report=lambda *what: heard.append(what), base_name="tiny",
+    )  # fmt: skip
+    assert spec.validation.auroc > 0.9 and spec.validation.within_auroc > 0.9
+    assert spec.validation.brier == min(e.validation.brier for e in spec.training.epochs)
+    assert spec.combiner is not None and spec.combiner.within_auroc > 0.9
+    assert {"prefixes", "training", "epoch"} <= {stage for stage, *_ in heard}
+    assert [p.name for p in tmp_path.iterdir() if p != out] == ["adapter-curve.png"]
+
+    model = tiny_model("llama")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    loaded = load_adapter(out, llama_folder, mark=4)
+    assert loaded.spec == spec and "o_proj" in spec.targets
+    with StopGate.attach(model, loaded.adapter) as gate:
+        check_handshake(model, gate, loaded.spec.handshake)
+        held_out = planted(1100)[960:]
+        scores = score_prefixes(model, gate, [e.prefix_token_ids for e in held_out])
+    right = scores[[e.soft_label == 1 for e in held_out]]
+    wrong = scores[[e.soft_label == 0 for e in held_out]]
+    assert (right[:, None] > wrong).float().mean() > 0.9
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_shuffled_labels_keep_the_old_adapter(tmp_path: Path, llama_folder: Path) -> None:
+    out = tmp_path / "adapter"
+    run(out, llama_folder, QUICK.model_copy(update={"epochs": 1, "auroc_floor": 0.0}))
+    old = content(out)
+    with pytest.raises(TrainingFailed, match=r"AUROC is 0\.\d+, below the floor of 0\.9"):
+        run(
+            out, llama_folder, QUICK.model_copy(update={"epochs": 2, "auroc_floor": 0.9}),
+            data=planted(shuffled=True),
+        )  # fmt: skip
+    assert content(out) == old
+    assert not checkpoint_folder(out).exists()
+
+
+SHORT = QUICK.model_copy(update={"epochs": 3, "auroc_floor": 0.0})
+
+
+def test_the_same_seed_is_the_same_folder(tmp_path: Path, llama_folder: Path) -> None:
+    run(tmp_path / "a" / "adapter", llama_folder, SHORT)
+    run(tmp_path / "b" / "adapter", llama_folder, SHORT)
+    run(tmp_path / "c" / "adapter", llama_folder, SHORT.model_copy(update={"seed": 1}))
+    first, again, other = (content(tmp_path / name / "adapter") for name in "abc")
+    assert first == again
+    assert first["adapter_model.safetensors"] != other["adapter_model.safetensors"]
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    tmp_path: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "whole" / "adapter", llama_folder, SHORT)
+    out = tmp_path / "cut" / "adapter"
+    save = train_module.save_checkpoint
+
+    def save_and_die(folder: Path, state: TrainingState, *rest: Any) -> None:
+        save(folder, state, *rest)
+        if len(state.epochs) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(out, llama_folder, SHORT)
+    assert not out.exists() and checkpoint_folder(out).is_dir()
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="is of another training: recipe was"):
+        run(out, llama_folder, SHORT.model_copy(update={"rank": 8}), resume=True)
+    with pytest.raises(ConfigError, match="is of another training: data was"):
+        run(out, llama_folder, SHORT, resume=True, data=planted(240))
+    run(out, llama_folder, SHORT, resume=True)
+    assert content(out) == content(tmp_path / "whole" / "adapter")
+    assert not checkpoint_folder(out).exists()
+    with pytest.raises(ConfigError, match="no training to resume"):
+        run(out, llama_folder, SHORT, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, llama_folder: Path) -> None:
+    folder = checkpoint_folder(tmp_path / "adapter")
+    folder.mkdir()
+    (folder / "state.json").write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        run(tmp_path / "adapter", llama_folder, SHORT, resume=True)
+
+
+@pytest.mark.parametrize("changes", [{"cache_gib": 0.0}, {"cache_gib": 2e-4}, {"micro_batch": 7}])
+def test_memory_bounds_do_not_change_the_result(
+    tmp_path: Path, llama_folder: Path, changes: dict[str, Any]
+) -> None:
+    """Recomputed prefixes and accumulated gradients: the same training but for rounding."""
+    plain = run(tmp_path / "plain", llama_folder, SHORT)
+    bounded = run(tmp_path / "bounded", llama_folder, SHORT.model_copy(update=changes))
+    for ours, theirs in zip(plain.training.epochs, bounded.training.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-4)
+        assert ours.validation.brier == pytest.approx(theirs.validation.brier, abs=1e-3)
+
+
+def test_the_store_keeps_what_fits() -> None:
+    model = tiny_model("llama")
+    prefixes = [list(range(2, 2 + length)) for length in (9, 3, 6, 4)]
+    one_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, head size, bytes
+    store = PrefixStore(model, prefixes, one_token * 8)
+    store.fill()
+    assert (store.num_kept, store.num_bytes) == (2, one_token * 7)
+    for row, cache in enumerate(store.get([0, 1, 2, 3])):
+        assert cache.shape == (2, 2, 2, len(prefixes[row]), 8)
+        assert torch.allclose(cache, encode_prefixes(model, [prefixes[row]])[0], atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_overwrites_nothing(tmp_path: Path, llama_folder: Path) -> None:
+    out = tmp_path / "adapter"
+    run(out, llama_folder, SHORT.model_copy(update={"epochs": 1}))
+    old = content(out)
+    with pytest.raises(TrainingFailed, match=r"became (nan|inf) in epoch 1, step \d+: a lower"):
+        run(out, llama_folder, SHORT.model_copy(update={"learning_rate": 1e30}))
+    assert content(out) == old
+
+
+def test_it_stops_early(tmp_path: Path, llama_folder: Path) -> None:
+    recipe = SHORT.model_copy(update={"epochs": 9, "patience": 1, "learning_rate": 0.5})
+    spec = run(tmp_path / "adapter", llama_folder, recipe)
+    epochs = spec.training.epochs
+    assert len(epochs) == spec.training.best_epoch + 2 < 9
+    assert spec.validation == epochs[-2].validation
+
+
+def test_bfloat16_base(tmp_path: Path, llama_folder: Path) -> None:
+    spec = run(tmp_path / "adapter", llama_folder, SHORT.model_copy(update={"dtype": "bfloat16"}))
+    assert spec.handshake.dtype == "bfloat16"
+    tensors = load_adapter(tmp_path / "adapter", llama_folder).adapter.parameters()
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+
+
+def test_what_cannot_be_trained_on(tmp_path: Path, llama_folder: Path) -> None:
+    out, data = tmp_path / "adapter", planted(40)
+    with pytest.raises(InputError, match="training part cannot be learned from: every label is 1"):
+        same = [e.model_copy(update={"soft_label": 1.0}) for e in data]
+        run(out, llama_folder, data=same)
+    with pytest.raises(InputError, match="validation part cannot be learned from: it is empty"):
+        run(out, llama_folder, data=data, validation=[])
+    with pytest.raises(InputError, match="problem p3 is both in training and in validation"):
+        run(out, llama_folder, data=data, validation=data[25:26])
+    with pytest.raises(ModelError, match="banned in generation"):
+        bad = [*data, data[0].model_copy(update={"prefix_token_ids": (2, 36)})]
+        run(out, llama_folder, data=bad)
+    with pytest.raises(ModelError, match="id 77 is beyond"):
+        run(out, llama_folder, QUICK.model_copy(update={"stop_token_ids": (77,)}), data=data)
+    with pytest.raises(ModelError, match=r"tokenizer in .* cannot be loaded"):
+        run(out, llama_folder, QUICK.model_copy(update={"stop_token_ids": None}), data=data)
+    with pytest.raises(ModelError, match="not a model folder"):
+        run(out, tmp_path, data=data)
+    assert not out.exists()
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds other files"):
+        run(out, llama_folder, report=lambda *_: pytest.fail("it began to train"))
+
+
+def test_recipes() -> None:
+    paper = make_recipe("paper", {"epochs": 3, "seed": None})
+    assert (paper.rank, paper.targets, paper.learning_rate) == (128, "all-linear", 2e-5)
+    assert (paper.epochs, paper.seed, paper.dtype) == (3, 0, "bfloat16")
+    with pytest.raises(ConfigError, match="no preset 'papre'"):
+        make_recipe("papre", {})
+    with pytest.raises(ConfigError, match=r"schedule: .*'cosine' or 'constant'"):
+        make_recipe("embedded", {"schedule": "linear"})
+    cosine = Recipe(warmup_steps=10, learning_rate=1.0)
+    rates = [cosine.learning_rate_at(step, 110) for step in range(111)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5) and rates[110] == pytest.approx(0.0)
+    constant = cosine.model_copy(update={"schedule": "constant"})
+    assert constant.learning_rate_at(99, 110) == 1.0
+
+
+def test_the_summary_holds_no_times(tmp_path: Path, llama_folder: Path) -> None:
+    run(tmp_path / "adapter", llama_folder, SHORT)
+    spec = read_spec(tmp_path / "adapter")
+    assert spec.training is not None and spec.training.num_examples + 48 == 320
+    assert spec.training.num_problems == 34

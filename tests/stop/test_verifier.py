@@ -1,0 +1,95 @@
+"""A verifier learns what a text shows, and is read back by the reward scorer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from solver.errors import InputError
+from solver.scorers.reward import RewardScorer
+from solver.stop.__main__ import main
+from solver.stop.examples import StopExample, write_examples
+from solver.stop.verifier import VerifierRecipe, train_verifier
+from tests.rig import DIALECT
+from tests.scorers.conftest import save_tiny_model, written
+from tests.support import byte_tokenizer
+
+RECIPE = VerifierRecipe(hidden=16, layers=1, heads=2, epochs=6, batch_size=16, learning_rate=0.01)
+
+
+def examples(num_problems: int = 12) -> list[StopExample]:
+    """Prefixes with a "+" end right, those with a "-" do not."""
+    return [
+        StopExample(
+            prefix_token_ids=tuple(written(0, f"so {sign}{tail}", statement=f"{name}?").token_ids),
+            soft_label=float(sign == "+"),
+            problem_id=f"q{name}",
+        )
+        for name in range(num_problems)
+        for sign in "+-"
+        for tail in ("", " a", " bc")
+    ]
+
+
+async def test_it_learns_and_is_read_back(tmp_path: Path) -> None:
+    told: list[int] = []
+    metrics = train_verifier(
+        examples(), DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, lambda n, _: told.append(n)
+    )
+    assert told == [1, 2, 3, 4, 5, 6]
+    assert metrics.within_auroc is not None
+    assert metrics.within_auroc > 0.95
+    scorer = RewardScorer(tmp_path / "v", DIALECT)
+    trajectories = [written(0, "so -", "99?"), written(1, "so +", "99?")]
+    bad, good = await scorer.score(trajectories, math.inf)
+    assert good > bad
+
+
+async def test_it_may_begin_with_a_language_model(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, start=save_tiny_model(tmp_path / "base"), epochs=4)
+    metrics = train_verifier(
+        examples(), DIALECT, byte_tokenizer(), tmp_path / "v", recipe, lambda *_: None
+    )
+    assert metrics.within_auroc is not None
+    assert metrics.within_auroc > 0.95
+    scorer = RewardScorer(tmp_path / "v", DIALECT)
+    bad, good = await scorer.score([written(0, "so -"), written(1, "so +")], math.inf)
+    assert good > bad
+
+
+def test_the_same_seed_is_the_same_model(tmp_path: Path) -> None:
+    for name in "ab":
+        train_verifier(
+            examples(4), DIALECT, byte_tokenizer(), tmp_path / name, RECIPE, lambda *_: None
+        )
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert one == other
+
+
+def test_refusals(tmp_path: Path) -> None:
+    def train(given: list[StopExample]) -> None:
+        train_verifier(given, DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, lambda *_: None)
+
+    with pytest.raises(InputError, match="several problems"):
+        train(examples(1))
+    with pytest.raises(InputError, match="every label is 1"):
+        train([example for example in examples() if example.soft_label == 1])
+    assert not (tmp_path / "v").exists()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = save_tiny_model(tmp_path / "base")
+    write_examples(tmp_path / "data.jsonl", examples(6))
+    flags = ["--base", str(base), "--epochs", "1", "--hidden", "16", "--layers", "1", "--quiet"]
+    data, out = str(tmp_path / "data.jsonl"), str(tmp_path / "v")
+    assert main(["train-verifier", data, "--out", out, *flags]) == 0
+    assert "validation Brier" in capsys.readouterr().out
+    assert (tmp_path / "v" / "model.safetensors").exists()
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine.txt").write_text("x")
+    assert main(["train-verifier", data, "--out", str(taken), *flags]) == 2
+    assert "not overwritten" in capsys.readouterr().err
