@@ -1,10 +1,11 @@
 """What runs inside a kernel's process: a plain IPython kernel, started fast and bounded from within.
 
-Either forked from the zygote or run by path (`python -I guest.py <connection file> <orders>`). Never
-imported by the solver: it needs only the standard library and ipykernel. Nothing here is trusted by
-the solver; the bounds that matter are checked again outside.
+Either in a fork of the zygote or in a process of its own, by `boot.py`. Never imported by the solver.
+Nothing here is trusted by the solver; the bounds that matter are checked again outside.
 """
 
+import contextlib
+import importlib
 import json
 import os
 import re
@@ -13,23 +14,31 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import zmq
+from ipykernel import kernelapp
+from ipykernel.control import ControlThread
+from ipykernel.iostream import IOPubThread
+from ipykernel.shellchannel import ShellChannelThread
+from IPython.utils import PyColorize
+from jupyter_client.session import Session
 
 from sandbox.hardening import cage
 
-sys.modules["debugpy"] = None  # type: ignore[assignment]  # 0.3 s of start, and never used
-
-import ipykernel.kernelapp
-import numpy
-from ipykernel.iostream import IOPubThread
-from ipykernel.kernelapp import ControlThread, IPKernelApp, ShellChannelThread
-from jupyter_client.session import Session
-
+# What IPython imports only when it is set up or runs a cell, which is too late for a new uid that
+# cannot read the interpreter's files, and for a fork that should be quick.
+LATE = (
+    *("bdb", "cmd", "code", "difflib", "faulthandler", "pdb", "ipykernel.debugger", "zmq.asyncio"),
+    "unicodedata",
+    *("IPython.core.completerlib", "IPython.core.debugger", "IPython.core.magics.execution"),
+    *("IPython.core.oinspect", "IPython.core.magic_arguments", "IPython.core.magics.ast_mod"),
+    *("IPython.utils.wildcard", "IPython.utils.module_paths", "IPython.utils.timing"),
+    *("IPython.core.debugger_backport", "IPython.extensions", "pexpect"),
+    *("tornado.locks", "tornado.queues", "tornado.gen", "tornado.platform.asyncio"),
+)
 SHOWN_FRAMES = 5  # of a traceback: the first and the last
 SHOWN_CHARACTERS = 200  # of a line of code in it
 
@@ -117,11 +126,11 @@ class Pub(IOPubThread):
         pass
 
     def _really_send(self, *arguments: Any, **options: Any) -> None:
-        if self._is_master_process():
-            super()._really_send(*arguments, **options)
+        if os.getpid() == self._master_pid:
+            super()._really_send(*arguments, **options)  # type: ignore[no-untyped-call]
 
 
-class App(IPKernelApp):
+class App(kernelapp.IPKernelApp):
     """The kernel application, told all it needs by its owner: it reads and writes no files."""
 
     metered_bytes = 0
@@ -138,6 +147,9 @@ class App(IPKernelApp):
     def load_config_file(self, *_: object, **__: object) -> None:
         """Nothing of the user's configures a kernel."""
 
+    def parse_command_line(self, argv: Any = None) -> None:
+        """There is none."""
+
     def init_connection_file(self) -> None:
         """We are told where to listen."""
 
@@ -149,13 +161,14 @@ class App(IPKernelApp):
 
     def init_control(self, context: Any) -> None:
         """As the original, but the debugger's socket is not connected to our own."""
-        self.control_socket = context.socket(ipykernel.kernelapp.zmq.ROUTER)
-        self.control_port = self._bind_socket(self.control_socket, self.control_port)
-        self.debugpy_socket = context.socket(ipykernel.kernelapp.zmq.STREAM)
-        self.debug_shell_socket = context.socket(ipykernel.kernelapp.zmq.DEALER)
+        self.control_socket = context.socket(zmq.ROUTER)
+        bind: Any = self._bind_socket
+        self.control_port = bind(self.control_socket, self.control_port)
+        self.debugpy_socket = context.socket(zmq.STREAM)
+        self.debug_shell_socket = context.socket(zmq.DEALER)
         for socket in (self.control_socket, self.debugpy_socket, self.debug_shell_socket):
             socket.linger = 1000
-        self.control_thread = ControlThread(daemon=True)
+        self.control_thread = ControlThread(daemon=True)  # type: ignore[no-untyped-call]
         self.shell_channel_thread = ShellChannelThread(context, daemon=True)
 
     def init_io(self) -> None:
@@ -169,27 +182,47 @@ class App(IPKernelApp):
 
 def serve(connection: dict[str, Any], accepted_bytes: int, confine: Callable[[], None]) -> None:
     """Run the kernel until it is killed; `confine` is called before it takes the first cell."""
-    ipykernel.kernelapp.IOPubThread = Pub
+    vars(kernelapp)["IOPubThread"] = Pub
     App.metered_bytes = accepted_bytes
     app: Any = App.instance()
     app.load_connection_info(connection)
     app.config.HistoryManager.enabled = False
     app.config.InteractiveShell.colors = "nocolor"
     app.config.InteractiveShell.xmode = "Plain"
-    app.config.InteractiveShellApp.default_extensions = []
+    app.default_extensions = []
+    app.log_level = "CRITICAL"
     app.initialize([])
     shell = app.shell
     shell.display_formatter.active_types = ["text/plain"]
     shell.InteractiveTB.structured_traceback = compact_traceback
     shell.SyntaxTB.structured_traceback = compact_traceback
     shell.events.register("pre_run_cell", app.meter.reset)
-    # An interrupt that comes as the cell ends would hit the kernel itself, which then never replies.
-    shell.events.register("post_execute", lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    shell.events.register("post_execute", _after_cell(os.getpid()))
+    shell.events.register("post_run_cell", _with_words)
     sys.path.insert(0, "")  # a cell may import what another one wrote
     warnings.filterwarnings("ignore", message="To exit: use")
     os.register_at_fork(after_in_child=_print_plainly)
     confine()
     app.start()
+
+
+def _after_cell(kernel: int) -> Callable[[], None]:
+    def after() -> None:
+        if os.getpid() != kernel:  # a fork that ran to the end of the cell is no second kernel
+            sys.stdout.flush()
+            os._exit(0)
+        # An interrupt that came now would hit the kernel itself, which then would never reply.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return after
+
+
+def _with_words(result: Any) -> None:
+    """The kernel's reply needs the text of an error: without one it would never be sent."""
+    try:
+        str(result.error_in_exec)
+    except BaseException:
+        result.error_in_exec = RuntimeError("the exception cannot say what it is")
 
 
 def _print_plainly() -> None:
@@ -198,14 +231,29 @@ def _print_plainly() -> None:
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
 
 
-def run(orders: dict[str, Any], connection: dict[str, Any]) -> None:
-    """Confine this process as ordered, then be a kernel."""
+def run(
+    orders: dict[str, Any], connection: dict[str, Any], set_up: Callable[[], None] = lambda: None
+) -> None:
+    """Confine this process as ordered, then be a kernel; `set_up` is called before its first cell."""
     held = cage.Cage(**{**orders["cage"], "layers": tuple(orders["cage"]["layers"])})
     cage.enter(held)
-    numpy.random.seed()  # a fork of the zygote would draw the numbers of its siblings
-    serve(connection, orders["accepted_bytes"], lambda: cage.close(held))
+
+    def confine() -> None:
+        set_up()
+        cage.close(held)
+
+    serve(connection, orders["accepted_bytes"], confine)
 
 
-if __name__ == "__main__":
-    sys.path.pop(0)
-    run(json.loads(sys.argv[2]), json.loads(Path(sys.argv[1]).read_text()))
+def load(modules: Iterable[str]) -> None:
+    """Import the modules; another version of a library may lack one."""
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    getattr(PyColorize, "theme_table", {}).keys()  # read from files once
+
+
+def main(connection_file: str, orders: str) -> None:
+    """Be a cold kernel."""
+    load(LATE)
+    run(json.loads(orders), json.loads(Path(connection_file).read_text()))

@@ -11,15 +11,14 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from sandbox.limits import Layer
 from sandbox.uids import first_uid
 
 log = logging.getLogger(__name__)
 
 PROBE = Path(__file__).with_name("hardening") / "probe.py"
 PROBE_TIMEOUT_S = 20.0
-Layer = Literal["uid", "landlock", "seccomp", "subreaper"]
 ORDER: tuple[Layer, ...] = ("uid", "landlock", "seccomp", "subreaper")
 
 
@@ -34,7 +33,7 @@ class Isolation:
     layers: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     read_anywhere: bool = False  # kernels keep the capability to read files of any owner
-    private_shm: bool = False  # each kernel has its own /dev/shm
+    private_devices: bool = False  # each kernel has its own /dev/shm and /dev/pts
     late_imports: bool = True  # what was not loaded before the uid changed can still be
     signals_stopped: bool = False  # the solver and the other kernels cannot be signalled
 
@@ -72,7 +71,7 @@ def isolation() -> Isolation:
 def _probed(user: int, executable: str) -> Isolation:
     if sys.platform != "linux":
         return Isolation(missing=dict.fromkeys(ORDER, "only on Linux"))
-    found_at = (importlib.util.find_spec(name) for name in ("os", "numpy"))
+    found_at = (importlib.util.find_spec(name) for name in ("argparse", "numpy"))
     libraries = [str(spec.origin) for spec in found_at if spec is not None]
     command = [executable, "-I", str(PROBE), str(first_uid() - 1), *libraries]
     try:
@@ -94,7 +93,7 @@ def _probed(user: int, executable: str) -> Isolation:
         layers=tuple(layers),
         missing=missing,
         read_anywhere=found["read_anywhere"],
-        private_shm=found["private_shm"],
+        private_devices=found["private_devices"],
         late_imports=found["reads"],
         signals_stopped=found["signals_stopped"],
     )

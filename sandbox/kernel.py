@@ -11,6 +11,7 @@ from sandbox.launcher import POLL_S, KernelProcess
 from sandbox.limits import Limits
 from sandbox.output import Output
 from sandbox.result import ExecutionResult, ExecutionStatus, refusal, shares
+from sandbox.watchdog import Watched
 
 LAST_WORDS_S = 0.1  # what a dead kernel had already sent is read for this long
 FLOOD_S = 0.5  # a kernel stops its flood by itself; if it has not by then, it is interrupted
@@ -28,11 +29,25 @@ class Kernel:
         self._limits = limits
         self._client = process.client
         self._talking = asyncio.Lock()
+        self._stopped = ""
 
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.alive()
+
+    @property
+    def watched(self) -> Watched:
+        """What a watchdog looks at."""
+        return Watched(self._process.pid, self._process.folder)
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether its cells left anything in their working directory."""
+        try:
+            return any((self._process.folder / "work").iterdir())
+        except OSError:
+            return True
 
     async def wait_ready(self) -> None:
         """Wait until the kernel answers and we hear what it prints.
@@ -72,6 +87,8 @@ class Kernel:
             finally:
                 full.cancel()
                 await _drop(cell, death)
+            if self._stopped:
+                status = ExecutionStatus.KILLED
             if status is ExecutionStatus.DIED:
                 self.kill()  # what it started, and whatever is left of it
             stdout, stderr = output.text("stdout"), output.text("stderr")
@@ -85,8 +102,14 @@ class Kernel:
                 state_lost=not self.alive,
                 error=output.error,
                 timeout_s=timeout_s,
+                stopped=self._stopped,
                 output_bytes=min(output.bytes, self._limits.accepted_bytes),
             )
+
+    def stop(self, reason: str) -> None:
+        """Kill it for using too much; a cell that runs ends as killed, and says why."""
+        self._stopped = self._stopped or reason
+        self.kill()
 
     def kill(self) -> None:
         """Kill the process and all it started; returns at once."""

@@ -1,4 +1,4 @@
-"""Starts kernel processes: one cold Python each, by jupyter-client, over ipc where that is to be had."""
+"""The seam between the pool and the processes of kernels, and the plain way to start them: cold."""
 
 from __future__ import annotations
 
@@ -10,51 +10,37 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import uuid
 from pathlib import Path
 from typing import Protocol
 
 import psutil
-import zmq
-import zmq.asyncio
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from sandbox.limits import Limits
-from sandbox.output import TRAFFIC_FACTOR
-from sandbox.processes import (
-    MARK,
-    SafetyNet,
-    alive,
-    kill_marked,
-    kill_tree,
-    remove_folder,
-    signal_group,
-)
+from sandbox.processes import alive, kill_marked, kill_tree, signal_group
+from sandbox.workspace import BOOT, Place, Workspace
 
 log = logging.getLogger(__name__)
 
-GUEST = Path(__file__).with_name("guest.py")
-SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux and 104 on macOS
-QUEUED_MESSAGES = 32  # unread messages a channel holds; the rest waits inside the kernel
-RECONNECT_MS = 20  # a kernel's sockets appear some 100 ms after we connect
 POLL_S = 0.05  # how soon a death is noticed
 REAP_S = 5.0  # a killed process that is not gone by then is given up on
-ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS",
-)
 
 
 class KernelProcess(Protocol):
-    """A started kernel: its process and the client that talks to it."""
+    """A started kernel: its process, its folder and the client that talks to it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process and process group."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where its working directory `work` is."""
+        ...
 
     @property
     def client(self) -> AsyncKernelClient:
@@ -81,7 +67,10 @@ class KernelProcess(Protocol):
 class Launcher(Protocol):
     """Starts kernel processes, until closed."""
 
-    isolation: str
+    @property
+    def isolation(self) -> str:
+        """The layers of isolation in force, in words."""
+        ...
 
     async def launch(self) -> KernelProcess:
         """Start one, without waiting for it to answer. Raises OSError or RuntimeError."""
@@ -93,76 +82,67 @@ class Launcher(Protocol):
 
 
 class ColdLauncher:
-    """Starts every kernel from nothing (0.15 s of processor time each).
+    """Starts every kernel from nothing, by jupyter-client (0.15 s of processor time each).
 
-    Belongs to the thread that made it: Linux kills its kernels when that thread ends.
+    Belongs to the thread that made it: Linux kills its kernels when that thread ends. A `workspace`
+    that is given stays its owner's to close.
     """
 
-    isolation = "rlimits, process groups (no file or network isolation)"
-
-    def __init__(self, limits: Limits, executable: str = sys.executable) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        limits: Limits,
+        executable: str = sys.executable,
+        workspace: Workspace | None = None,
+    ) -> None:
         self._executable = executable
-        self._folder = _short_folder()
-        self._prefix = f"{uuid.uuid4().hex}."
-        self._count = 0
-        self._context = zmq.asyncio.Context()
-        self._context.setsockopt(zmq.LINGER, 0)
-        self._context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._context.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
-        largest = TRAFFIC_FACTOR * limits.accepted_bytes + (64 << 10)
-        self._context.setsockopt(zmq.MAXMSGSIZE, largest)
-        self._net = SafetyNet(self._prefix, self._folder)
-        self._net.arm()
+        self._owns = workspace is None
+        self.workspace = workspace or Workspace(limits)
+
+    @property
+    def isolation(self) -> str:
+        """The layers of isolation in force, in words."""
+        return str(self.workspace.isolation)
 
     async def launch(self) -> KernelProcess:
         """Start one, without waiting for it to answer. Raises OSError or RuntimeError."""
-        self._count += 1
-        mark = f"{self._prefix}{self._count}."
-        folder = self._folder / str(self._count)
-        for name in ("", "work", "tmp"):
-            (folder / name).mkdir(mode=0o700)
+        place = self.workspace.open()
         manager = AsyncKernelManager(
-            context=self._context,
-            kernel_spec_manager=_OneSpec(argv=self._command()),
-            connection_file=str(folder / "kernel.json"),
-            **_transport(folder),
+            context=self.workspace.context,
+            kernel_spec_manager=_OneSpec(argv=self._command(place)),
+            connection_file=str(place.folder / "kernel.json"),
+            **place.transport,
         )
         manager.provisioner = LocalProvisioner(
-            kernel_id=mark, kernel_spec=manager.kernel_spec, parent=manager
+            kernel_id=place.mark, kernel_spec=manager.kernel_spec, parent=manager
         )
         try:
             await manager.start_kernel(
-                env=_environment(folder, mark),
-                cwd=str(folder / "work"),
+                env=place.environment,
+                cwd=str(place.folder / "work"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            return _ColdProcess(manager, folder, mark)
+            return _ColdProcess(manager, place, self.workspace)
         except BaseException:
             with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
                 manager.ready.exception()  # else asyncio reports it as never retrieved
             if (started := manager.provisioner.process) is not None:
                 signal_group(started.pid, signal.SIGKILL)
                 started.wait()
-            remove_folder(folder)
+            self.workspace.free(place)
             raise
 
     async def aclose(self) -> None:
         """Kill what is left and free everything."""
-        await asyncio.to_thread(kill_marked, self._prefix)
-        self._context.destroy(linger=0)
-        await asyncio.to_thread(remove_folder, self._folder)
-        self._net.disarm()
+        if self._owns:
+            await asyncio.to_thread(kill_marked, self.workspace.prefix)
+            await asyncio.to_thread(self.workspace.close)
 
-    def _command(self) -> list[str]:
-        limits = self._limits.model_dump(
-            include={"memory_bytes", "file_bytes", "open_files", "accepted_bytes"}
-        )
-        guest_limits = json.dumps({**limits, "parent": os.getpid()})
-        flags = ["-I", "-X", "utf8"]
-        return [self._executable, *flags, str(GUEST), "{connection_file}", guest_limits]
+    def _command(self, place: Place) -> list[str]:
+        orders = json.dumps(self.workspace.orders(place, os.getpid()))
+        command = [self._executable, "-I", "-X", "utf8", str(BOOT), "guest"]
+        return [*command, "{connection_file}", orders]
 
 
 class _OneSpec(KernelSpecManager):
@@ -177,16 +157,18 @@ class _OneSpec(KernelSpecManager):
 
 
 class _ColdProcess:
-    def __init__(self, manager: AsyncKernelManager, folder: Path, mark: str) -> None:
+    def __init__(self, manager: AsyncKernelManager, place: Place, workspace: Workspace) -> None:
         self._manager = manager
-        self._folder = folder
-        self._mark = mark
+        self._place = place
+        self._workspace = workspace
         self._killed = False
         provisioner = manager.provisioner
         assert isinstance(provisioner, LocalProvisioner)
         assert provisioner.pid is not None
         self._provisioner = provisioner
         self._process = psutil.Process(provisioner.pid)
+        self.pid = provisioner.pid
+        self.folder = place.folder
         self.client = manager.client(context=manager.context)
         # No heartbeat (a thread each) and no stdin.
         self.client.start_channels(stdin=False, hb=False, control=False)
@@ -195,7 +177,7 @@ class _ColdProcess:
         return not self._killed and alive(self._process)
 
     def interrupt(self) -> None:
-        signal_group(self._process.pid, signal.SIGINT)
+        signal_group(self.pid, signal.SIGINT)
 
     def kill(self) -> None:
         if not self._killed:
@@ -209,47 +191,10 @@ class _ColdProcess:
             async with asyncio.timeout(REAP_S):
                 await self._provisioner.wait()
         except TimeoutError:
-            log.warning("kernel process %d does not go away", self._process.pid)
+            log.warning("kernel process %d does not go away", self.pid)
         await self._manager.cleanup_resources()
         await asyncio.to_thread(self._sweep)
 
     def _sweep(self) -> None:
-        if daemons := kill_marked(self._mark):
-            log.info("killed %d processes that a kernel left behind", daemons)
-        remove_folder(self._folder)
-
-
-def _environment(folder: Path, mark: str) -> dict[str, str]:
-    """All that a kernel sees of ours; no secret can be in it."""
-    work, scratch = str(folder / "work"), str(folder / "tmp")
-    return {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
-        "HOME": work,
-        "LANG": "C.UTF-8",
-        "TZ": os.environ.get("TZ", "UTC"),
-        "TMPDIR": scratch,
-        "IPYTHONDIR": scratch,
-        "MPLCONFIGDIR": scratch,
-        "MPLBACKEND": "Agg",
-        "PYTHONUTF8": "1",
-        "PYTHONNOUSERSITE": "1",
-        **dict.fromkeys(ONE_THREAD, "1"),
-        MARK: mark,
-    }
-
-
-def _short_folder() -> Path:
-    """An own folder (0700), in /tmp where the usual place is too deep for a socket's path."""
-    usual = tempfile.gettempdir()
-    places = [usual, "/tmp"] if len(usual) > SOCKET_PATH_BYTES // 2 else [usual]
-    for place in reversed(places):
-        with contextlib.suppress(OSError):
-            return Path(tempfile.mkdtemp(prefix="kernels-", dir=place))
-    raise OSError(f"cannot make a folder in {' or '.join(places)}")
-
-
-def _transport(folder: Path) -> dict[str, str]:
-    address = str(folder / "s")
-    if zmq.has("ipc") and len(os.fsencode(f"{address}-00")) <= SOCKET_PATH_BYTES:
-        return {"transport": "ipc", "ip": address}
-    return {"transport": "tcp", "ip": "127.0.0.1"}
+        self._workspace.sweep(self._place)
+        self._workspace.free(self._place)

@@ -10,25 +10,26 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any
 
+from sandbox.isolation import isolation
 from sandbox.kernel import Kernel
-from sandbox.launcher import ColdLauncher, Launcher
+from sandbox.launcher import Launcher
+from sandbox.lease import KernelUnavailableError, Lease
 from sandbox.limits import Limits
 from sandbox.ports import Sandbox
-from sandbox.result import ExecutionResult, ExecutionStatus, refusal
+from sandbox.watchdog import POLL_S, violations
+from sandbox.zygote_launcher import default_launcher
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # times that a kernel is started before it counts as not to be had
 
 
-class KernelUnavailableError(Exception):
-    """No kernel could be started."""
-
-
 class KernelPool:
     """Real Jupyter kernels, owned from `async with` to its end; see `sandbox.ports`.
 
-    `launcher` starts the processes and is closed with the pool; by default each starts cold.
+    `launcher` starts the processes and is closed with the pool; by default they are forks of a
+    warmed zygote, or start cold where there can be none. Entering raises `IsolationError` when a
+    layer that `limits.require` names does not hold here.
     """
 
     def __init__(self, limits: Limits | None = None, launcher: Launcher | None = None) -> None:
@@ -43,15 +44,19 @@ class KernelPool:
         self._slots = asyncio.Semaphore(self._limits.start_concurrency)
         self._starting = 0  # starts that have no kernel yet
         self._wanted = 0  # kernels hinted at and not taken yet
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def isolation(self) -> str:
         """The layers of isolation in force, in words."""
-        return (self._launcher or self._given_launcher or ColdLauncher).isolation
+        launcher = self._launcher or self._given_launcher
+        return str(isolation()) if launcher is None else launcher.isolation
 
     async def __aenter__(self) -> KernelPool:
-        self._launcher = self._given_launcher or ColdLauncher(self._limits)
+        (await asyncio.to_thread(isolation)).require(self._limits.require)
+        self._launcher = self._given_launcher or default_launcher(self._limits)
         log.info("sandbox isolation: %s", self.isolation)
+        self._watch = asyncio.create_task(self._keep_watch())
         self._fill()
         return self
 
@@ -118,7 +123,7 @@ class KernelPool:
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[Sandbox]:
-        lease = _Lease(self, self._limits)
+        lease = Lease(self.take, self.discard, self._limits)
         try:
             yield lease
         finally:
@@ -179,6 +184,19 @@ class KernelPool:
                 return True
         return False
 
+    async def _keep_watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            kernels = {kernel.watched: kernel for kernel in self._kernels if kernel.alive}
+            try:
+                found = await asyncio.to_thread(violations, list(kernels), self._limits)
+            except Exception as error:  # a watchdog that fails must not be the end of watching
+                log.error("the watchdog failed", exc_info=error)
+                continue
+            for watched, reason in found.items():
+                log.warning("stopped a kernel: %s", reason)
+                kernels[watched].stop(reason)
+
     def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         def done(task: asyncio.Task[None]) -> None:
             tasks.discard(task)
@@ -192,6 +210,10 @@ class KernelPool:
 
     async def _close(self) -> None:
         launcher, self._launcher = self._launcher, None
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
         while self._answer(KernelUnavailableError("the pool is closed")):
             pass
         self._ready.clear()
@@ -204,79 +226,3 @@ class KernelPool:
         self._starting = 0
         if launcher is not None:
             await launcher.aclose()
-
-
-class _Lease:
-    """What one trajectory executes on: the kernel it has, or the next one."""
-
-    def __init__(self, pool: KernelPool, limits: Limits) -> None:
-        self._pool = pool
-        self._limits = limits
-        self._kernel: Kernel | None = None
-        self._untold = False  # a kernel was lost, and no result has said so
-        self._busy = False
-        self._closed = False
-
-    async def execute(self, code: str, timeout_s: float) -> ExecutionResult:
-        if (refused := refusal(code, timeout_s, self._limits)) is not None:
-            return refused
-        if self._busy:
-            reason = "another cell is still running"
-            return ExecutionResult(status=ExecutionStatus.REFUSED, stderr=reason)
-        self._busy = True
-        try:
-            return await self._execute(code, timeout_s)
-        finally:
-            self._busy = False
-
-    def close(self) -> None:
-        """Kill the kernel; a cell that runs ends as `died`."""
-        self._closed = True
-        self._drop()
-
-    async def _execute(self, code: str, timeout_s: float) -> ExecutionResult:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            async with asyncio.timeout(timeout_s):
-                kernel = await self._obtain()
-        except (TimeoutError, KernelUnavailableError) as error:
-            return ExecutionResult(
-                status=ExecutionStatus.UNAVAILABLE,
-                stderr=str(error) or "no kernel was ready in time",
-                duration_s=loop.time() - started,
-                timeout_s=timeout_s,
-            )
-        try:
-            result = await kernel.execute(code, started + timeout_s - loop.time())
-        except BaseException:  # cancelled; the kernel is killed
-            self._drop()
-            self._untold = True
-            raise
-        if result.status is ExecutionStatus.REFUSED:  # its time ran out meanwhile
-            return result
-        lost = result.state_lost or self._untold
-        self._untold = False
-        if result.state_lost:
-            self._drop()
-        took = loop.time() - started
-        return result.model_copy(
-            update={"state_lost": lost, "duration_s": took, "timeout_s": timeout_s}
-        )
-
-    async def _obtain(self) -> Kernel:
-        if self._kernel is not None and not self._kernel.alive:  # it ended between two cells
-            self._drop()
-            self._untold = True
-        if self._kernel is None and not self._closed:
-            self._kernel = await self._pool.take()
-        if self._closed:
-            self._drop()
-        if self._kernel is None:
-            raise KernelUnavailableError("the lease is over")
-        return self._kernel
-
-    def _drop(self) -> None:
-        kernel, self._kernel = self._kernel, None
-        if kernel is not None:
-            self._pool.discard(kernel)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import signal
-import stat
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import ClassVar
 
 import psutil
+
+from sandbox.folders import remove_folder
 
 MARK = "SANDBOX_MARK"  # environment variable that every process of a kernel inherits
 SWEEPS = 5  # times that /proc is walked before giving up on something that forks ever anew
@@ -58,21 +58,6 @@ def kill_marked(prefix: str) -> int:
         if not found:
             break
     return killed
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder whatever its cells did to the permissions in it; never raises."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if not folder.exists():
-        return
-    with contextlib.suppress(OSError):
-        folder.chmod(stat.S_IRWXU)
-    for parent, names, _ in os.walk(folder):  # goes into them after this
-        for path in (Path(parent, name) for name in names):
-            with contextlib.suppress(OSError):
-                if not path.is_symlink():
-                    path.chmod(stat.S_IRWXU)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _mark(process: psutil.Process) -> str:

@@ -8,6 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 from sandbox.limits import Limits
 
+NETWORK_SIGNS = (
+    "Address family not supported by protocol",
+    "Temporary failure in name resolution",
+    "Could not resolve host",
+)
+
 
 class ExecutionStatus(StrEnum):
     """How a cell ended."""
@@ -28,7 +34,8 @@ class ExecutionResult(BaseModel):
     surrogates. `duration_s` is what the call took and `timeout_s` what it was given, in seconds.
     `error` names the exception that ended the cell. `output_bytes` counts the output accepted,
     `truncated` says that some of the output is not in the texts. `state_lost` says, once, that the
-    variables of earlier cells are gone.
+    variables of earlier cells are gone, `replayed` that they were and the earlier cells were run
+    again. `stopped` says what the kernel used too much of when it was killed for that.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +49,8 @@ class ExecutionResult(BaseModel):
     error: str = ""
     timeout_s: float = 0.0
     output_bytes: int = 0
+    stopped: str = ""
+    replayed: bool = False
 
 
 def refusal(code: str, timeout_s: float, limits: Limits) -> ExecutionResult | None:
@@ -104,16 +113,23 @@ def _notices(result: ExecutionResult, limits: Limits) -> list[str]:
     if result.status is ExecutionStatus.TIMEOUT:
         advice = "variables kept. Use a faster method or a smaller bound.]"
         notices.append(f"[timeout after {after}; interrupted; {advice}")
+    elif result.status is ExecutionStatus.KILLED and result.stopped:
+        used = f"{round(result.duration_s, 1):g} s ({result.stopped})"
+        notices.append(f"[kernel stopped after {used} and was restarted; {rerun}")
     elif result.status is ExecutionStatus.KILLED:
         notices.append(f"[kernel stopped after {after} and was restarted; {rerun}")
     elif result.status is ExecutionStatus.DIED:
         notices.append(f"[kernel died and was restarted; {rerun}")
     if result.state_lost and result.status not in (ExecutionStatus.KILLED, ExecutionStatus.DIED):
         notices.append("[the kernel was restarted before this cell; earlier variables were lost.]")
+    if result.replayed:
+        notices.append("[the kernel was restarted before this cell; earlier cells were run again.]")
     if result.error.endswith("MemoryError"):
         notices.append(f"[MemoryError: {limits.memory_bytes / 2**30:g} GiB limit; variables kept.]")
     if result.error == "StdinNotImplementedError":
         notices.append("[input() is unavailable; assign the value.]")
+    if any(sign in text for sign in NETWORK_SIGNS for text in (result.stderr, result.stdout)):
+        notices.append("[no network in this sandbox]")
     return notices
 
 

@@ -59,6 +59,7 @@ def first_uid() -> int:
     """Where the blocks start; no kernel gets the uid before it."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = map(int, line.split())
-        if inside <= FIRST_OF_MANY and FIRST_OF_MANY + BLOCKS * BLOCK <= inside + count:
+        end = FIRST_OF_MANY + BLOCKS * BLOCK
+        if inside <= FIRST_OF_MANY and end <= inside + count:
             return FIRST_OF_MANY
     return FIRST_OF_FEW

@@ -1,10 +1,10 @@
 """The fork server: one warmed process of one thread, whose forks become kernels.
 
-Run by path (`python -I zygote.py FD FOLDER`) with a clean environment, never imported by the solver. It
-speaks JSON lines over the socket FD. Asked `{"start": id, ...}` it answers `{"started": id, "pid": n}`,
-asked `{"end": id}` it kills all of that kernel and answers `{"ended": id}`; a kernel stays a zombie
-until then, so that its pid is nobody else's. When the solver is gone it kills every kernel, and all
-that they started, removes FOLDER and ends.
+Run by `boot.py` with a clean environment, never imported by the solver. It speaks JSON lines over a
+socket. Asked `{"start": id, ...}` it answers `{"started": id, "pid": n}`, asked `{"end": id}` it kills
+all of that kernel and, when it is gone, answers `{"ended": id}`; a kernel stays a zombie until then, so
+that its pid is nobody else's. When the solver is gone, or it gets SIGTERM, it kills every kernel and
+all that they started, and ends; the folder goes with the solver.
 """
 
 import contextlib
@@ -12,77 +12,89 @@ import gc
 import json
 import os
 import select
-import shutil
 import signal
 import socket
-import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import numpy
+
 from sandbox import guest
+from sandbox.folders import remove_folder
 from sandbox.hardening.reaper import end_all_by_fork
 from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from sandbox.hardening.tree import children, kill_below, send
 
-sys.path.pop(0)
-
-LINE_BYTES = 1 << 20
-ROUNDS = 1000  # of looking for what is still there, before something is given up on
-ROUND_S = 0.005
+ROUNDS, ROUND_S = 400, 0.005  # of waiting, at the end, for what was killed
+# What cells import; missing ones are passed over.
+WARM = (
+    *("numpy", "mpmath", "sympy", "sympy.combinatorics", "sympy.sets.setexpr"),
+    *("sympy.tensor.tensor", "sympy.parsing.sympy_parser", "sympy.assumptions.wrapper"),
+    *("statistics", "fractions"),
+)
 
 
 class Zygote:
     """Starts kernels and ends them, for as long as the solver lives."""
 
-    def __init__(self, control: socket.socket, folder: Path) -> None:
+    def __init__(self, control: socket.socket, folder: Path, solver: int) -> None:
         self._control = control
         self._folder = folder
+        self._solver = solver
         self._kernels: dict[int, tuple[int, int | None]] = {}  # id: (pid, uid)
-        self._dead: set[int] = set()  # pids of kernels that ended and are not asked for yet
+        self._dying: dict[int, int] = {}  # pid: id
+        self._over = False
 
     def serve(self) -> None:
         """Answer until the solver is gone, then clean up."""
-        # Any child that ends wakes the poll below.
+        # A child that ends, or a signal to end, wakes the wait below.
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._stop)
+        control = self._control.fileno()
         waiting = b""
-        while True:
-            ready, _, _ = select.select([self._control, wake], [], [])
+        while not self._over:
+            ready, _, _ = select.select([control, wake], [], [])
             if wake in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake, 4096)
-                self._end_strays()
-            if self._control in ready:
-                try:
+                self._reap()
+            if control in ready:
+                data = b""
+                with contextlib.suppress(OSError):
                     data = self._control.recv(1 << 16)
-                except OSError:
-                    data = b""
-                if not data:
-                    return self.finish()
+                self._over = self._over or not data
                 *lines, waiting = (waiting + data).split(b"\n")
                 for line in lines:
                     self._obey(json.loads(line))
+        self._finish()
 
-    def finish(self, *_: object) -> None:
-        """Kill everything, remove the folder, end."""
+    def _stop(self, *_: object) -> None:
+        self._over = True
+
+    def _finish(self) -> None:
         for number in list(self._kernels):
             self._end(number)
-        self._end_strays()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os._exit(0)
+        for _ in range(ROUNDS):
+            if not self._reap():
+                break
+            time.sleep(ROUND_S)
+        if os.getppid() != self._solver:  # else it still needs the folder, and removes it
+            remove_folder(self._folder)
 
     def _obey(self, order: dict[str, Any]) -> None:
-        if "start" in order:
-            answer: dict[str, Any] = {"started": order["start"]}
-            try:
-                answer["pid"] = self._start(order)
-            except OSError as error:
-                answer["error"] = str(error)
-        else:
+        if "end" in order:
             self._end(order["end"])
-            answer = {"ended": order["end"]}
+            return
+        try:
+            self._answer({"started": order["start"], "pid": self._start(order)})
+        except OSError as error:
+            self._answer({"started": order["start"], "error": str(error)})
+
+    def _answer(self, answer: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the solver is gone: the next read says so
             self._control.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -95,60 +107,37 @@ class Zygote:
         return pid
 
     def _end(self, number: int) -> None:
-        pid, uid = self._kernels.pop(number, (0, None))
-        if not pid:
+        """Kill a kernel and all it started; the answer follows when it is gone."""
+        if number not in self._kernels:  # its start failed
+            self._answer({"ended": number})
             return
-        if uid is not None:
+        pid, uid = self._kernels.pop(number)
+        self._dying[pid] = number
+        if uid is None:
+            send(pid, signal.SIGSTOP)
+            kill_below(pid)
+        else:
             end_all_by_fork(uid)
-        _kill_below(pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
-        self._end_strays()
+        send(pid, signal.SIGKILL)
+        self._reap()
 
-    def _end_strays(self) -> None:
-        """Kill and reap whatever came to us, the reaper of orphans, from a kernel that died."""
+    def _reap(self) -> int:
+        """Take leave of what ended, and end what came to us as the reaper of orphans.
+
+        Returns how many are to be waited for still.
+        """
         kernels = {pid for pid, _ in self._kernels.values()}
-        for _ in range(ROUNDS):
-            strays = set(_children(os.getpid())) - kernels
-            if not strays:
-                return
-            for stray in strays:
-                _kill_below(stray)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(stray, signal.SIGKILL)
-            for stray in strays:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(stray, 0)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        found = [Path(task, "children").read_text().split() for task in tasks]
-    except OSError:
-        return []
-    return [int(child) for children in found for child in children]
-
-
-def _kill_below(pid: int) -> None:
-    """Kill all descendants of `pid`; stopped first, so that they do not fork meanwhile."""
-    stopped: set[int] = set()
-    for _ in range(ROUNDS):
-        found = [pid]
-        for parent in found:
-            found += _children(parent)
-        fresh = set(found) - stopped
-        if not fresh:
-            break
-        for process in fresh:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGSTOP)
-        stopped |= fresh
-    for process in stopped - {pid}:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
+        left = 0
+        for pid in set(children().get(os.getpid(), [])) - kernels:
+            if pid not in self._dying:
+                send(pid, signal.SIGSTOP)
+                kill_below(pid)
+                send(pid, signal.SIGKILL)
+            if not os.waitpid(pid, os.WNOHANG)[0]:
+                left += 1
+            elif pid in self._dying:
+                self._answer({"ended": self._dying.pop(pid)})
+        return left
 
 
 def _become_kernel(order: dict[str, Any]) -> None:
@@ -168,6 +157,7 @@ def _become_kernel(order: dict[str, Any]) -> None:
         os.environ.update(order["environment"])
         os.chdir(Path(order["cage"]["folder"], "work"))
         gc.enable()
+        numpy.random.seed()  # else all kernels draw the same numbers
         guest.run(order, order["connection"], lambda: os.close(log))
     except BaseException:
         os.write(log, traceback.format_exc().encode())
@@ -175,23 +165,19 @@ def _become_kernel(order: dict[str, Any]) -> None:
         os._exit(1)
 
 
-def main() -> None:
+def main(descriptor: str, folder: str, solver: str) -> None:
     """Warm up, say so, serve."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    zygote = Zygote(control, Path(sys.argv[2]))
+    control = socket.socket(fileno=int(descriptor))
+    zygote = Zygote(control, Path(folder), int(solver))
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGTERM, zygote.finish)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    guest.warm_up()
-    threads = len(os.listdir("/proc/self/task"))
+    gc.disable()  # fewer holes in the memory that the kernels share
+    guest.load((*WARM, *guest.LATE))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise SystemExit(f"the zygote has {threads} threads; it must not fork")
     gc.collect()
     gc.freeze()
     control.sendall(b'{"warm": true}\n')
     zygote.serve()
-
-
-if __name__ == "__main__":
-    main()

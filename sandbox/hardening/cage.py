@@ -19,13 +19,28 @@ from sandbox.hardening.syscalls import (
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     keep_capabilities,
-    mount_private_shm,
+    mount_private_devices,
     prctl,
 )
 
 OOM_SCORE = "900"  # when memory runs out, kernels go before the solver
 SHARED_FORKS = (
     4  # without a uid of its own a kernel shares its process limit with the user's others
+)
+
+FOLDERS = ("work", "tmp", "run")
+WRITABLE = tuple(
+    Path("/dev", name) for name in ("null", "zero", "full", "tty", "ptmx", "pts", "shm")
+)
+SYSTEM = tuple(
+    Path("/", name)
+    for name in (
+        *("bin", "lib", "lib32", "lib64", "usr/bin", "usr/lib", "usr/lib32", "usr/lib64"),
+        *("usr/local/bin", "usr/local/lib", "usr/share/zoneinfo", "usr/share/terminfo"),
+        *("etc/ld.so.cache", "etc/localtime", "dev/random", "dev/urandom"),
+        *("proc/self", "proc/cpuinfo", "proc/meminfo", "proc/stat", "proc/loadavg"),
+        "sys/devices/system/cpu",
+    )
 )
 
 
@@ -48,7 +63,7 @@ class Cage:
     shm_bytes: int
     uid: int | None = None
     read_anywhere: bool = False
-    private_shm: bool = False
+    private_devices: bool = False
 
 
 def enter(cage: Cage) -> None:
@@ -58,18 +73,17 @@ def enter(cage: Cage) -> None:
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    if cage.private_shm:
-        mount_private_shm(cage.shm_bytes)
+    if cage.private_devices:
+        mount_private_devices(cage.shm_bytes)
     _limit(cage)
     if "landlock" in cage.layers:
         folder = Path(cage.folder)
-        landlock.restrict(readable(), [*WRITABLE, *(folder / name for name in FOLDERS)])
+        landlock.restrict(_readable(), [*WRITABLE, *(folder / name for name in FOLDERS)])
     if "uid" in cage.layers:
         assert cage.uid is not None
         _become(cage.uid, read_anywhere=cage.read_anywhere and "landlock" in cage.layers)
-    elif os.geteuid() == 0:
-        with contextlib.suppress(OSError):
-            keep_capabilities(0)
+    else:
+        keep_capabilities(0)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 1)  # a changed uid hid this process from itself in /proc
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # daemons of a cell stay below this process
@@ -84,33 +98,14 @@ def close(cage: Cage) -> None:
         seccomp.install()
 
 
-FOLDERS = ("work", "tmp", "run")
-WRITABLE = tuple(
-    Path(path)
-    for path in (
-        "/dev/null",
-        "/dev/zero",
-        "/dev/full",
-        "/dev/tty",
-        "/dev/ptmx",
-        "/dev/pts",
-        "/dev/shm",
-    )
-)
-SYSTEM = (
-    "/bin /lib /lib32 /lib64 /usr/bin /usr/lib /usr/lib32 /usr/lib64 /usr/local/bin /usr/local/lib"
-    " /usr/share/zoneinfo /usr/share/terminfo /etc/ld.so.cache /etc/localtime"
-    " /dev/random /dev/urandom /proc/cpuinfo /proc/meminfo /proc/stat /proc/loadavg /proc/self"
-    " /sys/devices/system/cpu"
-).split()
-
-
-def readable() -> list[Path]:
+def _readable() -> list[Path]:
     """The interpreter, its libraries, system programs, and what the kernel says of this process."""
-    paths = [Path(path) for path in SYSTEM]
-    for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}:
-        inside = ("bin", "lib", "lib64", "include", "share/jupyter", "etc/jupyter", "pyvenv.cfg")
-        paths += [Path(prefix, name) for name in inside]
+    paths = list(SYSTEM)
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+    for prefix in map(Path, prefixes):
+        paths += [prefix / name for name in ("bin", "lib", "lib64", "include", "pyvenv.cfg")]
+        # A link may lead elsewhere. What is not below a prefix (an editable project) stays hidden.
+        paths += [Path(entry) for entry in sys.path if prefix in Path(entry).parents]
     return paths
 
 
@@ -129,9 +124,9 @@ def _limit(cage: Cage) -> None:
     _bound(resource.RLIMIT_FSIZE, cage.file_bytes)
     _bound(resource.RLIMIT_NOFILE, cage.open_files)
     _bound(resource.RLIMIT_CORE, 0)
-    if "uid" in cage.layers:
+    if "uid" in cage.layers or cage.private_devices:  # a namespace counts for itself
         _bound(resource.RLIMIT_NPROC, cage.processes)
-    elif os.geteuid() != 0 and sys.platform == "linux":
+    elif sys.platform == "linux":
         _bound(resource.RLIMIT_NPROC, _tasks_of_ours() + SHARED_FORKS * cage.processes)
 
 

@@ -51,9 +51,9 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         for name in FOLDERS:
             Path(folder, name).mkdir()
         Path(folder, "outside").write_text("x")
-        cage = replace(CAGE, folder=folder, uid=uid, private_shm=os.geteuid() == 0)
+        cage = replace(CAGE, folder=folder, uid=uid, private_devices=True)
         if _try(cage, libraries).get("failed"):
-            cage = replace(cage, private_shm=False)
+            cage = replace(cage, private_devices=False)
         for layer in sorted(layers - missing.keys()):
             if reason := _try(replace(cage, layers=(layer,)), libraries).get("failed"):
                 missing[layer] = reason
@@ -63,13 +63,13 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
             cage = replace(cage, read_anywhere=True)
             together = _try(cage, libraries)
     if reason := together.get("failed"):
-        missing.update({layer: reason for layer in cage.layers})
+        missing.update(dict.fromkeys(cage.layers, reason))
         cage = replace(CAGE, layers=())
     return {
         "layers": sorted(cage.layers),
         "missing": missing,
         "read_anywhere": cage.read_anywhere,
-        "private_shm": cage.private_shm,
+        "private_devices": cage.private_devices,
         "reads": together.get("reads", True),
         "signals_stopped": together.get("signals_stopped", False),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -14,7 +15,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_READ_SEARCH = 2
-CLONE_NEWNS = 0x00020000
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 1 << 14, 1 << 18
 _CAPABILITY_VERSION_3 = 0x20080522
 _NR_CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -51,10 +52,25 @@ def keep_capabilities(mask: int) -> None:
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, bit)
 
 
-def mount_private_shm(size: int) -> None:
-    """Give this process a /dev/shm of its own that holds at most `size` bytes."""
-    checked(libc().unshare(CLONE_NEWNS), "unshare")
+def mount_private_devices(size: int) -> None:
+    """Give this process a /dev/shm of its own, of at most `size` bytes, and terminals of its own.
+
+    Who is not root gets the right to do so in a user namespace, where it stays the user that it is.
+    """
+    user, group = os.geteuid(), os.getegid()
+    checked(libc().unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)), "unshare")
+    if user:
+        for name, line in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            Path("/proc/self", name).write_text(line)
     checked(libc().mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount /")
-    options = f"size={size},nr_inodes=4096,mode=1777".encode()
-    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
-    checked(libc().mount(b"tmpfs", b"/dev/shm", b"tmpfs", flags, options), "mount /dev/shm")
+    for kind, target, options in (
+        ("tmpfs", "/dev/shm", f"size={size},nr_inodes=4096,mode=1777"),
+        ("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0600"),
+    ):
+        flags = ctypes.c_ulong(MS_NOSUID | (MS_NODEV if kind == "tmpfs" else 0))
+        words = (kind.encode(), target.encode(), kind.encode(), flags, options.encode())
+        checked(libc().mount(*words), f"mount {target}")

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from sandbox.launcher import ColdLauncher
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.ports import Sandbox, SandboxPool
 from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import ScriptedPool, Step
+from sandbox.zygote_launcher import default_launcher
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,9 +38,12 @@ def script(code: str) -> str | ExecutionResult | Step:
     return "2\n" if code == "1 + 1" else ""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["kernels", "scripted"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["zygote", "cold", "scripted"])
 async def any_pool(request: pytest.FixtureRequest) -> AsyncIterator[SandboxPool]:
-    made = KernelPool(LIMITS) if request.param == "kernels" else ScriptedPool(script, LIMITS)
+    made: KernelPool | ScriptedPool = ScriptedPool(script, LIMITS)
+    if request.param != "scripted":
+        kind = default_launcher if request.param == "zygote" else ColdLauncher
+        made = KernelPool(LIMITS, kind(LIMITS))
     async with made as pool:
         yield pool
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +85,8 @@ async def test_cwd_is_private_and_removed(pool: KernelPool) -> None:
         second = Path(str(await value(other, "import os; os.getcwd()")))
         assert first != second
         assert mode(first) == 0o700
-        assert mode(first.parent.parent) == 0o700
+        assert mode(first.parent) == 0o700
+        assert mode(first.parent.parent) in (0o700, 0o711)  # nobody can list it
         assert await value(one, "os.listdir()") == []
         await one.execute("open('helper.py', 'w').write('def f(): return 5')", 5)
         assert await value(one, "import helper; helper.f()") == 5
@@ -148,17 +148,15 @@ def solver() -> tuple[subprocess.Popen[str], list[int], list[int], Path]:
     return process, [kernel, int(pid), *spares], children, Path(cwd).parent.parent
 
 
-async def test_a_killed_solver_leaves_no_kernel() -> None:
+async def test_a_killed_solver_leaves_nothing() -> None:
     process, kernels, children, folder = await asyncio.to_thread(solver)
     try:
         assert all(map(running, kernels))
         process.kill()
-        assert await until(lambda: not any(map(running, kernels)), 3)
+        assert await until(lambda: not any(map(running, kernels + children)), 3)
+        assert await until(lambda: not folder.exists(), 3)
     finally:
         process.wait()
-        for pid in filter(running, children):  # only a release finds these, so far
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(folder)
 
 
 async def test_a_terminated_solver_leaves_nothing() -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sandbox.isolation import Isolation, isolation
 from sandbox.launcher import ColdLauncher, KernelProcess
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.ports import Sandbox
 from sandbox.result import ExecutionStatus
+from sandbox.zygote_launcher import ZygoteLauncher
 from tests.sandbox.conftest import entries, running, until
 
 PID = "import os; print(os.getpid())"
@@ -91,8 +93,8 @@ async def test_fifty_leases_leave_nothing_behind() -> None:
             children = process.children(recursive=True)
             return process.num_fds(), len(children), len(entries(launched))
 
-        assert isinstance(pool._launcher, ColdLauncher)
-        launched: Path = pool._launcher._folder
+        assert isinstance(pool._launcher, ZygoteLauncher)
+        launched: Path = pool._launcher.workspace.folder
         await cycle(2)
         before = await settle()
         await asyncio.gather(cycle(24), cycle(24))
@@ -147,13 +149,13 @@ async def test_an_interpreter_that_does_not_work(executable: str) -> None:
     async with KernelPool(SMALL, launcher) as pool, pool.lease() as sandbox:
         result = await sandbox.execute("1", 20)
         assert result.status is ExecutionStatus.UNAVAILABLE
-    assert not entries(launcher._folder)
+    assert not entries(launcher.workspace.folder)
 
 
 async def test_a_start_that_hangs_is_given_up() -> None:
     limits = Limits(spares=0, start_timeout_s=0.3)
     launcher = ColdLauncher(limits, "/bin/sleep")
-    launcher._command = lambda: ["/bin/sleep", "60"]  # type: ignore[method-assign]
+    launcher._command = lambda place: ["/bin/sleep", "60"]  # type: ignore[method-assign]
     async with KernelPool(limits, launcher) as pool, pool.lease() as sandbox:
         result = await sandbox.execute("1", 20)
         assert result.status is ExecutionStatus.UNAVAILABLE
@@ -184,7 +186,7 @@ async def test_a_kernel_nobody_waits_for_any_more_stays_as_a_spare() -> None:
 
 
 async def test_works_over_tcp_where_paths_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.launcher.SOCKET_PATH_BYTES", 1)
+    monkeypatch.setattr("sandbox.workspace.SOCKET_PATH_BYTES", 1)
     async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
         assert (await sandbox.execute("1 + 1", 30)).stdout == "2\n"
 
@@ -234,4 +236,5 @@ async def test_closing_amid_starts_and_cells() -> None:
 
 
 async def test_says_what_isolation_is_in_force() -> None:
-    assert KernelPool().isolation == "rlimits, process groups (no file or network isolation)"
+    assert KernelPool().isolation == str(isolation())
+    assert str(Isolation()) == "rlimits, process groups (no file or network isolation)"

@@ -93,10 +93,13 @@ async def test_a_death_is_noticed_at_once(sandbox: Sandbox, code: str) -> None:
     assert await pid_of(sandbox) != pid
 
 
-async def test_a_death_between_cells_is_told_by_the_next(sandbox: Sandbox) -> None:
+async def test_a_death_between_cells_is_told_by_the_next(
+    pool: KernelPool, sandbox: Sandbox
+) -> None:
     pid = await pid_of(sandbox)
+    kernel = next(kernel for kernel in pool._kernels if kernel.watched.pid == pid)
     psutil.Process(pid).kill()
-    assert await until(lambda: not running(pid), 2)
+    assert await until(lambda: not kernel.alive, 2)
     result = await sandbox.execute("1 + 1", 20)
     assert (result.status, result.stdout) == (ExecutionStatus.OK, "2\n")
     assert result.state_lost

@@ -81,6 +81,19 @@ LOST = "and was restarted; all variables lost. Re-run imports and definitions.]"
         (result("killed", duration_s=2.04, state_lost=True), f"[kernel stopped after 2 s {LOST}"),
         (result("died", state_lost=True), f"[kernel died {LOST}"),
         (
+            result("killed", stopped="more than 6 GiB of memory", timeout_s=30.0, duration_s=3.04),
+            f"[kernel stopped after 3 s (more than 6 GiB of memory) {LOST}",
+        ),
+        (
+            result("error", stderr="OSError: [Errno 97] Address family not supported by protocol"),
+            "OSError: [Errno 97] Address family not supported by protocol\n"
+            "[no network in this sandbox]",
+        ),
+        (
+            result("ok", stdout="2", replayed=True),
+            "2\n[the kernel was restarted before this cell; earlier cells were run again.]",
+        ),
+        (
             result("error", stderr="MemoryError\n", error="MemoryError"),
             "MemoryError\n[MemoryError: 4 GiB limit; variables kept.]",
         ),

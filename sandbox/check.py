@@ -1,0 +1,284 @@
+"""The self-check: tries here, on real kernels, everything that the sandbox claims."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from sandbox.isolation import Isolation, isolation
+from sandbox.limits import Limits
+from sandbox.pool import KernelPool
+from sandbox.processes import alive
+from sandbox.result import ExecutionResult, ExecutionStatus, for_model
+
+LIMITS = Limits(
+    grace_s=1.0,
+    memory_bytes=1 << 30,
+    file_bytes=16 << 20,
+    folder_bytes=32 << 20,
+    spares=2,
+)
+SECRET = "SANDBOX_CHECK_SECRET"
+GONE_S = 3.0
+START_S = 60.0
+DAEMON = """
+import os
+if (child := os.fork()) == 0:
+    os.setsid()
+    if (daemon := os.fork()) == 0:
+        os.execve('/bin/sleep', ['sleep', '300'], {})
+    with open('pid', 'w') as file:
+        file.write(str(daemon))
+    os._exit(0)
+os.waitpid(child, 0)
+print(os.getpid(), open('pid').read())
+"""
+SYSCALLS = """
+import ctypes
+libc = ctypes.CDLL(None)
+print([libc.unshare(0x10000000), libc.mount(b'x', b'.', b'tmpfs', 0, None), libc.ptrace(0, 0, 0, 0),
+       libc.syscall(425, 8, ctypes.create_string_buffer(256))])
+"""
+CLEAN = """
+def inode(descriptor):
+    try: return os.fstat(descriptor).st_ino
+    except OSError: return 0
+print({secret!r} in os.environ, oct(os.stat('.').st_mode), sys.stdin.read(),
+      {inode} in map(inode, range(256)))
+"""
+SOLVER = f"""
+import asyncio
+from sandbox.pool import KernelPool
+async def main():
+    async with KernelPool() as pool, pool.lease() as sandbox:
+        print((await sandbox.execute({DAEMON!r}, {START_S})).stdout, flush=True)
+        await asyncio.sleep(300)
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table; `holds` is None where nothing is claimed, and `note` says why."""
+
+    guarantee: str
+    mechanism: str
+    holds: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    guarantee: str
+    mechanism: str
+    holds: Callable[[KernelPool], Awaitable[bool]]
+    not_claimed: str = ""
+
+
+async def check() -> list[Finding]:
+    """Try every claim; takes some seconds."""
+    findings = []
+    os.environ[SECRET] = "secret"  # as a user's tokens would be
+    try:
+        async with KernelPool(LIMITS) as pool:
+            for claim in _claims(isolation()):
+                holds: bool | None = None
+                if not claim.not_claimed:
+                    try:
+                        holds = await claim.holds(pool)
+                    except Exception as error:  # whatever it was, the claim was not shown to hold
+                        holds = False
+                        claim = _Claim(claim.guarantee, claim.mechanism, claim.holds, repr(error))
+                findings.append(Finding(claim.guarantee, claim.mechanism, holds, claim.not_claimed))
+    finally:
+        del os.environ[SECRET]
+    return findings
+
+
+def _claims(held: Isolation) -> list[_Claim]:
+    def without(*layers: str) -> str:
+        if any(layer in held.layers for layer in layers):
+            return ""
+        return f"{layers[-1]}: {held.missing.get(layers[-1], 'not here')}"
+
+    owner = "a uid of its own, kill(-1)" if "uid" in held.layers else "subreaper, walk of /proc"
+    tree = without("uid", "subreaper")
+    linux = sys.platform == "linux"
+    counted = "uid" in held.layers or held.private_devices
+    signals = "" if held.signals_stopped else without("uid")
+    return [
+        _Claim("G1 an answer in time", "absolute deadline, interrupt, kill", _in_time),
+        _Claim("G2 bounded output", "counted in the kernel and again outside", _bounded),
+        _Claim("G3 the solver is not harmed", "a kernel is another process", _unharmed),
+        _Claim("G4 a fresh process each time", "never reused", _fresh),
+        _Claim("G5 no secrets, own folder, no stdin", "allow-list, 0700, /dev/null", _clean),
+        _Claim("G6 nothing is left running", "killed at release", _swept),
+        _Claim("G7 isolation is announced", "log, result, require", _announced),
+        _Claim("H1 no network", "seccomp", _no_network, without("seccomp")),
+        _Claim("H1 no way around", "seccomp", _no_way_around, without("seccomp")),
+        _Claim("H2 writes in its folder only", "Landlock", _no_writes, without("landlock")),
+        _Claim("H3 reads of libraries only", "Landlock", _no_reads, without("landlock")),
+        _Claim("H4 no signals to the solver", "uid, Landlock scope", _no_signals, signals),
+        _Claim("H5 daemons are found", owner, _swept, tree),
+        _Claim("H6 no orphans after SIGKILL", "parent-death signal", _no_orphans, tree),
+        _Claim("limit on memory", "RLIMIT_AS", _memory, "" if linux else "macOS has none"),
+        _Claim(
+            "limit on processes", "RLIMIT_NPROC", _processes, "" if counted else "watchdog only"
+        ),
+        _Claim("limit on a file", "RLIMIT_FSIZE", _file),
+        _Claim("limit on the folder", "watchdog", _folder),
+    ]
+
+
+async def _run(pool: KernelPool, code: str, timeout_s: float = 20.0) -> ExecutionResult:
+    async with pool.lease() as sandbox:
+        await sandbox.execute("import os, sys, socket", START_S)
+        return await sandbox.execute(code, timeout_s)
+
+
+async def _in_time(pool: KernelPool) -> bool:
+    kept = await _run(pool, "while True: pass", 1.0)
+    killed = await _run(pool, "sum(range(10**15))", 1.0)
+    most = 1.0 + LIMITS.grace_s + 1.0
+    statuses = (kept.status, killed.status)
+    wanted = (ExecutionStatus.TIMEOUT, ExecutionStatus.KILLED)
+    return statuses == wanted and max(kept.duration_s, killed.duration_s) < most
+
+
+async def _bounded(pool: KernelPool) -> bool:
+    result = await _run(pool, "while True: print('flood' * 1000)")
+    told = len(for_model(result, LIMITS).encode())
+    return result.output_bytes <= LIMITS.accepted_bytes and told <= LIMITS.output_bytes + 200
+
+
+async def _unharmed(pool: KernelPool) -> bool:
+    result = await _run(pool, "import ctypes; ctypes.string_at(0)")
+    return result.status is ExecutionStatus.DIED and (await _run(pool, "1 + 1")).stdout == "2\n"
+
+
+async def _fresh(pool: KernelPool) -> bool:
+    first = await _run(pool, "import builtins; builtins.poison = 1; os.getpid()")
+    second = await _run(pool, "'poison' in dir(__builtins__), os.getpid()")
+    return second.stdout.startswith("(False,") and first.stdout.strip() not in second.stdout
+
+
+async def _clean(pool: KernelPool) -> bool:
+    with tempfile.TemporaryFile() as ours:
+        os.set_inheritable(ours.fileno(), True)
+        inode = os.fstat(ours.fileno()).st_ino
+        result = await _run(pool, CLEAN.format(secret=SECRET, inode=inode))
+    return result.stdout == "False 0o40700  False\n"
+
+
+async def _swept(pool: KernelPool) -> bool:
+    pids = [int(pid) for pid in (await _run(pool, DAEMON)).stdout.split()]
+    return len(pids) == 2 and await _gone(pids)
+
+
+async def _announced(pool: KernelPool) -> bool:
+    return pool.isolation == str(isolation())
+
+
+async def _no_network(pool: KernelPool) -> bool:
+    tcp = await _run(pool, "socket.create_connection(('127.0.0.1', 9), 1)")
+    udp = await _run(pool, "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)")
+    return all("[no network in this sandbox]" in for_model(result, LIMITS) for result in (tcp, udp))
+
+
+async def _no_way_around(pool: KernelPool) -> bool:
+    return (await _run(pool, SYSCALLS)).stdout == "[-1, -1, -1, -1]\n"
+
+
+async def _no_writes(pool: KernelPool) -> bool:
+    with _open_folder() as folder:
+        result = await _run(pool, f"open({folder + '/file'!r}, 'w')")
+        inside = await _run(pool, "open('file', 'w').write('x')")
+        untouched = _empty(folder)
+    return _refused(result) and untouched and inside.status is ExecutionStatus.OK
+
+
+def _empty(folder: str) -> bool:
+    return not any(Path(folder).iterdir())
+
+
+async def _no_reads(pool: KernelPool) -> bool:
+    names = ["/etc/passwd", __file__, f"/proc/{os.getpid()}/environ"]
+    return all([_refused(await _run(pool, f"open({name!r}).read()")) for name in names])
+
+
+async def _no_signals(pool: KernelPool) -> bool:
+    return _refused(await _run(pool, f"os.kill({os.getpid()}, 0)"))
+
+
+async def _no_orphans(pool: KernelPool) -> bool:
+    pids = await asyncio.to_thread(_killed_solver)
+    return len(pids) == 2 and await _gone(pids)
+
+
+def _killed_solver() -> list[int]:
+    """What a solver ran that was killed a moment ago."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SOLVER],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    with process.stdout as said:
+        pids = [int(pid) for pid in said.readline().split()]
+    process.kill()
+    process.wait()
+    return pids
+
+
+@contextlib.contextmanager
+def _open_folder() -> Iterator[str]:
+    """One that only Landlock keeps a kernel from writing to."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield folder
+
+
+async def _processes(pool: KernelPool) -> bool:
+    code = "import time\nwhile True:\n    if os.fork() == 0: time.sleep(99)"
+    return (await _run(pool, code)).error == "BlockingIOError"
+
+
+async def _memory(pool: KernelPool) -> bool:
+    result = await _run(pool, "b = bytearray(100 << 30)")
+    return "[MemoryError: 1 GiB limit; variables kept.]" in for_model(result, LIMITS)
+
+
+async def _file(pool: KernelPool) -> bool:
+    code = "with open('f', 'wb') as f:\n    while True: f.write(bytes(1 << 20))"
+    return (await _run(pool, code)).error == "OSError"
+
+
+async def _folder(pool: KernelPool) -> bool:
+    code = "import time\nfor i in range(9): open(str(i), 'wb').write(bytes(8 << 20))\ntime.sleep(9)"
+    return bool((await _run(pool, code)).stopped)
+
+
+def _refused(result: ExecutionResult) -> bool:
+    return result.status is ExecutionStatus.ERROR and result.error == "PermissionError"
+
+
+async def _gone(pids: list[int]) -> bool:
+    deadline = asyncio.get_running_loop().time() + GONE_S
+    while True:
+        running = []
+        for pid in pids:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                running += [pid] if alive(psutil.Process(pid)) else []
+        if not running or asyncio.get_running_loop().time() > deadline:
+            return not running
+        await asyncio.sleep(0.05)

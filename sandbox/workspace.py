@@ -1,0 +1,184 @@
+"""What kernels are given before they start: a folder, a uid, an environment, the orders that bind them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+import zmq.asyncio
+
+from sandbox.folders import remove_folder
+from sandbox.hardening.cage import FOLDERS, Cage
+from sandbox.isolation import Isolation, isolation
+from sandbox.limits import Limits
+from sandbox.output import TRAFFIC_FACTOR
+from sandbox.processes import MARK, SafetyNet, kill_marked
+from sandbox.uids import Uids, end_all
+
+log = logging.getLogger(__name__)
+
+BOOT = Path(__file__).with_name("boot.py")
+SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux and 104 on macOS
+QUEUED_MESSAGES = 32  # unread messages a channel holds; the rest waits inside the kernel
+RECONNECT_MS = 20  # a kernel's sockets appear some 100 ms after we connect
+PLACE_CHARACTERS = 16  # of a folder's name, which nobody can guess
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one kernel lives. `mark` is in the environment of all that it starts."""
+
+    number: int
+    folder: Path
+    mark: str
+    uid: int | None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that the kernel sees of ours; no secret can be in it."""
+        return {
+            **common_environment(self.mark),
+            "HOME": str(self.folder / "work"),
+            **dict.fromkeys(("TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR"), str(self.folder / "tmp")),
+        }
+
+    @property
+    def transport(self) -> dict[str, str]:
+        """Where its sockets are: jupyter-client's `transport` and `ip`."""
+        address = self.folder / "run" / "s"
+        if ipc_fits(address):
+            return {"transport": "ipc", "ip": str(address)}
+        return {"transport": "tcp", "ip": "127.0.0.1"}
+
+
+class Workspace:
+    """The folder, the uids and the message context that one launcher's kernels share."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.isolation: Isolation = isolation()
+        self.folder = _short_folder()
+        self.prefix = f"{uuid.uuid4().hex}."
+        self.context = _context(limits)
+        self._uids = Uids() if "uid" in self.isolation.layers else None
+        if self._uids is not None:
+            self.folder.chmod(0o711)  # so that a kernel reaches what is its own
+        self._count = 0
+        self._net = SafetyNet(self.prefix, self.folder)
+        self._net.arm()
+
+    def open(self) -> Place:
+        """A place for one kernel. Raises OSError."""
+        uid = None if self._uids is None else self._uids.take()
+        self._count += 1
+        name = uuid.uuid4().hex[:PLACE_CHARACTERS]
+        place = Place(self._count, self.folder / name, f"{self.prefix}{self._count}.", uid)
+        place.folder.mkdir(mode=0o700)
+        for inside in (place.folder, *(place.folder / name for name in FOLDERS)):
+            inside.mkdir(mode=0o700, exist_ok=True)
+            if uid is not None:
+                os.chown(inside, uid, uid)
+        return place
+
+    def orders(self, place: Place, parent: int) -> dict[str, Any]:
+        """What a kernel that `parent` starts is told, as JSON can hold it."""
+        limits, held = self.limits, self.isolation
+        cage = Cage(
+            folder=str(place.folder),
+            parent=parent,
+            layers=held.layers,
+            uid=place.uid,
+            read_anywhere=held.read_anywhere,
+            private_devices=held.private_devices,
+            memory_bytes=limits.memory_bytes,
+            file_bytes=limits.file_bytes,
+            open_files=limits.open_files,
+            processes=limits.processes,
+            shm_bytes=limits.shm_bytes,
+        )
+        return {"cage": asdict(cage), "accepted_bytes": limits.accepted_bytes}
+
+    def free(self, place: Place) -> None:
+        """Forget a place where nothing runs any more. May take a while: not for the event loop."""
+        remove_folder(place.folder)
+        if self._uids is not None and place.uid is not None:
+            if not self.isolation.private_devices:
+                _clear_shm(place.uid)
+            self._uids.give_back(place.uid)
+
+    def sweep(self, place: Place) -> None:
+        """Kill all that this place's kernel started. May take a while: not for the event loop."""
+        if place.uid is not None:
+            end_all(place.uid)
+        elif daemons := kill_marked(place.mark):
+            log.info("killed %d processes that a kernel left behind", daemons)
+
+    def close(self) -> None:
+        """Remove everything; nothing runs any more."""
+        self.context.destroy(linger=0)
+        remove_folder(self.folder)
+        if self._uids is not None:
+            self._uids.close()
+        self._net.disarm()
+
+
+def common_environment(mark: str) -> dict[str, str]:
+    """What is the same for every kernel."""
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+        "LANG": "C.UTF-8",
+        "TZ": os.environ.get("TZ", "UTC"),
+        "MPLBACKEND": "Agg",
+        "PYTHONUTF8": "1",
+        "PYTHONNOUSERSITE": "1",
+        **dict.fromkeys(ONE_THREAD, "1"),
+        MARK: mark,
+    }
+
+
+def ipc_fits(address: Path) -> bool:
+    """Whether sockets can be made at this address."""
+    return bool(zmq.has("ipc")) and len(os.fsencode(f"{address}-00")) <= SOCKET_PATH_BYTES
+
+
+def _clear_shm(uid: int) -> None:
+    """Remove the files that a uid left in the /dev/shm that all share."""
+    for path in Path("/dev/shm").iterdir():
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == uid:
+                path.unlink()
+
+
+def _context(limits: Limits) -> zmq.asyncio.Context:
+    context = zmq.asyncio.Context()
+    context.setsockopt(zmq.LINGER, 0)
+    context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    context.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
+    context.setsockopt(zmq.MAXMSGSIZE, TRAFFIC_FACTOR * limits.accepted_bytes + (64 << 10))
+    return context
+
+
+def _short_folder() -> Path:
+    """An own folder (0700), in /tmp where the usual place is too deep for a socket's path."""
+    usual = tempfile.gettempdir()
+    places = [usual, "/tmp"] if len(usual) > SOCKET_PATH_BYTES // 2 else [usual]
+    for place in reversed(places):
+        with contextlib.suppress(OSError):
+            return Path(tempfile.mkdtemp(prefix="kernels-", dir=place))
+    raise OSError(f"cannot make a folder in {' or '.join(places)}")

@@ -1,0 +1,171 @@
+"""Starts kernels as forks of a warmed zygote, and cold ones while there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+from jupyter_client.asynchronous.client import AsyncKernelClient
+
+from sandbox.launcher import REAP_S, ColdLauncher, KernelProcess, Launcher
+from sandbox.limits import Limits
+from sandbox.processes import kill_marked, signal_group
+from sandbox.workspace import Place, Workspace, ipc_fits
+from sandbox.zygote_client import ZygoteClient
+
+log = logging.getLogger(__name__)
+
+PORTS = ("shell", "iopub", "stdin", "control", "hb")
+TRIES = 3  # of having a zygote, before every kernel starts cold
+
+
+class ZygoteLauncher:
+    """Forks kernels off a zygote. Belongs to the thread that made it, as `ColdLauncher` does.
+
+    The first kernel waits until the zygote is warm. When it dies its kernels die with it; another
+    is warmed then, and until it is ready kernels start cold.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.workspace = Workspace(limits)
+        self._cold = ColdLauncher(limits, workspace=self.workspace)
+        self._zygote: ZygoteClient | None = None
+        self._warming: asyncio.Task[None] | None = None
+        self._tries = 0
+
+    @property
+    def isolation(self) -> str:
+        """The layers of isolation in force, in words."""
+        return str(self.workspace.isolation)
+
+    async def launch(self) -> KernelProcess:
+        """Start one, without waiting for it to answer. Raises OSError or RuntimeError."""
+        zygote = await self._warm_zygote()
+        if zygote is None:
+            return await self._cold.launch()
+        place = self.workspace.open()
+        connection: dict[str, Any] = {
+            **place.transport,
+            "key": os.urandom(16).hex(),
+            "signature_scheme": "hmac-sha256",
+            **{f"{name}_port": number for number, name in enumerate(PORTS, 1)},
+        }
+        orders = {
+            **self.workspace.orders(place, zygote.pid),
+            "environment": place.environment,
+            "connection": connection,
+        }
+        try:
+            pid = await zygote.start(place.number, orders)
+            return _ForkedKernel(pid, place, zygote, self.workspace, connection)
+        except BaseException:  # whatever was started ends before its place is free again
+            zygote.end(place.number)
+            with contextlib.suppress(OSError, TimeoutError):
+                await asyncio.shield(zygote.ended(place.number))
+            await asyncio.to_thread(self.workspace.free, place)
+            raise
+
+    async def aclose(self) -> None:
+        """Kill what is left and free everything."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+        if self._zygote is not None:
+            await self._zygote.aclose()
+        await asyncio.to_thread(kill_marked, self.workspace.prefix)
+        await asyncio.to_thread(self.workspace.close)
+
+    async def _warm_zygote(self) -> ZygoteClient | None:
+        if self._zygote is not None and self._zygote.alive:
+            return self._zygote
+        if self._warming is None or self._warming.done():
+            if self._tries == TRIES:
+                return None
+            if self._tries:
+                log.warning("the zygote is gone; until another one is warm kernels start cold")
+            self._warming = asyncio.create_task(self._warm())
+        if self._tries <= 1:
+            await asyncio.shield(self._warming)
+        return self._zygote
+
+    async def _warm(self) -> None:
+        self._tries += 1
+        if self._zygote is not None:
+            await self._zygote.aclose()
+            self._zygote = None
+        zygote = ZygoteClient(self.workspace)
+        try:
+            await zygote.warm()
+        except BaseException as error:
+            await zygote.aclose()
+            if not isinstance(error, (OSError, TimeoutError)):
+                raise
+            log.warning("no zygote, kernels start cold: %s", error)
+        else:
+            self._zygote = zygote
+
+
+class _ForkedKernel:
+    def __init__(
+        self,
+        pid: int,
+        place: Place,
+        zygote: ZygoteClient,
+        workspace: Workspace,
+        connection: Any,
+    ) -> None:
+        self.pid = pid
+        self.folder = place.folder
+        self._descriptor = os.pidfd_open(pid)  # ours, whoever has the number later
+        self._death = select.poll()
+        self._death.register(self._descriptor, select.POLLIN)
+        self._place = place
+        self._zygote = zygote
+        self._workspace = workspace
+        self._killed = False
+        self.client = AsyncKernelClient(context=workspace.context)
+        self.client.load_connection_info(connection)
+        # No heartbeat (a thread each) and no stdin.
+        self.client.start_channels(stdin=False, hb=False, control=False)
+
+    def alive(self) -> bool:
+        return not (self._killed or self._death.poll(0))
+
+    def interrupt(self) -> None:
+        if self.alive():
+            signal_group(self.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        if not self._killed:
+            if self.alive():
+                signal_group(self.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            self._killed = True
+            self._zygote.end(self._place.number)
+
+    async def reap(self) -> None:
+        self.client.shell_channel.stop()
+        self.client.iopub_channel.stop()
+        os.close(self._descriptor)
+        try:
+            async with asyncio.timeout(REAP_S):
+                await self._zygote.ended(self._place.number)
+        except (OSError, TimeoutError):  # the zygote is gone, and took the kernel with it
+            await asyncio.to_thread(self._workspace.sweep, self._place)
+        await asyncio.to_thread(self._workspace.free, self._place)
+
+
+def default_launcher(limits: Limits) -> Launcher:
+    """A zygote where there can be one (Linux, and sockets that are files), cold kernels elsewhere."""
+    if sys.platform == "linux":
+        launcher = ZygoteLauncher(limits)
+        if ipc_fits(launcher.workspace.folder / ("x" * 16) / "run" / "s"):
+            return launcher
+        launcher.workspace.close()
+    return ColdLauncher(limits)

@@ -1,0 +1,341 @@
+"""Cells that do harm: what each is to end as, and what the model is to be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, ERROR, TIMEOUT, KILLED, DIED = "ok", "error", "timeout", "killed", "died"
+SYSCALL = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*arguments):
+    if (result := libc.syscall(*arguments)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+"""
+FORK = "import os, time\nif os.fork() == 0:\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`code` may name {solver} and {zygote} (pids), {input}, {peer} (folder of another kernel).
+
+    `ends` are the outcomes allowed, `told` must be in the text for the model. Whatever is not killed
+    or died keeps its state. Before it may end by itself it has `timeout_s`.
+    """
+
+    name: str
+    code: str
+    ends: tuple[str, ...]
+    told: str = ""
+    timeout_s: float = 10.0
+    needs: str = ""  # a layer of isolation
+
+
+def _loop(name: str, code: str, told: str = "variables kept") -> Case:
+    return Case(name, code, (TIMEOUT,), told, timeout_s=0.7)
+
+
+def _stuck(name: str, code: str, *others: str) -> Case:
+    return Case(name, code, (KILLED, *others), timeout_s=0.7)
+
+
+def _denied(name: str, code: str, told: str = "PermissionError", needs: str = "landlock") -> Case:
+    return Case(name, code, (ERROR,), told, needs=needs)
+
+
+def _refused(name: str, call: str, told: str = "PermissionError") -> Case:
+    return Case(name, f"{SYSCALL}{call}", (ERROR,), told, needs="seccomp")
+
+
+TIMEOUTS = [
+    _loop("loop_forever", "while True: pass"),
+    _loop("sleep_forever", "import time; time.sleep(1000)"),
+    _loop("bigint_pow", "pow(3, 10**9)"),
+    Case(
+        "regex_backtrack",
+        "import re; re.match('(a+)+$', 'a' * 40 + 'b')",
+        (TIMEOUT, KILLED),
+        timeout_s=0.7,
+    ),
+    _loop("sympy_factor_hard", "import sympy; sympy.factorint(10**120 + 7)"),
+    _loop("subprocess_sleep", "import subprocess; subprocess.run(['sleep', '1000'])"),
+    _loop("print_tiny_flood", "import time\nwhile True: print(1, flush=True); time.sleep(1e-3)"),
+    _loop("repr_bomb", "class A:\n    def __repr__(self):\n        while True: pass\nA()"),
+    _loop("shell_sleep", "!sleep 1000"),
+    _loop("lock_forever", "import threading; l = threading.Lock(); l.acquire(); l.acquire()"),
+]
+STUCK = [
+    _stuck(
+        "swallow_interrupt",
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        TIMEOUT,  # when the second interrupt hits the handler
+    ),
+    _stuck(
+        "sigint_ignored",
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
+    ),
+    _stuck("c_loop_no_signals", "sum(range(10**15))"),
+    _stuck(
+        "numpy_svd_long",
+        "import numpy as n; n.linalg.svd(n.random.rand(1500, 1500))",
+        TIMEOUT,
+    ),
+    _stuck("stop_self", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"),
+    _stuck(
+        "fd1_gil_deadlock",
+        "import ctypes\nwhile True: ctypes.PyDLL(None).write(1, b'x' * 65536, 65536)",
+        ERROR,
+        TIMEOUT,
+    ),
+    _stuck("async_loop", "import asyncio\nwhile True: await asyncio.sleep(0)", TIMEOUT),
+    _stuck(
+        "excepthook_bomb",
+        "def bomb(*_, **__):\n    while True:\n        try:\n            while True: pass\n"
+        "        except BaseException: pass\n"
+        "get_ipython().showtraceback = bomb\nwhile True: pass",
+    ),
+    _stuck("stop_iopub", "get_ipython().kernel.iopub_thread.stop()"),
+    _stuck(
+        "monkeypatch_builtins",
+        "import builtins\nfor n in ('len', 'isinstance', 'getattr', 'dict'): setattr(builtins, n, None)",
+        DIED,
+    ),
+    _stuck("exit_swallowed", "import time\nwhile True:\n    try: time.sleep(99)\n    except: pass"),
+    _stuck(
+        "mask_all_signals",
+        "import signal as s; s.pthread_sigmask(0, s.valid_signals())\nwhile 1: 1",
+        TIMEOUT,  # another thread takes the signal
+    ),
+]
+DEATHS = [
+    Case("segv_ctypes", "import ctypes; ctypes.string_at(0)", (DIED,), "kernel died"),
+    Case("os_exit", "import os; os._exit(0)", (DIED,), "kernel died"),
+    Case("kill_self_9", "import os; os.kill(os.getpid(), 9)", (DIED,), "kernel died"),
+    Case("exit_builtin", "exit()", (DIED,), "kernel died"),
+    Case("sys_exit_group", "import os; os.killpg(0, 15)", (DIED,), "kernel died"),
+    Case("close_fds", "import os; os.closerange(0, 256)", (DIED, KILLED), timeout_s=0.7),
+    Case("exec_other", "import os; os.execv('/bin/true', ['true'])", (DIED,), "kernel died"),
+    Case("abort", "import os; os.abort()", (DIED,), "kernel died"),
+    Case("atexit_hang", "import atexit, time; atexit.register(time.sleep, 99)\nexit()", (DIED,)),
+]
+MEMORY = "[MemoryError: 1 GiB limit; variables kept.]"
+ERRORS = [
+    Case("alloc_100gb_once", "b = bytearray(100 << 30)", (ERROR,), MEMORY),
+    Case("alloc_numpy", "import numpy as n; n.ones((10**6, 10**6))", (ERROR,), MEMORY),
+    Case("alloc_creep", "a = []\nwhile True: a.append(bytearray(50 << 20))", (ERROR,), MEMORY),
+    Case("c_list_range", "list(range(10**11))", (ERROR,), MEMORY),
+    Case("recursion_py", "def f(): f()\nf()", (ERROR,), "RecursionError"),
+    Case("huge_int_str", "print(10**5000)", (ERROR,), "ValueError"),
+    Case("input_call", "input('?')", (ERROR,), "[input() is unavailable; assign the value.]"),
+    Case("getpass_call", "import getpass; getpass.getpass()", (ERROR,), "[input() is unavailable"),
+    Case(
+        "fill_disk",
+        "with open('big', 'wb') as f:\n    while True: f.write(bytes(1 << 20))",
+        (ERROR,),
+        "File too large",
+    ),
+    Case(
+        "fd_exhaust", "fs = []\nwhile True: fs.append(open('/dev/null'))", (ERROR,), "Too many open"
+    ),
+    Case("exception_bomb", "raise ValueError('x' * 10**7)", (ERROR,), "ValueError"),
+    Case(
+        "error_that_errs",
+        "class E(Exception):\n    def __str__(self): raise E\nraise E",
+        (ERROR,),
+        "cannot say what it is",
+    ),
+]
+NO_NETWORK = "[no network in this sandbox]"
+CONNECT = "import socket; socket.create_connection(('1.1.1.1', 53), 3)"
+DENIED = [
+    _denied("kill_parent", "import os; os.kill(os.getppid(), 9)"),
+    _denied("kill_solver", "import os; os.kill({solver}, 9)"),
+    _denied("stop_solver", "import os; os.kill({solver}, 19)"),
+    _denied(
+        "pidfd_kill", "import os, signal; signal.pidfd_send_signal(os.pidfd_open({solver}), 9)"
+    ),
+    _denied("parent_environ", "open(f'/proc/{zygote}/environ').read()"),
+    _denied("solver_environ", "open(f'/proc/{solver}/environ').read()"),
+    _denied("solver_memory", "open(f'/proc/{solver}/mem', 'r+b')"),
+    _denied("read_input", "open('{input}').read()"),
+    _denied(
+        "read_solver_files",
+        "import pathlib; pathlib.Path('{repository}/pyproject.toml').read_text()",
+    ),
+    _denied("list_root_home", "import os; os.listdir('/root')"),
+    _denied("list_tmp", "import os; os.listdir('/tmp')"),
+    _denied("read_shadow", "open('/etc/shadow')"),
+    _denied("read_through_link", "import os; os.symlink('{input}', 'link'); open('link').read()"),
+    _denied("read_through_root", "open('/proc/self/root{input}').read()"),
+    _denied("hard_link", "import os; os.link('{input}', 'mine')", "Error"),
+    _denied("write_outside", "open('/tmp/outside', 'w')"),
+    _denied("write_library", "import os; open(os.__file__, 'a')"),
+    _denied("delete_input", "import os; os.remove('{input}')"),
+    _denied("truncate_input", "import os; os.truncate('{input}', 0)"),
+    _denied("chmod_input", "import os; os.rename('{input}', 'mine')", "Error"),
+    _denied("read_peer", "import os; os.listdir('{peer}/work')"),
+    _denied("read_peer_log", "open('{peer}/../zygote.log')"),
+    _denied("device_node", "import os; os.mknod('disk', 0o60666, os.makedev(254, 0))"),
+    _denied("tcp_connect", CONNECT, NO_NETWORK, "seccomp"),
+    _denied("tcp_listen", "import socket; socket.create_server(('', 0))", NO_NETWORK, "seccomp"),
+    _denied(
+        "udp_dns",
+        "import socket; socket.socket(2, 2).sendto(b'x', ('1.1.1.1', 53))",
+        NO_NETWORK,
+        "seccomp",
+    ),
+    _denied(
+        "resolve", "import socket; socket.getaddrinfo('example.org', 80)", NO_NETWORK, "seccomp"
+    ),
+    _denied(
+        "url_open",
+        "from urllib.request import urlopen; urlopen('http://1.1.1.1')",
+        NO_NETWORK,
+        "seccomp",
+    ),
+    _denied("netlink", "import socket; socket.socket(16, 3, 0)", NO_NETWORK, "seccomp"),
+    _denied(
+        "unix_other_kernel",
+        "import socket; socket.socket(1).connect('{peer}/run/s-1')",
+        needs="seccomp",
+    ),
+    _denied("unix_datagram", "import socket; socket.socket(1, 2)", needs="seccomp"),
+    _refused("io_uring", "call(425, 8, ctypes.create_string_buffer(256))"),
+    _refused(
+        "unshare_userns",
+        "libc.unshare(0x10000000) and call(272 if os.uname().machine == 'x86_64' else 97, 0x10000000)",
+    ),
+    _refused(
+        "clone_userns",
+        "call(56 if os.uname().machine == 'x86_64' else 220, 0x10000011, 0, 0, 0, 0)",
+    ),
+    _refused(
+        "clone3", "call(435, ctypes.create_string_buffer(88), 88)", "Function not implemented"
+    ),
+    _refused(
+        "ptrace_parent",
+        "call(101 if os.uname().machine == 'x86_64' else 117, 16, os.getppid(), 0, 0)",
+    ),
+    _refused(
+        "read_memory",
+        "call(310 if os.uname().machine == 'x86_64' else 270, {solver}, 0, 0, 0, 0, 0)",
+    ),
+    _refused(
+        "mount", "call(165 if os.uname().machine == 'x86_64' else 40, 0, b'/', b'tmpfs', 0, 0)"
+    ),
+    _refused("chroot", "os.chroot('.')"),
+    _refused("memfd", "os.memfd_create('x')"),
+    _refused("open_by_handle", "call(304 if os.uname().machine == 'x86_64' else 265, -100, 0, 0)"),
+    _refused(
+        "sysv_memory", "call(29 if os.uname().machine == 'x86_64' else 194, 0, 1 << 20, 0o1666)"
+    ),
+    _refused("limits_of_solver", "import resource; resource.prlimit({solver}, 7, (0, 0))"),
+    _refused("pace_of_solver", "os.setpriority(os.PRIO_PROCESS, {solver}, 19)"),
+    _refused("pin_solver", "os.sched_setaffinity({solver}, [0])"),
+    _refused("type_into_terminal", "import fcntl; fcntl.ioctl(0, 0x5412, b'x')"),
+    Case("become_root", "import os; os.setuid(0)", (ERROR,), "Error", needs="seccomp"),
+]
+CONTAINED = [
+    Case("env_secrets", "import os; print(dict(os.environ))", (OK,)),
+    Case("fork_bomb", "import os\nwhile True: os.fork()", (ERROR, TIMEOUT), timeout_s=3),
+    Case(
+        "fork_sleepers",
+        "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(99)",
+        (ERROR,),
+        "Resource temporarily unavailable",
+    ),
+    Case(
+        "thread_bomb",
+        "import threading, time\n"
+        "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+        (ERROR,),
+        "can't start new thread",
+    ),
+    Case(
+        "daemon_double_fork",
+        f"{FORK}    os.setsid()\n    if os.fork() == 0:\n        os.execv('/bin/sleep', ['sleep', '99'])\n"
+        "    os._exit(0)\ntime.sleep(0.1)",
+        (OK,),
+    ),
+    Case(
+        "daemon_clean_environment",
+        f"{FORK}    os.setsid()\n    if os.fork() == 0:\n"
+        "        os.execve('/bin/sleep', ['sleep', '99'], {{}})\n    os._exit(0)\ntime.sleep(0.1)",
+        (OK,),
+    ),
+    Case("kill_everything", "import os; os.kill(-1, 9)", (OK, DIED, ERROR)),
+    Case(
+        "bg_thread_prints",
+        "import threading, time\ndef talk():\n    while True: print('tick'); time.sleep(0.01)\n"
+        "threading.Thread(target=talk, daemon=True).start()",
+        (OK,),
+    ),
+    Case("chdir_root", "import os; os.chdir('/')", (OK,)),
+    Case(
+        "mp_pool",
+        "import multiprocessing as m\ndef f(n): return n * n\nwith m.Pool(2) as p: print(p.map(f, [3, 4]))",
+        (OK,),
+        "[9, 16]",
+    ),
+    Case("magics_shell", "!echo $((6 * 7))", (OK,), "42"),
+    Case("magics_bash", "%%bash\necho $((6 * 7))", (OK,), "42"),
+    Case("print_1gb", "while True: print('x' * 10**6)", (ERROR,), "[output cut at 1 MB;"),
+    Case(
+        "fd1_flood",
+        "import os\nwhile True: os.write(1, b'x' * 4096)",
+        (ERROR,),
+        "[output cut at 1 MB;",
+    ),
+    Case("child_flood", "!yes", (ERROR,), "[output cut at 1 MB;"),
+    Case("fork_returns", "import os\nos.fork()\nprint('x')", (OK,), "x"),
+    Case(
+        "fork_times_allocation",
+        "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n"
+        "        b = bytearray(b'x') * (400 << 20); time.sleep(99)\ntime.sleep(99)",
+        (KILLED,),
+        "more than 1 GiB of memory",
+    ),
+    Case(
+        "shm_filled",
+        "for i in range(99):\n    with open(f'/dev/shm/{{i}}', 'wb') as f: f.write(bytes(8 << 20))",
+        (ERROR,),
+        "No space left",
+    ),
+    Case(
+        "many_small_files",
+        "for i in range(10**6): open(str(i), 'w').close()",
+        (KILLED,),
+        "more than 32 MiB of files",
+        timeout_s=20,
+    ),
+    Case(
+        "files_without_name",
+        "import os, time\nfs = []\nfor i in range(20):\n    f = open('x', 'wb'); os.remove('x')\n"
+        "    f.write(bytes(8 << 20)); f.flush(); fs.append(f)\ntime.sleep(20)",
+        (KILLED,),
+        "more than 32 MiB of files",
+        timeout_s=20,
+    ),
+    Case(
+        "deep_folders",
+        "import os, time\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\ntime.sleep(20)",
+        (KILLED,),
+        "of files",
+    ),
+    Case("symlink_in_cwd", "import os; os.symlink('/', 'all'); os.symlink('{input}', 'i')", (OK,)),
+    Case("unreadable_folder", "import os; os.makedirs('a/b'); os.chmod('a', 0)", (OK,)),
+    Case(
+        "poison",
+        "import sympy, builtins, sys; sympy.factor = None; sys.path.clear()",
+        (OK, ERROR),
+    ),
+    Case(
+        "traffic",
+        "k = get_ipython().kernel\n"
+        "while True: k.session.send(k.iopub_socket, 'comm_msg', {{'x': 'y' * 10**5}})",
+        (ERROR, KILLED, TIMEOUT),
+        timeout_s=5,
+    ),
+]
+CASES = [*TIMEOUTS, *STUCK, *DEATHS, *ERRORS, *DENIED, *CONTAINED]

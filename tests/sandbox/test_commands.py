@@ -1,0 +1,53 @@
+"""`python -m sandbox`: the self-check and trying things."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import sandbox.__main__ as commands
+from sandbox.check import Finding
+
+RUNNER = CliRunner()
+
+
+def test_every_claim_holds_here() -> None:
+    said = RUNNER.invoke(commands.app, ["check"])
+    assert said.exit_code == 0, said.output
+    assert said.output.startswith("isolation: ")
+    assert "G1 an answer in time" in said.output
+    assert " NO" not in said.output
+
+
+@pytest.mark.parametrize(("holds", "code"), [(True, 0), (None, 0), (False, 1)])
+def test_a_claim_that_does_not_hold_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, holds: bool | None, code: int
+) -> None:
+    async def tried() -> list[Finding]:
+        return [Finding("G1", "luck", True), Finding("G2", "luck", holds, "because")]
+
+    monkeypatch.setattr(commands, "try_claims", tried)
+    said = RUNNER.invoke(commands.app, ["check"])
+    assert said.exit_code == code
+    assert commands.HOLDS[holds] in said.output
+    assert "because" in said.output
+
+
+def test_a_file_is_run_cell_by_cell(tmp_path: Path) -> None:
+    file = tmp_path / "cells.py"
+    file.write_text("x = 5\nprint('a')\n# %% the second\nx + 1\n#%%\n1/0\n# %%\nprint('never')\n")
+    said = RUNNER.invoke(commands.app, ["run", str(file)])
+    assert said.exit_code == 1
+    assert said.stdout == "a\n6\nline 1: 1/0\nZeroDivisionError: division by zero\n"
+    assert "isolation: " in said.stderr
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    for file, words in ((tmp_path / "none.py", "does not exist"), (binary, "cannot be read")):
+        said = RUNNER.invoke(commands.app, ["run", str(file)])
+        assert said.exit_code == 2
+        assert words in said.stderr.replace("\n", " ")

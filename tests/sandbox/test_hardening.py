@@ -1,0 +1,253 @@
+"""The layers: that each holds on its own, is announced, and can be required."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandbox.folders import remove_folder
+from sandbox.hardening import seccomp
+from sandbox.isolation import ORDER, Isolation, IsolationError, isolation
+from sandbox.launcher import ColdLauncher, Launcher
+from sandbox.limits import Limits
+from sandbox.pool import KernelPool
+from sandbox.ports import Sandbox
+from sandbox.uids import BLOCK, Uids, first_uid
+from sandbox.zygote_launcher import ZygoteLauncher
+from tests.sandbox.conftest import entries, running, until
+
+SMALL = Limits(spares=0)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give kernels a uid")
+DAEMON = """
+import os
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if (daemon := os.fork()) == 0:
+        os.execve('/bin/sleep', ['sleep', '300'], {})
+    os.write(writing, str(daemon).encode())
+    os._exit(0)
+os.wait()
+print(os.read(reading, 99).decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "level", "words"),
+    [
+        (("uid", "landlock", "seccomp"), "L3", "uid, landlock, seccomp"),
+        (("landlock", "seccomp", "subreaper"), "L2", "landlock, seccomp, subreaper"),
+        (("uid",), "L1", "uid (no file or network isolation)"),
+        (("uid", "seccomp"), "L1", "uid, seccomp (no file isolation)"),
+        (("landlock", "subreaper"), "L0", "landlock, subreaper (no network isolation)"),
+        ((), "L0", "rlimits, process groups (no file or network isolation)"),
+    ],
+)
+def test_what_is_in_force_is_said(layers: tuple[str, ...], level: str, words: str) -> None:
+    held = Isolation(layers)
+    assert (held.level, str(held)) == (level, words)
+
+
+def test_a_missing_layer_can_be_made_fatal() -> None:
+    held = Isolation(("seccomp",), {"uid": "not root"})
+    held.require(("seccomp",))
+    with pytest.raises(IsolationError, match="uid: not root"):
+        held.require(("seccomp", "uid"))
+
+
+async def test_the_pool_refuses_to_start_without_what_is_required() -> None:
+    lacking = next(layer for layer in ORDER if layer not in isolation().layers)
+    with pytest.raises(IsolationError, match=lacking):
+        await KernelPool(Limits(require=(lacking,))).__aenter__()
+    with pytest.raises(ValueError, match="require"):
+        Limits.model_validate({"require": ["chroot"]})
+
+
+@linux
+def test_this_linux_has_every_layer() -> None:
+    assert {"landlock", "seccomp"} <= set(isolation().layers)
+    assert ("uid" if os.geteuid() == 0 else "subreaper") in isolation().layers
+
+
+def test_jumps_of_the_filter_stay_inside() -> None:
+    for column, architecture in seccomp.ARCHITECTURES.values():
+        steps = seccomp.program(column, architecture)
+        assert len(steps) < 4096
+        for at, (code, yes, no, _) in enumerate(steps):
+            if code in (seccomp.JUMP_EQUAL, seccomp.JUMP_AT_LEAST, seccomp.JUMP_ANY_BIT):
+                assert at + 1 + max(yes, no) < len(steps)
+                assert max(yes, no) < 256
+        assert steps[-1] == (seccomp.RETURN, 0, 0, seccomp.ALLOW)
+
+
+ESCAPES = {
+    "file": "open('{path}').read()",
+    "network": "import socket; socket.socket()",
+    "signal": "import os; os.kill({pid}, 0)",
+}
+
+
+@linux
+@pytest.mark.parametrize("kind", [ZygoteLauncher, ColdLauncher])
+@pytest.mark.parametrize(
+    ("layers", "stopped"),
+    [
+        ((), set()),
+        (("seccomp", "subreaper"), {"network"}),
+        (("landlock", "seccomp", "subreaper"), {"file", "network", "signal"}),
+        pytest.param(("uid",), {"file", "signal"}, marks=as_root),
+        pytest.param(("uid", "landlock", "seccomp"), {"file", "network", "signal"}, marks=as_root),
+    ],
+)
+async def test_each_layer_stops_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: type[ZygoteLauncher | ColdLauncher],
+    layers: tuple[str, ...],
+    stopped: set[str],
+) -> None:
+    held = replace(isolation(), layers=layers)
+    monkeypatch.setattr("sandbox.workspace.isolation", lambda: held)
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    launcher: Launcher = kind(SMALL)
+    async with KernelPool(SMALL, launcher) as pool:
+        assert pool.isolation == str(held)
+        async with pool.lease() as sandbox:
+            for name, code in ESCAPES.items():
+                result = await sandbox.execute(code.format(path=secret, pid=os.getpid()), 20)
+                assert (result.status == "error") == (name in stopped), (name, result)
+            daemon = int((await sandbox.execute(DAEMON, 20)).stdout)
+            assert running(daemon)
+        assert await until(lambda: not running(daemon), 3)
+
+
+async def value(sandbox: Sandbox, code: str) -> object:
+    result = await sandbox.execute(code, 20)
+    assert result.status == "ok", result
+    return ast.literal_eval(result.stdout)
+
+
+@linux
+async def test_every_thread_of_a_kernel_is_confined() -> None:
+    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
+        modes = "[open(f'/proc/self/task/{t}/status').read().split('Seccomp:')[1].split()[0]"
+        seen = await value(sandbox, f"import os; {modes} for t in os.listdir('/proc/self/task')]")
+        assert isinstance(seen, list)
+        assert len(seen) > 3
+        assert set(seen) == {"2"}
+        escape = """
+import threading
+k = get_ipython().kernel
+found = {}
+def look(name):
+    try: found[name] = open('/etc/hostname').read()
+    except OSError as error: found[name] = type(error).__name__
+    done.release()
+done = threading.Semaphore(0)
+for name, thread in (('iopub', k.iopub_thread), ('control', k.control_thread),
+                     ('shell', k.shell_channel_thread)):
+    thread.io_loop.add_callback(look, name)
+    done.acquire()
+found"""
+        assert set((await value(sandbox, escape)).values()) == {"PermissionError"}  # type: ignore[attr-defined]
+
+
+@linux
+async def test_what_was_not_loaded_before_can_be_loaded_late() -> None:
+    assert isolation().late_imports
+    late = "import wave, sympy.physics.quantum, sys, subprocess\n"
+    child = (
+        "subprocess.run([sys.executable, '-c', 'import json.tool; print(5)'], capture_output=True)"
+    )
+    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
+        assert await value(sandbox, f"{late}{child}.stdout") == b"5\n"
+
+
+async def test_kernels_do_not_draw_the_same_numbers() -> None:
+    draw = "import random, numpy, uuid; print([random.random(), numpy.random.rand(), uuid.uuid4().hex])"
+    async with KernelPool(Limits(spares=2)) as pool, pool.lease() as one, pool.lease() as other:
+        first, second = await value(one, draw), await value(other, draw)
+        assert isinstance(first, list)
+        assert isinstance(second, list)
+        assert not set(first) & set(second)
+
+
+@linux
+async def test_terminals_and_shared_memory_are_a_kernels_own() -> None:
+    look = "import os; print(sorted(os.listdir('/dev/shm') + os.listdir('/dev/pts')))"
+    take = "import pty; open('/dev/shm/mine', 'w'); ends = pty.openpty()"
+    if not isolation().private_devices:
+        pytest.skip("no mounts of one's own are to be had here")
+    async with KernelPool(SMALL) as pool, pool.lease() as one, pool.lease() as other:
+        assert (await one.execute(take, 20)).status == "ok"
+        assert await value(one, look) == ["0", "mine", "ptmx"]
+        assert await value(other, look) == ["ptmx"]
+
+
+@as_root
+async def test_shared_memory_that_is_not_private_is_cleared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = replace(isolation(), private_devices=False)
+    monkeypatch.setattr("sandbox.workspace.isolation", lambda: held)
+    left = Path("/dev/shm", f"left-{os.getpid()}")
+    async with KernelPool(SMALL) as pool:
+        async with pool.lease() as sandbox:
+            result = await sandbox.execute(f"open({str(left)!r}, 'w').write('x')", 20)
+            assert result.status == "ok"
+            assert left.name in entries(left.parent)
+        assert await until(lambda: left.name not in entries(left.parent), 5)
+
+
+@as_root
+def test_uids_are_nobody_elses() -> None:
+    one, other = Uids(), Uids()
+    try:
+        mine, theirs = {one.take() for _ in range(9)}, {other.take() for _ in range(9)}
+        assert len(mine | theirs) == 18
+        assert min(mine | theirs) >= first_uid()
+        assert len({uid // BLOCK for uid in mine}) == 1
+        for _ in range(BLOCK // 2 - 9):
+            one.take()
+        with pytest.raises(OSError, match="no more than"):
+            one.take()
+        one.give_back(min(mine))
+        assert one.take() == min(mine)
+    finally:
+        one.close()
+        other.close()
+    again = Uids()
+    assert again.take() <= min(mine | theirs)  # a block that was given up is free
+    again.close()
+
+
+def test_a_folder_goes_whatever_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "file").write_text("x")
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "a" / "b").chmod(0)
+    (folder / "a").chmod(0)
+    home = Path.cwd()
+    os.chdir(folder)
+    try:
+        for _ in range(1500):
+            Path("deep").mkdir()
+            os.chdir("deep")
+    finally:
+        os.chdir(home)
+    before = time.monotonic()
+    remove_folder(folder)
+    assert not folder.exists()
+    assert tmp_path.exists()
+    assert time.monotonic() - before < 10
+    remove_folder(folder)
