@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types imports bench clean
+.PHONY: help demo test adapter lint types imports bench clean
 
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -15,6 +15,11 @@ demo: $(VENV)/demo  ## install, solve the examples on the embedded model, print 
 
 test: $(VENV)/dev  ## install, run every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+adapter: $(VENV)/dev  ## collect and train the STOP adapter of the embedded model anew
+	mkdir -p runs/adapter
+	$(BIN)/python -m solver.stop collect --split stop --num 720 --launch 16 --out runs/adapter/examples.jsonl --force
+	$(BIN)/python -m solver.stop train runs/adapter/examples.jsonl --base embedded --out solver/embedded/stop --threads 1
 
 lint: $(VENV)/dev  ## style and format
 	$(BIN)/ruff check .
@@ -29,6 +34,7 @@ imports: $(VENV)/dev  ## the layers of docs/architecture.md
 bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.orchestrator
+	$(BIN)/python -m benchmarks.sandbox
 
 clean:  ## forget the installation
 	rm -rf $(VENV) build *.egg-info

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ import psutil
 from sandbox.folders import remove_folder
 
 MARK = "SANDBOX_MARK"  # environment variable that every process of a kernel inherits
+CLEANER_S = 2.0
 SWEEPS = 5  # times that /proc is walked before giving up on something that forks ever anew
 
 
@@ -75,12 +77,15 @@ class SafetyNet:
     A SIGTERM handler that somebody else installed is left alone.
     """
 
-    _armed: ClassVar[dict[str, Path]] = {}
+    _armed: ClassVar[list[SafetyNet]] = []
     _owner: ClassVar[int] = 0  # process id
 
     def __init__(self, prefix: str, folder: Path) -> None:
         self._prefix = prefix
         self._folder = folder
+        self.cleaner: subprocess.Popen[bytes] | None = (
+            None  # SIGTERM has it clean up, and it knows more
+        )
 
     def arm(self) -> None:
         """Start guarding the processes marked `prefix` and the folder."""
@@ -89,15 +94,25 @@ class SafetyNet:
             atexit.register(_catch)
             if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 signal.signal(signal.SIGTERM, _on_sigterm)
-        self._armed[self._prefix] = self._folder
+        self._armed.append(self)
 
     def disarm(self) -> None:
         """Stop guarding them."""
-        self._armed.pop(self._prefix, None)
+        if self in self._armed:
+            self._armed.remove(self)
         if not self._armed:
             atexit.unregister(_catch)
             if _in_main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def catch(self) -> None:
+        """Kill everything now."""
+        if self.cleaner is not None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self.cleaner.terminate()
+                self.cleaner.wait(CLEANER_S)
+        kill_marked(self._prefix)
+        remove_folder(self._folder)
 
 
 def _in_main_thread() -> bool:
@@ -107,9 +122,8 @@ def _in_main_thread() -> bool:
 def _catch() -> None:
     if os.getpid() != SafetyNet._owner:  # a forked child of the solver ends
         return
-    for prefix, folder in SafetyNet._armed.items():
-        kill_marked(prefix)
-        remove_folder(folder)
+    for net in SafetyNet._armed:
+        net.catch()
 
 
 def _on_sigterm(number: int, _: FrameType | None) -> None:

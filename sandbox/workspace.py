@@ -80,8 +80,8 @@ class Workspace:
         if self._uids is not None:
             self.folder.chmod(0o711)  # so that a kernel reaches what is its own
         self._count = 0
-        self._net = SafetyNet(self.prefix, self.folder)
-        self._net.arm()
+        self.net = SafetyNet(self.prefix, self.folder)
+        self.net.arm()
 
     def open(self) -> Place:
         """A place for one kernel. Raises OSError."""
@@ -135,7 +135,7 @@ class Workspace:
         remove_folder(self.folder)
         if self._uids is not None:
             self._uids.close()
-        self._net.disarm()
+        self.net.disarm()
 
 
 def common_environment(mark: str) -> dict[str, str]:

@@ -30,7 +30,8 @@ from sandbox.hardening.tree import children, kill_below, send
 ROUNDS, ROUND_S = 400, 0.005  # of waiting, at the end, for what was killed
 # What cells import; missing ones are passed over.
 WARM = (
-    *("numpy", "mpmath", "sympy", "sympy.combinatorics", "sympy.sets.setexpr"),
+    *("numpy", "numpy.fft", "numpy.linalg", "numpy.polynomial", "numpy.random", "mpmath", "sympy"),
+    *("sympy.combinatorics", "sympy.sets.setexpr"),
     *("sympy.tensor.tensor", "sympy.parsing.sympy_parser", "sympy.assumptions.wrapper"),
     *("statistics", "fractions"),
 )

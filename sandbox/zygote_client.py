@@ -50,6 +50,7 @@ class ZygoteClient:
         finally:
             theirs.close()
         self.pid = self._process.pid
+        workspace.net.cleaner = self._process
         self._socket = ours
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -83,9 +84,12 @@ class ZygoteClient:
     def end(self, number: int) -> None:
         """Have kernel `number` killed with all that it started; returns at once."""
         if number not in self._ends:
-            self._ends[number] = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(OSError):
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._ends[number] = answer
+            try:
                 self._say({"end": number})
+            except OSError as error:
+                _fail(answer, error)
 
     async def ended(self, number: int) -> None:
         """After `end`: wait until nothing of it runs."""
@@ -120,8 +124,7 @@ class ZygoteClient:
                 self._take(json.loads(line))
         for future in (self._warm, *self._starts.values(), *self._ends.values()):
             if not future.done():
-                future.set_exception(ConnectionError(self._epitaph()))
-                future.exception()  # nobody may be waiting
+                _fail(future, ConnectionError(self._epitaph()))
 
     def _take(self, answer: dict[str, Any]) -> None:
         if "warm" in answer and not self._warm.done():
@@ -139,3 +142,8 @@ class ZygoteClient:
             if words := self._log.read_text(errors="replace").strip():
                 return f"the zygote is gone: {words.splitlines()[-1]}"
         return "the zygote is gone"
+
+
+def _fail(future: asyncio.Future[Any], error: OSError) -> None:
+    future.set_exception(error)
+    future.exception()  # nobody may be waiting for it

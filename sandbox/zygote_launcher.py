@@ -22,7 +22,7 @@ from sandbox.zygote_client import ZygoteClient
 log = logging.getLogger(__name__)
 
 PORTS = ("shell", "iopub", "stdin", "control", "hb")
-TRIES = 3  # of having a zygote, before every kernel starts cold
+TRIES = 3  # in a row of warming a zygote, before every kernel starts cold
 
 
 class ZygoteLauncher:
@@ -37,7 +37,8 @@ class ZygoteLauncher:
         self._cold = ColdLauncher(limits, workspace=self.workspace)
         self._zygote: ZygoteClient | None = None
         self._warming: asyncio.Task[None] | None = None
-        self._tries = 0
+        self._first: asyncio.Task[None] | None = None
+        self._failures = 0  # in a row
 
     @property
     def isolation(self) -> str:
@@ -67,7 +68,8 @@ class ZygoteLauncher:
         except BaseException:  # whatever was started ends before its place is free again
             zygote.end(place.number)
             with contextlib.suppress(OSError, TimeoutError):
-                await asyncio.shield(zygote.ended(place.number))
+                async with asyncio.timeout(REAP_S):
+                    await zygote.ended(place.number)
             await asyncio.to_thread(self.workspace.free, place)
             raise
 
@@ -84,21 +86,19 @@ class ZygoteLauncher:
     async def _warm_zygote(self) -> ZygoteClient | None:
         if self._zygote is not None and self._zygote.alive:
             return self._zygote
-        if self._warming is None or self._warming.done():
-            if self._tries == TRIES:
-                return None
-            if self._tries:
-                log.warning("the zygote is gone; until another one is warm kernels start cold")
+        if self._warming is None:
+            self._warming = self._first = asyncio.create_task(self._warm())
+        elif self._warming.done() and self._failures < TRIES:
+            log.warning("the zygote is gone; until another one is warm kernels start cold")
             self._warming = asyncio.create_task(self._warm())
-        if self._tries <= 1:
+        if self._warming is self._first:
             await asyncio.shield(self._warming)
         return self._zygote
 
     async def _warm(self) -> None:
-        self._tries += 1
-        if self._zygote is not None:
-            await self._zygote.aclose()
-            self._zygote = None
+        gone, self._zygote = self._zygote, None
+        if gone is not None:
+            await gone.aclose()
         zygote = ZygoteClient(self.workspace)
         try:
             await zygote.warm()
@@ -106,8 +106,10 @@ class ZygoteLauncher:
             await zygote.aclose()
             if not isinstance(error, (OSError, TimeoutError)):
                 raise
+            self._failures += 1
             log.warning("no zygote, kernels start cold: %s", error)
         else:
+            self._failures = 0
             self._zygote = zygote
 
 

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from sandbox.isolation import IsolationError
+from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.dialects.base import Dialect
 from solver.embedded.judge import prompt_judge
 from solver.embedded.paths import EMBEDDED, model_folder
-from solver.errors import ModelError
+from solver.errors import ConfigError, ModelError
 from solver.events import Event
 from solver.ports import Engine
 from solver.scorers.registry import make_scorer
@@ -28,10 +30,14 @@ async def services(
     started_at: float,
     stopping: asyncio.Event,
 ) -> AsyncIterator[Services]:
-    """Load the model, start the kernel pool, and close both at the end. Raises `ModelError`."""
+    """Load the model, start the kernel pool, and close both at the end.
+
+    Raises `ModelError` for a model that cannot be used, `ConfigError` where a layer of isolation is
+    missing that the config requires.
+    """
     from solver.engines.transformers import load
 
-    async with KernelPool(config.sandbox) as sandboxes:
+    async with _kernels(config.sandbox) as sandboxes:
         # Spares start in their own processes while the model loads in this one.
         folder = model_folder(config.model.path)
         model = config.model.model_copy(update={"path": str(folder)})
@@ -49,6 +55,15 @@ async def services(
                 concern=_concern(config, engine),
                 stopping=stopping,
             )
+
+
+@asynccontextmanager
+async def _kernels(limits: Limits) -> AsyncIterator[KernelPool]:
+    try:
+        async with KernelPool(limits) as pool:
+            yield pool
+    except IsolationError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _dialect(folder: Path, prompt: str) -> Dialect:

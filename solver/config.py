@@ -20,10 +20,12 @@ class ModelConfig(_Frozen):
     """Which model is sampled, and how it is talked to."""
 
     path: str = Field("embedded", description="model folder, or 'embedded' for the shipped model")
-    dialect: Literal["fenced"] = "fenced"
+    dialect: Literal["fenced"] = Field("fenced", description="conversation format")
     prompt: str = Field("bare", description="template in prompts/ that renders a problem")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="float32 on a CPU, bfloat16 on CUDA"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: all cores")
     context_length: int | None = Field(None, ge=16, description="tokens; default: the model's own")
     max_cached_tokens: int | None = Field(
@@ -36,10 +38,10 @@ class ModelConfig(_Frozen):
 class SamplingConfig(_Frozen):
     """How every trajectory is sampled, and where it ends."""
 
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1)
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="1 is off")
+    top_k: int = Field(0, ge=0, description="0 is off")
+    min_p: float = Field(0.0, ge=0, le=1, description="0 is off")
     max_tokens: int = Field(512, ge=1, description="sampled tokens a trajectory")
     max_turns: int = Field(16, ge=1, description="tool calls a trajectory")
 
@@ -47,10 +49,10 @@ class SamplingConfig(_Frozen):
 class PruneConfig(_Frozen):
     """Launch `launch` trajectories to `mark` sampled tokens, keep the best `keep` by `scorer`."""
 
-    launch: int = Field(24, ge=1)
-    keep: int = Field(8, ge=1)
-    mark: int = Field(32, ge=1)
-    scorer: str = "confidence"
+    launch: int = Field(24, ge=1, description="trajectories a problem")
+    keep: int = Field(8, ge=1, description="how many of those at the mark go on")
+    mark: int = Field(32, ge=1, description="sampled tokens before the check")
+    scorer: str = Field("confidence", description="what judges the prefixes at the mark")
     adapter: str | None = Field(
         None, description="STOP adapter folder; default: the one shipped with the embedded model"
     )
@@ -68,7 +70,9 @@ class PruneConfig(_Frozen):
 class VoteConfig(_Frozen):
     """When the vote may end before every survivor has voted."""
 
-    stop: Literal["posterior", "certain", "off"] = "posterior"
+    stop: Literal["posterior", "certain", "off"] = Field(
+        "posterior", description="rule that ends a vote early: see docs/architecture.md"
+    )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="P(leader stays ahead) that is enough"
     )
@@ -77,8 +81,8 @@ class VoteConfig(_Frozen):
 class AnswerConfig(_Frozen):
     """Which integers are answers. Out of range is no answer, never clamped."""
 
-    minimum: int = 0
-    maximum: int = 99_999
+    minimum: int = Field(0, description="smallest integer that is an answer")
+    maximum: int = Field(99_999, description="largest integer that is an answer")
     modulus: int | None = Field(None, ge=1, description="answers are taken modulo this, if given")
     fallback: int | None = Field(None, description="written when nothing else is known")
 
@@ -117,7 +121,7 @@ class BudgetConfig(_Frozen):
 class SolverConfig(_Frozen):
     """Everything that decides a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random draw")
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
     prune: PruneConfig = PruneConfig()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from solver import scorers
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.errors import InputError, SolverError, UserError
@@ -88,7 +89,7 @@ def solve(
     launch: Annotated[int | None, typer.Option(help="trajectories a problem")] = None,
     keep: Annotated[int | None, typer.Option(help="how many the check keeps")] = None,
     mark: Annotated[int | None, typer.Option(help="sampled tokens before the check")] = None,
-    scorer: Annotated[str | None, typer.Option(help="confidence, random or none")] = None,
+    scorer: Annotated[str | None, typer.Option(help=f"one of {', '.join(scorers.NAMES)}")] = None,
     time_limit: Annotated[str | None, typer.Option(help="whole run: 20s, 5m, 4h50m")] = None,
     seed: Annotated[int | None, typer.Option(help="of every random draw")] = None,
     model: Annotated[str | None, typer.Option(help="folder of a local model")] = None,

@@ -95,7 +95,7 @@ def enter(cage: Cage) -> None:
 def close(cage: Cage) -> None:
     """The rest, once the kernel's sockets are bound; covers the threads that run by then."""
     if "seccomp" in cage.layers:
-        seccomp.install()
+        seccomp.install(as_owner="uid" not in cage.layers)
 
 
 def _readable() -> list[Path]:

@@ -44,6 +44,8 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         missing["uid"] = "not root"
     if not landlock.abi():
         missing["landlock"] = "not in this Linux"
+    elif landlock.abi() < landlock.FIRST_WITH_TRUNCATE and os.geteuid() != 0:
+        missing["landlock"] = "this Linux cannot keep files from being truncated; 6.2 can"
     if not seccomp.available():
         missing["seccomp"] = "not in this Linux, or not for this machine"
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:

@@ -51,6 +51,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
+    "inotify_add_watch": (254, 27),
     "memfd_create": (319, 279),
     "shmget": (29, 194),
     "semget": (64, 190),
@@ -86,7 +87,33 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "adjtimex": (159, 171),
     "iopl": (172, None),
     "ioperm": (173, None),
+    "modify_ldt": (154, None),
     "lookup_dcookie": (212, 18),
+}
+# What Landlock leaves to the owner of a file. Without a uid of its own a kernel is the owner of all
+# that is the solver's, so it may not change its own files in these ways either.
+OF_OWNERS: dict[str, tuple[int | None, int | None]] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
 }
 # Allowed for the caller itself (argument 0), refused for another process.
 OWN_ONLY: dict[str, tuple[int | None, int | None]] = {
@@ -96,6 +123,8 @@ OWN_ONLY: dict[str, tuple[int | None, int | None]] = {
 }
 # Does nothing and says that it did: libzmq aborts when a new thread's own id is refused.
 IGNORED = ((144, 119), (142, 118))  # sched_setscheduler, sched_setparam
+OWN_END = (1, 36)  # prctl: the parent's death signal, being a reaper of orphans
+PRCTL = (157, 167)
 SOCKET, SOCKETPAIR, CLONE, IOCTL = (41, 198), (53, 199), (56, 220), (16, 29)
 CLONE3 = 435
 NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
@@ -124,10 +153,14 @@ def available() -> bool:
         return False
 
 
-def install() -> None:
-    """Put every thread of this process, and all it starts, under the filter. Raises OSError."""
+def install(*, as_owner: bool) -> None:
+    """Put every thread of this process, and all it starts, under the filter. Raises OSError.
+
+    `as_owner`: the kernel runs as the user whose files are to be safe from it.
+    """
     machine = os.uname().machine
-    code = b"".join(struct.pack("=HBBI", *step) for step in program(*ARCHITECTURES[machine]))
+    steps = program(*ARCHITECTURES[machine], as_owner=as_owner)
+    code = b"".join(struct.pack("=HBBI", *step) for step in steps)
 
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
@@ -141,7 +174,7 @@ def install() -> None:
         raise OSError(errno.EPERM, f"seccomp: thread {failed} stays outside")
 
 
-def program(column: int, architecture: int) -> list[Instruction]:
+def program(column: int, architecture: int, *, as_owner: bool) -> list[Instruction]:
     """The filter for one architecture; what nothing refuses is allowed."""
     steps: list[Instruction] = [
         (LOAD, 0, 0, ARCHITECTURE_AT),
@@ -151,7 +184,7 @@ def program(column: int, architecture: int) -> list[Instruction]:
         (JUMP_AT_LEAST, 0, 1, X32),
         (RETURN, 0, 0, FAIL | errno.ENOSYS),
     ]
-    for numbers in REFUSED.values():
+    for numbers in (REFUSED | OF_OWNERS if as_owner else REFUSED).values():
         if (number := numbers[column]) is not None:
             steps += _when(number, [(RETURN, 0, 0, FAIL | errno.EPERM)])
     for pair in IGNORED:
@@ -162,6 +195,8 @@ def program(column: int, architecture: int) -> list[Instruction]:
     for numbers in OWN_ONLY.values():
         if (number := numbers[column]) is not None:
             steps += _when(number, [*_load(0), (JUMP_EQUAL, 1, 0, 0), *_refuse()])
+    for option in OWN_END:
+        steps += _when(PRCTL[column], [*_load(0), (JUMP_EQUAL, 0, 1, option), *_refuse()])
     for request in (TIOCSTI, TIOCLINUX):
         steps += _when(IOCTL[column], [*_load(1), (JUMP_EQUAL, 0, 1, request), *_refuse()])
     for number in (SOCKET[column], SOCKETPAIR[column]):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from solver.errors import SolverError, UserError
-from solver.stop.commands import collect, convert, evaluate, plan, train, verifier
+from solver.stop.commands import ablate, collect, convert, evaluate, plan, train, verifier
 
 app = typer.Typer(
     add_completion=False,
@@ -51,6 +51,7 @@ app.command("collect", epilog=collect.EXAMPLE)(collect.collect_command)
 app.command("train", epilog=train.EXAMPLE)(train.train_command)
 app.command("train-verifier", epilog=verifier.EXAMPLE)(verifier.verifier_command)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate_command)
+app.command("ablate", epilog=ablate.EXAMPLE)(ablate.ablate_command)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan_command)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert_command)
 

@@ -173,7 +173,11 @@ DENIED = [
     _denied("write_library", "import os; open(os.__file__, 'a')"),
     _denied("delete_input", "import os; os.remove('{input}')"),
     _denied("truncate_input", "import os; os.truncate('{input}', 0)"),
-    _denied("chmod_input", "import os; os.rename('{input}', 'mine')", "Error"),
+    _denied("chmod_input", "import os; os.chmod('{input}', 0)"),
+    _denied("chmod_library", "import os; f = open(os.__file__); os.fchmod(f.fileno(), 0)"),
+    _denied("touch_input", "import os; os.utime('{input}', (0, 0))"),
+    _denied("tag_input", "import os; os.setxattr('{input}', 'user.x', b'x')", "Error"),
+    _denied("rename_input", "import os; os.rename('{input}', 'mine')", "Error"),
     _denied("read_peer", "import os; os.listdir('{peer}/work')"),
     _denied("read_peer_log", "open('{peer}/../zygote.log')"),
     _denied("device_node", "import os; os.mknod('disk', 0o60666, os.makedev(254, 0))"),
@@ -223,6 +227,9 @@ DENIED = [
     ),
     _refused(
         "mount", "call(165 if os.uname().machine == 'x86_64' else 40, 0, b'/', b'tmpfs', 0, 0)"
+    ),
+    _refused(
+        "outlive_parent", "if libc.prctl(1, 0, 0, 0, 0): raise OSError(ctypes.get_errno(), 'x')"
     ),
     _refused("chroot", "os.chroot('.')"),
     _refused("memfd", "os.memfd_create('x')"),
@@ -324,7 +331,7 @@ CONTAINED = [
         "of files",
     ),
     Case("symlink_in_cwd", "import os; os.symlink('/', 'all'); os.symlink('{input}', 'i')", (OK,)),
-    Case("unreadable_folder", "import os; os.makedirs('a/b'); os.chmod('a', 0)", (OK,)),
+    Case("unreadable_folder", "import os; os.makedirs('a/b'); os.chmod('a', 0)", (OK, ERROR)),
     Case(
         "poison",
         "import sympy, builtins, sys; sympy.factor = None; sys.path.clear()",

@@ -76,9 +76,10 @@ def test_this_linux_has_every_layer() -> None:
     assert ("uid" if os.geteuid() == 0 else "subreaper") in isolation().layers
 
 
-def test_jumps_of_the_filter_stay_inside() -> None:
+@pytest.mark.parametrize("as_owner", [True, False])
+def test_jumps_of_the_filter_stay_inside(as_owner: bool) -> None:
     for column, architecture in seccomp.ARCHITECTURES.values():
-        steps = seccomp.program(column, architecture)
+        steps = seccomp.program(column, architecture, as_owner=as_owner)
         assert len(steps) < 4096
         for at, (code, yes, no, _) in enumerate(steps):
             if code in (seccomp.JUMP_EQUAL, seccomp.JUMP_AT_LEAST, seccomp.JUMP_ANY_BIT):

@@ -29,7 +29,7 @@ session = subprocess.Popen(sleep, start_new_session=True)
 if (child := os.fork()) == 0:
     os.setsid()
     if (daemon := os.fork()) == 0:
-        os.execvp('sleep', sleep)
+        os.execve('/bin/sleep', sleep, {})
     with open('daemon', 'w') as f:
         f.write(str(daemon))
     os._exit(0)

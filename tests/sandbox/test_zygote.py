@@ -148,6 +148,14 @@ async def test_three_hundred_replacements_grow_nothing() -> None:
         assert came < was + 15, (before, after)
 
 
+async def test_a_fork_that_returns_is_no_second_kernel() -> None:
+    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
+        pid = int((await sandbox.execute("import os; os.getpid()", 20)).stdout)
+        assert (await sandbox.execute("os.fork(); print('x', end='')", 20)).status == "ok"
+        assert await until(lambda: not any(map(running, descendants([pid]))), 3)
+        assert (await sandbox.execute("1 + 1", 20)).stdout.endswith("2\n")
+
+
 SHOWS = """
 import asyncio
 from sandbox.pool import KernelPool
