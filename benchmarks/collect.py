@@ -20,14 +20,16 @@ from solver.stop.commands.sampling import Job, make_job, problems_of, running
 from solver.types import Problem
 
 
+def unheard(done: int, right: float) -> None:
+    """Progress that nobody watches."""
+
+
 async def once(job: Job, problems: list[Problem], services: Services) -> tuple[Collected, float]:
     """One collection into a fresh file, and its seconds; no problem is dropped."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         path = Path(folder) / "rollouts.jsonl"
-        units = await collect(
-            problems, job.plan, job.header, services, path, lambda done, right: None
-        )
+        units = await collect(problems, job.plan, job.header, services, path, unheard)
         seconds = time.perf_counter() - began
     return select(units, job.plan.mark, 0.0, 1.0), seconds
 

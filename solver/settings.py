@@ -59,6 +59,8 @@ def load_config(
     if preset is not None:
         _merge(config, _preset_layer(preset))
     _merge(config, upper)
+    if preset == "general" and config["model"].get("path", "embedded") == "embedded":
+        raise ConfigError("the preset general is for a model of yours: add --model FOLDER")
     return _validated(config)
 
 

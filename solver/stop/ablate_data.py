@@ -36,18 +36,19 @@ class Material:
         return [example for unit in self.units for example in label(unit, mark)]
 
     def note(self) -> str:
-        """One line for people: what the labels rest on."""
-        counts = [(e.num_rollouts or 1, e.weight) for e in self.examples]
-        single = sum(weight for count, weight in counts if count == 1)
-        share = single / sum(weight for _, weight in counts)
+        """Two sentences for people: what the labels rest on."""
+        total = sum(example.weight for example in self.examples)
+        single = sum(e.weight for e in self.examples if (e.num_rollouts or 1) == 1)
+        between = sum(e.weight for e in self.examples if 0 < e.soft_label < 1)
+        ends = f"{between / total:.0%} of the prefixes seen have a label between 0 and 1."
         if (self.continuations or 1) > 1:
             return (
-                f"Labels rest on K = {self.continuations} continuations of each prefix; at an"
-                " earlier mark the ends of one prefix are not independent."
+                f"Labels rest on K = {self.continuations} continuations of each prefix (at an earlier"
+                f" mark the ends of one prefix are not independent); {ends}"
             )
         return (
-            "The data have K = 1: a label is the mean end of the rollouts that share the prefix,"
-            f" and {share:.0%} of the prefixes seen have one end only."
+            "The data have K = 1: a label is the mean end of the rollouts that share the prefix;"
+            f" {single / total:.0%} of the prefixes seen have one end only, {ends}"
         )
 
 

@@ -76,7 +76,8 @@ def load_adapter(
     spec = read_spec(folder)
     if mark is not None and mark != spec.mark:
         raise ConfigError(
-            f"the adapter {folder} was trained for mark {spec.mark}, this run checks at mark {mark}"
+            f"the adapter {folder} was trained for mark {spec.mark}, this run checks at mark {mark}:"
+            f" use --mark {spec.mark}, train one for mark {mark}, or choose another --scorer"
         )
     if dialect is not None and dialect != spec.dialect:
         raise ConfigError(

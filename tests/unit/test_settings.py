@@ -17,7 +17,10 @@ def test_later_layers_win(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[prune]\nlaunch = 20\nkeep = 5\nmark = 50\n[sampling]\ntop_k = 7\n")
     config = load_config(
-        "general", file, ["prune.keep=6", "prune.mark=60"], {"prune.mark": 70, "seed": 1}
+        "general",
+        file,
+        ["prune.keep=6", "prune.mark=60", "model.path=/m"],
+        {"prune.mark": 70, "seed": 1},
     )
     assert config.sampling.max_tokens == 16_384  # preset
     assert (config.prune.launch, config.sampling.top_k) == (20, 7)  # file
@@ -37,9 +40,9 @@ def test_the_preset_follows_the_model(tmp_path: Path) -> None:
     assert load_config("embedded", overrides={"model.path": "/m"}).model.prompt == "bare"
 
 
-@pytest.mark.parametrize("preset", ["embedded", "general"])
-def test_a_saved_config_comes_back(preset: str, tmp_path: Path) -> None:
-    config = load_config(preset, overrides={"budget.time_limit_s": 20.0})
+@pytest.mark.parametrize("model", ["embedded", "/m"])
+def test_a_saved_config_comes_back(model: str, tmp_path: Path) -> None:
+    config = load_config(overrides={"budget.time_limit_s": 20.0, "model.path": model})
     saved = tmp_path / "config.json"
     saved.write_text(config.model_dump_json())
     assert load_config(config_file=saved) == config
@@ -113,3 +116,8 @@ def test_any_set_is_a_config_or_one_line(key: str, value: str) -> None:
         load_config(sets=[f"{key}={value}"])
     except ConfigError as error:
         assert str(error)
+
+
+def test_the_general_preset_needs_a_model() -> None:
+    with pytest.raises(ConfigError, match="add --model FOLDER"):
+        load_config("general")
