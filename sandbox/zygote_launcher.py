@@ -84,8 +84,8 @@ class ZygoteLauncher:
         await asyncio.to_thread(self.workspace.close)
 
     async def _warm_zygote(self) -> ZygoteClient | None:
-        if self._zygote is not None and self._zygote.alive:
-            return self._zygote
+        if (zygote := self._living()) is not None:
+            return zygote
         if self._warming is None:
             self._warming = self._first = asyncio.create_task(self._warm())
         elif self._warming.done() and self._failures < TRIES:
@@ -93,7 +93,10 @@ class ZygoteLauncher:
             self._warming = asyncio.create_task(self._warm())
         if self._warming is self._first:
             await asyncio.shield(self._warming)
-        return self._zygote
+        return self._living()  # the dead one stays in its place until the next one begins to warm
+
+    def _living(self) -> ZygoteClient | None:
+        return self._zygote if self._zygote is not None and self._zygote.alive else None
 
     async def _warm(self) -> None:
         gone, self._zygote = self._zygote, None

@@ -258,6 +258,7 @@ def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:
     )
     if summary.degraded:
         yield f"degraded: {len(summary.degraded)} of {summary.num_problems} answers"
+    yield f"isolation: {summary.isolation}"
     yield f"run folder: {run.path}"
     yield f"answers: {run.output}"
     if any(

@@ -37,7 +37,8 @@ def test_a_run(folder: Path, problems: Path, stubs: Any, capsys: Any) -> None:
     assert lines[2] == "[3/3] c: 3 (8 of 8), wrong, 2 tokens, 0.5 s"
     assert lines[3] == "score: 2 of 3 right (66.7%, 95% interval 20.8% to 93.8%)"
     assert lines[4].startswith("tokens: 6 sampled in ")
-    assert lines[5:] == ["run folder: run", f"answers: {folder / 'answers.csv'}"]
+    assert lines[5].startswith("isolation: ")
+    assert lines[6:] == ["run folder: run", f"answers: {folder / 'answers.csv'}"]
 
     run = folder / "run"
     assert (folder / "answers.csv").read_text() == ANSWERS

@@ -68,6 +68,20 @@ async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
     assert not psutil.Process().children()
 
 
+async def test_a_zygote_that_just_died_is_asked_for_nothing_more() -> None:
+    """The launch after the one that found it dead starts cold, though no other is warm yet."""
+    launcher = ZygoteLauncher(SMALL)
+    async with KernelPool(SMALL, launcher) as pool:
+        async with pool.lease() as sandbox:
+            await sandbox.execute("1", 20)
+        assert launcher._zygote is not None
+        psutil.Process(launcher._zygote.pid).kill()
+        assert await until(lambda: not launcher._zygote.alive, 3)
+        kernel = await launcher.launch()
+        kernel.kill()
+        await kernel.reap()
+
+
 async def test_without_a_zygote_kernels_start_cold(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
