@@ -39,7 +39,7 @@ async def _force(
 ) -> None:
     """A forced answer for each, inside the reserve; a stop asked by the user leaves them silent."""
     await run_together(
-        (force_answer(trajectory, services) for trajectory in unfinished),
+        (_force_one(trajectory, services) for trajectory in unfinished),
         deadline=state.budget.deadline,
         stopping=services.stopping,
     )
@@ -47,3 +47,10 @@ async def _force(
         await end(trajectory, StopReason.DEADLINE, services, bench)
     why = "interrupted" if services.stopping.is_set() else "time was short"
     state.degraded.append(f"{why}: {len(unfinished)} trajectories cut short")
+
+
+async def _force_one(trajectory: Trajectory, services: Services) -> None:
+    try:
+        await force_answer(trajectory, services)
+    except Exception as error:  # the boundary: one failed answer never costs the others
+        trajectory.error = f"{type(error).__name__}: {error}"

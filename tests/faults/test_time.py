@@ -10,6 +10,7 @@ import pytest
 from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import Step
 from solver.engines.scripted import Fault, Script
+from solver.errors import EngineError
 from solver.events import Forced, ProblemStarted, Solved
 from solver.session import run_session
 from solver.solve import solve
@@ -137,6 +138,22 @@ def test_a_forced_answer_that_hangs_is_left_at_the_deadline() -> None:
     (result,), elapsed = session(rig, ["p"])
     assert elapsed <= 20.0
     assert result.answer in (0, 42)
+
+
+def test_a_forced_answer_that_fails_costs_only_itself() -> None:
+    def script(who: str, so_far: tuple[int, ...]) -> list[int]:
+        if so_far[-1] == BRACE and who == "p#0":
+            raise EngineError("lost")
+        return endless(who, so_far)
+
+    rig = Rig(
+        says=script,
+        settings=config(prune={"scorer": "none", "keep": 4}, budget=limited(20.0)),
+        delay_s=0.1,
+    )
+    (result,), _ = session(rig, ["p"])
+    assert result.votes == {42: 2}, "two of four settle it when one abstains"
+    assert any("1 trajectories failed" in reason for reason in result.degraded)
 
 
 def test_a_slow_tool_call_is_bounded_by_the_deadline() -> None:
