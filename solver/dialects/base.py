@@ -39,6 +39,10 @@ class Dialect(Protocol):
         """Ids that must never be sampled (padding, reserved ids)."""
         ...
 
+    def reserve(self, token_ids: Sequence[int]) -> None:
+        """Ban these ids too: an adapter uses them as [STOP]."""
+        ...
+
     def prompt(self, statement: str) -> list[int]:
         """Ids of the conversation up to where the model begins to write."""
         ...

@@ -77,6 +77,10 @@ class FencedDialect:
         self.banned_token_ids = frozenset(padding | reserved)
         self._turn_break = _turn_break(tokenizer)
 
+    def reserve(self, token_ids: Sequence[int]) -> None:
+        """Ban these ids too: an adapter uses them as [STOP]."""
+        self.banned_token_ids |= frozenset(token_ids)
+
     def prompt(self, statement: str) -> list[int]:
         """The chat template over one user message, ready for the model to write."""
         message = {"role": "user", "content": prompts.render(self._prompt, statement=statement)}

@@ -29,7 +29,7 @@ async def make_scorer(
         case "stop" | "stop+confidence":
             from solver.scorers.stop import StopScorer
 
-            return await StopScorer.open(
+            stop = await StopScorer.open(
                 engine,
                 adapter_folder(config),
                 model_folder,
@@ -38,6 +38,8 @@ async def make_scorer(
                 prompt=config.model.prompt,
                 with_confidence=prune.scorer == "stop+confidence",
             )
+            dialect.reserve(stop.spec.stop_token_ids)  # a sampled [STOP] id could not be scored
+            return stop
         case "reward":
             from solver.scorers.reward import RewardScorer
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from solver import scorers
 from solver.config import SolverConfig
+from solver.dialects.fenced import FencedDialect
 from solver.engines.scripted import ScriptedEngine
 from solver.errors import ConfigError
 from solver.scorers import registry
 from tests.rig import DIALECT
+from tests.support import byte_tokenizer
 
 LEARNED = {"stop": "adapter", "stop+confidence": "adapter", "reward": "reward_model"}
 
@@ -44,3 +47,17 @@ def test_shipped_parts_are_for_the_embedded_model(
     assert registry.adapter_folder(embedded) == tmp_path
     given = SolverConfig.model_validate({"prune": {"scorer": "stop", "adapter": "~/mine"}})
     assert registry.adapter_folder(given) == Path.home() / "mine"
+
+
+async def test_the_ids_of_the_adapter_are_never_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Opened:
+        spec = SimpleNamespace(stop_token_ids=(5, 6))
+
+    async def opened(*_: object, **__: object) -> Opened:
+        return Opened()
+
+    monkeypatch.setattr("solver.scorers.stop.StopScorer.open", opened)
+    dialect = FencedDialect(byte_tokenizer(), "bare")
+    config = SolverConfig.model_validate({"prune": {"scorer": "stop", "adapter": "somewhere"}})
+    await registry.make_scorer(config, ScriptedEngine({}), dialect, Path("mine"))
+    assert {5, 6} <= dialect.banned_token_ids

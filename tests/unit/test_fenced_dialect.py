@@ -147,3 +147,10 @@ def test_reserved_ids_are_banned() -> None:
     assert TOKENIZER.convert_tokens_to_ids("<|stop_0|>") in DIALECT.banned_token_ids
     assert TOKENIZER.pad_token_id in DIALECT.banned_token_ids
     assert not DIALECT.banned_token_ids & DIALECT.stop_token_ids
+
+
+def test_the_ids_of_an_adapter_are_banned_whatever_their_names() -> None:
+    dialect = FencedDialect(TOKENIZER, "bare")
+    dialect.reserve([7, 8])
+    assert {7, 8} <= dialect.banned_token_ids
+    assert TOKENIZER.pad_token_id in dialect.banned_token_ids
