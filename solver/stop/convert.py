@@ -9,7 +9,6 @@ p(right) = e^b / (e^a + e^b) = sigmoid(b - a); and their one shared embedding, r
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from solver.stop.adapter import (
     read_tensors,
     save_adapter,
 )
-from solver.stop.fingerprint import fingerprint, read_config
+from solver.stop.fingerprint import fingerprint, read_config, read_object
 from solver.stop.gate import check_fits
 from solver.stop.spec import StopSpec
 
@@ -139,15 +138,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent} has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} is not a JSON object")
-    return value
+    return read_object(path, missing=f"{path.parent} has no {path.name}")
 
 
 def _skeleton(base: Path) -> Any:

@@ -44,16 +44,22 @@ _ARCHITECTURE = (
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model folder. Raises `ModelError`."""
-    path = folder / "config.json"
+    return read_object(
+        folder / "config.json", missing=f"{folder} is not a model folder: it has no config.json"
+    )
+
+
+def read_object(path: Path, missing: str) -> dict[str, Any]:
+    """A JSON object in a file. Raises `ModelError`, with the words `missing` if there is no file."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} is not a model folder: it has no config.json") from None
+        raise ModelError(missing) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(config, dict):
+    if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object")
-    return config
+    return value
 
 
 def fingerprint(folder: Path) -> str:
