@@ -20,7 +20,10 @@ class ModelConfig(_Frozen):
     """Which model is sampled, and how it is talked to."""
 
     path: str = Field("embedded", description="model folder, or 'embedded' for the shipped model")
-    dialect: Literal["fenced"] = Field("fenced", description="conversation format")
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="in this process, or a vLLM server"
+    )
+    dialect: Literal["fenced", "harmony"] = Field("fenced", description="conversation format")
     prompt: str = Field("bare", description="template in prompts/ that renders a problem")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -32,6 +35,47 @@ class ModelConfig(_Frozen):
         None,
         ge=16,
         description="tokens kept in the KV cache, paused ones included; default: by memory",
+    )
+
+
+class VllmConfig(_Frozen):
+    """The vLLM engine: the server that is started, or those that already run."""
+
+    servers: tuple[str, ...] = Field(
+        (), description="URLs of running servers; none: one is started on this machine"
+    )
+    args: tuple[str, ...] = Field(
+        (), description="further flags of the server, passed on as they are"
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="share of each GPU's memory; lowered once if it does not fit"
+    )
+    max_num_seqs: int = Field(
+        64, ge=1, description="sequences a step; halved once if out of memory"
+    )
+    start_limit_s: float = Field(1800.0, gt=0, description="most that a start may take")
+    silence_s: float = Field(
+        60.0, gt=0, description="without a token for so long, a stream's server is probed"
+    )
+    probe_s: float = Field(10.0, gt=0, description="most that a probe of a silent server may take")
+    max_restarts: int = Field(
+        5, ge=0, description="starts in a row without a token between them before it is given up"
+    )
+
+
+class HarmonyConfig(_Frozen):
+    """The harmony dialect of gpt-oss."""
+
+    reasoning_effort: Literal["low", "medium", "high"] = Field(
+        "high", description="how long it thinks"
+    )
+    tool_description: str | None = Field(
+        None,
+        description="what the model is told of its python tool; default: prompts/python_tool.md",
+    )
+    vocabulary: str | None = Field(
+        None,
+        description="o200k_base.tiktoken or its folder; default: searched for, see docs/vllm.md",
     )
 
 
@@ -123,6 +167,8 @@ class SolverConfig(_Frozen):
 
     seed: int = Field(0, ge=0, description="of every random draw")
     model: ModelConfig = ModelConfig()
+    vllm: VllmConfig = VllmConfig()
+    harmony: HarmonyConfig = HarmonyConfig()
     sampling: SamplingConfig = SamplingConfig()
     prune: PruneConfig = PruneConfig()
     vote: VoteConfig = VoteConfig()
