@@ -33,7 +33,7 @@ from solver.engines.transformers import TransformersEngine
 from solver.events import Event, Sampled
 from solver.problems import load_problems
 from solver.scorers.registry import SHIPPED_ADAPTER
-from solver.scorers.stop import StopScorer
+from solver.scorers.stop import GatedReader, StopScorer
 from solver.session import run_session
 from solver.settings import load_config
 from solver.stop.adapter import load_adapter
@@ -135,8 +135,8 @@ async def measure(arguments: argparse.Namespace) -> None:
         adapter, spec = adapter_and_spec(engine.model, config, folder, arguments.adapter)
         async with TransformersEngine(engine.model) as other:
             with StopGate.attach(engine.model, adapter) as gate:
-                cached = Way(engine, StopScorer(engine, gate, spec))
-                empty = Way(other, StopScorer(other, gate, spec))
+                cached = Way(engine, StopScorer(GatedReader(engine, gate), spec))
+                empty = Way(other, StopScorer(GatedReader(other, gate), spec))
                 both = BothWays(cached, empty, arguments.rounds)
                 await run_session(problems, replace(services, scorer=both), solved={})
         re_encoded = engine.stats.re_encoded

@@ -1,7 +1,8 @@
 """Internal, learned (kind IV): STOP. The engine reads [STOP] behind each cached prefix, the head scores.
 
-The [STOP] positions run in scratch rows of the engine, so scoring changes no cache, and the adapter is
-gated by token id, so it changes no sampled token.
+Who reads is the engine's matter: a vLLM server does it as an ordinary request through the plugin, the
+in-process engine in scratch rows under a gate. Either way the adapter is gated by token id, so scoring
+changes no cache and no sampled token.
 """
 
 from __future__ import annotations
@@ -9,33 +10,64 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from solver.errors import ConfigError, ModelError, ScorerError
 from solver.stop.adapter import load_adapter
 from solver.stop.combine import Combiner, combine, confidence_statistics
-from solver.stop.gate import StopGate
+from solver.stop.gate import StopAdapter, StopGate
 from solver.stop.spec import StopSpec
 from solver.types import Trajectory
 
-# Logits that another machine's arithmetic may move a stored score by.
-_TOLERANCE = {"float32": 1e-2, "bfloat16": 0.5}
+Prefixes = Sequence[tuple[str, Sequence[int]]]
+
+
+@runtime_checkable
+class StopReader(Protocol):
+    """What reads [STOP] behind prefixes; the vLLM engine is one."""
+
+    async def stop_logits(self, prefixes: Prefixes) -> list[float]:
+        """The logit of "ends right" of each (trajectory id, ids)."""
+        ...
+
+
+class GatedReader:
+    """Reads [STOP] on the in-process engine, whose model carries the adapter until `close`."""
+
+    def __init__(self, engine: Any, gate: StopGate) -> None:
+        """`engine` is a `TransformersEngine` (or has its `probe`); `gate` is attached to its model."""
+        self._engine, self._gate = engine, gate
+
+    @classmethod
+    def attach(cls, engine: Any, adapter: StopAdapter) -> Self:
+        """Put the adapter on the engine's model. Raises `ModelError`."""
+        return cls(engine, StopGate.attach(engine.model, adapter))
+
+    async def stop_logits(self, prefixes: Prefixes) -> list[float]:
+        """The logit of "ends right" of each (trajectory id, ids)."""
+        states = await self._engine.probe(prefixes, self._gate.adapter.stop_token_ids)
+        head = self._gate.adapter.head
+        logits: list[float] = head(states.to(head.weight.device)).detach().cpu().tolist()
+        return logits
+
+    def close(self) -> None:
+        """Take the adapter off the model."""
+        self._gate.detach()
 
 
 class StopScorer:
     """The logit of "ends right" of each prefix; with a combiner, the logit of stop+confidence.
 
     One adapter sits on a model at a time: close one scorer before the next is opened. A second scorer
-    on the same gate shares the adapter.
+    on the same reader shares the adapter.
     """
 
     def __init__(
-        self, engine: Any, gate: StopGate, spec: StopSpec, combiner: Combiner | None = None
+        self, reader: StopReader, spec: StopSpec, combiner: Combiner | None = None
     ) -> None:
-        """`engine` is a `TransformersEngine` (or has its `probe`); `gate` is attached to its model."""
         self.name = "stop" if combiner is None else "stop+confidence"
         self.spec = spec
-        self._engine, self._gate, self._combiner = engine, gate, combiner
+        self._reader, self._combiner = reader, combiner
 
     @classmethod
     async def open(
@@ -49,10 +81,11 @@ class StopScorer:
         prompt: str,
         with_confidence: bool = False,
     ) -> Self:
-        """Load the adapter in `folder`, check it against model, mark and prompt, and attach it.
+        """Check the adapter in `folder` against model, mark and prompt, and have `engine` read it.
 
-        Raises `ModelError` or `ConfigError` with one line that says what differs; it also scores
-        the prefix that is stored with the adapter and compares.
+        An engine that serves the adapter itself (`StopReader`) is taken as it is; on the in-process
+        engine the adapter is attached. Raises `ModelError` or `ConfigError` with one line that says
+        what differs; it also scores the prefix that is stored with the adapter and compares.
         """
         loaded = load_adapter(folder, model_folder, mark=mark, dialect=dialect)
         spec = loaded.spec
@@ -65,23 +98,25 @@ class StopScorer:
                 f"the adapter {folder} has no stop+confidence combiner: train it on examples with"
                 " logprobs, or use the scorer stop"
             )
-        gate = StopGate.attach(engine.model, loaded.adapter)
-        scorer = cls(engine, gate, spec, spec.combiner if with_confidence else None)
+        serves = isinstance(engine, StopReader)
+        reader = engine if serves else GatedReader.attach(engine, loaded.adapter)
+        scorer = cls(reader, spec, spec.combiner if with_confidence else None)
         try:
-            await scorer._shake_hands(folder)
+            await scorer._shake_hands(folder, engine.capabilities.dtype)
         except BaseException:
-            gate.detach()
+            scorer.close()
             raise
         return scorer
 
     def with_combiner(self) -> StopScorer:
-        """stop+confidence over the same attached adapter. The adapter must have a combiner."""
+        """stop+confidence over the same adapter, which must have a combiner."""
         assert self.spec.combiner is not None, "ask spec.combiner first"
-        return StopScorer(self._engine, self._gate, self.spec, self.spec.combiner)
+        return StopScorer(self._reader, self.spec, self.spec.combiner)
 
     def close(self) -> None:
-        """Take the adapter off the model."""
-        self._gate.detach()
+        """Take the adapter off the in-process engine's model; a server keeps its own."""
+        if isinstance(self._reader, GatedReader):
+            self._reader.close()
 
     async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
         """One logit a trajectory, before `deadline`. Raises `ScorerError` or `EngineError`."""
@@ -98,22 +133,18 @@ class StopScorer:
             for logit, trajectory in zip(logits, trajectories, strict=True)
         ]
 
-    async def _logits(self, prefixes: Sequence[tuple[str, Sequence[int]]]) -> list[float]:
+    async def _logits(self, prefixes: Prefixes) -> list[float]:
         reserved = set(self.spec.stop_token_ids)
         if any(not reserved.isdisjoint(ids) for _, ids in prefixes):
             raise ScorerError("a prefix holds a [STOP] id: these ids must be banned in generation")
-        states = await self._engine.probe(prefixes, self.spec.stop_token_ids)
-        head = self._gate.adapter.head
-        logits: list[float] = head(states.to(head.weight.device)).detach().cpu().tolist()
-        return logits
+        return await self._reader.stop_logits(prefixes)
 
-    async def _shake_hands(self, folder: Path) -> None:
+    async def _shake_hands(self, folder: Path, dtype: str) -> None:
         handshake = self.spec.handshake
         if handshake is None:
             return
         [logit] = await self._logits([("handshake", handshake.prefix_token_ids)])
-        precisions = (handshake.dtype, self._engine.capabilities.dtype)
-        if not abs(logit - handshake.logit) <= max(_TOLERANCE.get(p, 0.5) for p in precisions):
+        if not handshake.agrees(logit, dtype):
             raise ModelError(
                 f"the adapter {folder} scores its stored prefix {logit:.4f} here and "
                 f"{handshake.logit:.4f} when it was saved: the model or its arithmetic is another one"

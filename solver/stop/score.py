@@ -18,9 +18,6 @@ from transformers.cache_utils import DynamicLayer
 
 from solver.errors import ModelError
 from solver.stop.gate import StopGate
-from solver.stop.spec import Handshake
-
-_EXACT_TOLERANCE, _ROUGH_TOLERANCE = 1e-2, 0.5  # logits
 
 
 @torch.no_grad()
@@ -131,25 +128,6 @@ def check_prefixes(prefixes: Sequence[Sequence[int]], gate: StopGate) -> None:
             raise ModelError(f"a prefix holds ids beyond the model's vocabulary of {num_rows} ids")
         if not reserved.isdisjoint(prefix):
             raise ModelError("a prefix holds a [STOP] id: these ids must be banned in generation")
-
-
-def check_handshake(
-    model: Any, gate: StopGate, handshake: Handshake, tolerance: float | None = None
-) -> None:
-    """Raise `ModelError` unless the adapter's stored prefix scores as it did when it was saved.
-
-    `tolerance` is in logits; by default it leaves room for another machine's arithmetic, in fp32 or,
-    if either side computes in it, in bf16.
-    """
-    if tolerance is None:
-        exact = handshake.dtype == "float32" and model.dtype == torch.float32
-        tolerance = _EXACT_TOLERANCE if exact else _ROUGH_TOLERANCE
-    logit = float(score_prefixes(model, gate, [handshake.prefix_token_ids])[0])
-    if not abs(logit - handshake.logit) <= tolerance:
-        raise ModelError(
-            f"the adapter's stored prefix scores {logit:.4f} here and {handshake.logit:.4f} when it "
-            "was saved: the model or its arithmetic is another one"
-        )
 
 
 def _states_in_full(

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from solver.stop.combine import Combiner
 
+_EXACT_TOLERANCE, _ROUGH_TOLERANCE = 1e-2, 0.5  # logits
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +60,14 @@ class Handshake(_Frozen):
     prefix_token_ids: tuple[int, ...]
     logit: float
     dtype: Literal["float32", "bfloat16"] = Field(description="of the base model that scored it")
+
+    def agrees(self, logit: float, dtype: str) -> bool:
+        """Whether `logit`, computed by a base model in `dtype`, is the stored one.
+
+        It leaves room for another machine's arithmetic, more of it where either side is not float32.
+        """
+        exact = dtype == self.dtype == "float32"
+        return abs(logit - self.logit) <= (_EXACT_TOLERANCE if exact else _ROUGH_TOLERANCE)
 
 
 class StopSpec(_Frozen):

@@ -15,7 +15,7 @@ from solver.stop.examples import StopExample
 from solver.stop.gate import StopGate
 from solver.stop.prefixes import PrefixStore
 from solver.stop.recipe import Recipe, make_recipe
-from solver.stop.score import check_handshake, encode_prefixes, score_prefixes
+from solver.stop.score import encode_prefixes, score_prefixes
 from solver.stop.train import TrainingFailed, checkpoint_folder, train
 
 from .conftest import STOP_IDS, tiny_model
@@ -81,7 +81,10 @@ def test_it_learns_a_planted_signal(tmp_path: Path, llama_folder: Path) -> None:
     loaded = load_adapter(out, llama_folder, mark=4)
     assert loaded.spec == spec and "o_proj" in spec.targets
     with StopGate.attach(model, loaded.adapter) as gate:
-        check_handshake(model, gate, loaded.spec.handshake)
+        stored = loaded.spec.handshake
+        assert stored is not None
+        again = score_prefixes(model, gate, [stored.prefix_token_ids])
+        assert stored.agrees(float(again[0]), "float32")
         held_out = planted(1100)[960:]
         scores = score_prefixes(model, gate, [e.prefix_token_ids for e in held_out])
     right = scores[[e.soft_label == 1 for e in held_out]]
