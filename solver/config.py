@@ -5,7 +5,7 @@ Durations are seconds, lengths are tokens. Loading presets, files and `--set` is
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -149,6 +149,9 @@ class AnswerConfig(_Frozen):
 class BudgetConfig(_Frozen):
     """How the time limit is shared out. Shares are of the even share: time left / problems left."""
 
+    problems_at_once: int = Field(
+        1, ge=1, description="solved side by side: fills the engine when few trajectories are left"
+    )
     time_limit_s: float | None = Field(None, gt=0, description="whole run, start-up included")
     problem_limit_s: float | None = Field(None, gt=0, description="most a problem may ever take")
     cap: float = Field(2.5, ge=1, description="most even shares that one problem may take")
@@ -166,6 +169,12 @@ class SolverConfig(_Frozen):
     """Everything that decides a run."""
 
     seed: int = Field(0, ge=0, description="of every random draw")
+    record: Literal["run", "full"] = Field(
+        "run", description="full: finish all trajectories and keep all scores, for solver.replay"
+    )
+    record_marks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="further marks at which a full recording keeps the learned scores"
+    )
     model: ModelConfig = ModelConfig()
     vllm: VllmConfig = VllmConfig()
     harmony: HarmonyConfig = HarmonyConfig()
@@ -182,4 +191,6 @@ class SolverConfig(_Frozen):
             raise ValueError(
                 f"the mark ({self.prune.mark}) is larger than max_tokens ({self.sampling.max_tokens})"
             )
+        if self.record_marks and self.record != "full":
+            raise ValueError("record_marks are for full recordings: add record=full")
         return self

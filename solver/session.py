@@ -1,4 +1,5 @@
-"""A session: every problem in turn, each with its share of the time, each with an answer at the end.
+"""A session: every problem in turn, or a few at once, each with its share of the time, each with an
+answer at the end.
 
 The only room that turns failure into an answer: whatever happens inside a problem, the vote is taken
 from what was reached, and a fallback is written when nothing was; `degraded` says so.
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from solver.events import Solved
 from solver.policy.budget import allot, even_share
 from solver.services import Services
 from solver.solve import solve
 from solver.state import ProblemState
+from solver.together import run_together
 from solver.types import Problem
 
 _OVERRUN_S = 0.5  # past its deadline a problem that still closes things is left behind
@@ -30,11 +33,19 @@ async def run_session(
     answers = dict(solved)
     unsolved = [problem for problem in problems if problem.id not in solved]
     first_share = _even_share(len(unsolved), services) if unsolved else 0.0
-    for position, problem in enumerate(unsolved):
-        answer = await _answer(problem, len(unsolved) - position, first_share, services)
-        if not services.stopping.is_set():
-            services.record(answer)
-        answers[problem.id] = answer
+    waiting = iter(unsolved)
+
+    async def take_turns() -> None:
+        for problem in waiting:
+            problems_left = len(problems) - len(answers)  # those of the other takers included
+            answer = await _answer(problem, problems_left, first_share, services)
+            if not services.stopping.is_set():
+                services.record(answer)
+            answers[problem.id] = answer
+
+    takers = [take_turns() for _ in range(services.config.budget.problems_at_once)]
+    # A stop is each problem's own business: every one of them still gets its answer.
+    await run_together(takers, deadline=inf, stopping=asyncio.Event())
     return [answers[problem.id] for problem in problems]
 
 
@@ -51,7 +62,7 @@ def _even_share(problems_left: int, services: Services) -> float:
 async def _answer(
     problem: Problem, problems_left: int, first_share: float, services: Services
 ) -> Solved:
-    began = services.clock.now()
+    began, incidents_before = services.clock.now(), len(services.incidents)
     budget = allot(
         began, _run_deadline(services), problems_left, services.config.budget, first_share
     )
@@ -62,6 +73,7 @@ async def _answer(
         state.degraded.append("no time left: not started")
     else:
         await _try_to_solve(state, services)
+    state.degraded += services.incidents[incidents_before:]
     return _conclude(state, began, services)
 
 

@@ -13,7 +13,7 @@ def even_share(
 ) -> float:
     """Time left for each problem left, were it shared out evenly: seconds >= 0, or infinity.
 
-        (run_deadline - closing_s - now) / problems_left
+        (run_deadline - closing_s - now) * min(problems_at_once, problems_left) / problems_left
 
     Raises ValueError if `problems_left` is below 1.
     """
@@ -21,7 +21,8 @@ def even_share(
         raise ValueError(f"problems_left must be at least 1, not {problems_left}")
     if run_deadline is None:
         return math.inf
-    return max(0.0, run_deadline - config.closing_s - now) / problems_left
+    at_once = min(config.problems_at_once, problems_left)
+    return max(0.0, run_deadline - config.closing_s - now) * at_once / problems_left
 
 
 def allot(

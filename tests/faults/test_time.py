@@ -61,6 +61,29 @@ def test_pitfall_11_every_problem_has_a_row_and_the_limit_holds() -> None:
     assert elapsed <= 60.0
 
 
+def test_problems_solved_at_once_keep_the_limit_and_their_answers() -> None:
+    names = [f"p{i}" for i in range(7)]
+    says_all = {k: says(7, 60) for name in names for k in every(["."] * 4, name)}
+    seen = {}
+    for at_once in (1, 3):
+        rig = Rig(says=says_all, settings=config(budget={"problems_at_once": at_once}), delay_s=0.1)
+        answers, elapsed = session(rig, names)
+        assert [(a.problem_id, a.answer, a.degraded) for a in answers] == [
+            (name, 7, []) for name in names
+        ]
+        seen[at_once] = elapsed
+    assert seen[3] == pytest.approx(seen[1] * 3 / 7)  # rounds of 3, 3 and 1 instead of 7
+
+    hard = Rig(
+        says=endless,
+        settings=config(budget={**limited(30.0), "problems_at_once": 3}),
+        delay_s=0.1,
+    )
+    answers, elapsed = session(hard, names)
+    assert [a.answer for a in answers] == [42] * 7
+    assert elapsed <= 30.0
+
+
 def test_start_up_counts() -> None:
     async def main() -> list[Solved]:
         rig = Rig(says=endless, settings=config(budget=limited(30.0)))

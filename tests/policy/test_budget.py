@@ -29,6 +29,13 @@ def test_the_shares() -> None:
     assert budget.soft_deadline == pytest.approx(21.25)
 
 
+def test_problems_at_once_share_the_clock() -> None:
+    side_by_side = PLAIN.model_copy(update={"problems_at_once": 4})
+    assert even_share(0.0, 101.0, 10, side_by_side) == 40.0
+    assert even_share(0.0, 101.0, 2, side_by_side) == 100.0  # no more than there is
+    assert allot(0.0, 101.0, 2, side_by_side).deadline == 100.0
+
+
 def test_the_floor_binds_before_the_cap() -> None:
     assert allot(0.0, 21.0, 2, PLAIN).allotted_s == 15.0
     assert allot(0.0, 21.0, 2, PLAIN.model_copy(update={"floor": 1.0})).allotted_s == 10.0
