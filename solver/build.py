@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox.isolation import IsolationError
 from sandbox.limits import Limits
@@ -16,10 +17,15 @@ from solver.dialects.base import Dialect
 from solver.embedded.judge import prompt_judge
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, ModelError
-from solver.events import Event
+from solver.events import EngineIncident, Event
 from solver.ports import Engine
-from solver.scorers.registry import make_scorer
+from solver.scorers import READS_STOP
+from solver.scorers.registry import adapter_folder, make_recorded_scorers, make_scorer
 from solver.services import Services
+
+if TYPE_CHECKING:
+    from solver.engines.transformers import TransformersEngine
+    from solver.engines.vllm.engine import VllmEngine
 
 
 @asynccontextmanager
@@ -29,32 +35,65 @@ async def services(
     record: Callable[[Event], None],
     started_at: float,
     stopping: asyncio.Event,
+    say: Callable[[str], None] = lambda _: None,
+    log_folder: Path | None = None,
 ) -> AsyncIterator[Services]:
-    """Load the model, start the kernel pool, and close both at the end.
+    """Load the model or start its server, start the kernel pool, and close all at the end.
 
-    Raises `ModelError` for a model that cannot be used, `ConfigError` where a layer of isolation is
-    missing that the config requires.
+    `say` is told how a long start gets on; `log_folder` takes the log of a server (default: a
+    temporary folder). Raises `ModelError` for a model that cannot be used, `ConfigError` where a
+    layer of isolation is missing that the config requires.
     """
-    from solver.engines.transformers import load
+    clock = MonotonicClock()
+    incidents: list[str] = []
+
+    def on_incident(what: str) -> None:
+        incidents.append(what)
+        record(EngineIncident(t=clock.now() - started_at, what=what))
 
     async with _kernels(config.sandbox) as sandboxes:
         # Spares start in their own processes while the model loads in this one.
         folder = model_folder(config.model.path)
-        model = config.model.model_copy(update={"path": str(folder)})
-        async with await asyncio.to_thread(load, model) as engine:
+        opening = _open_engine(config, folder, log_folder, say, on_incident)
+        async with await opening as engine:
             dialect = _dialect(folder, config.model.prompt)
+            scorer = await make_scorer(config, engine, dialect, folder)
             yield Services(
                 config=config,
                 engine=engine,
                 dialect=dialect,
                 sandboxes=sandboxes,
-                scorer=await make_scorer(config, engine, dialect, folder),
-                clock=MonotonicClock(),
+                scorer=scorer,
+                recorded_scorers=await make_recorded_scorers(
+                    config, engine, dialect, folder, scorer
+                ),
+                clock=clock,
                 record=record,
                 started_at=started_at,
                 concern=_concern(config, engine),
+                incidents=incidents,
                 stopping=stopping,
             )
+
+
+async def _open_engine(
+    config: SolverConfig,
+    folder: Path,
+    log_folder: Path | None,
+    say: Callable[[str], None],
+    on_incident: Callable[[str], None],
+) -> TransformersEngine | VllmEngine:
+    if config.model.engine == "vllm":
+        from solver.engines.vllm.open import open_vllm
+
+        adapter = adapter_folder(config) if config.prune.scorer in READS_STOP else None
+        return await open_vllm(
+            config, folder, adapter, log_folder=log_folder, say=say, on_incident=on_incident
+        )
+    from solver.engines.transformers import load
+
+    model = config.model.model_copy(update={"path": str(folder)})
+    return await asyncio.to_thread(load, model)
 
 
 @asynccontextmanager

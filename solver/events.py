@@ -117,6 +117,25 @@ class Checked(_Event):
     started: float
 
 
+class Scored(_Event):
+    """Under full recording: what a scorer says of every prefix at a mark, whoever decides there."""
+
+    type: Literal["scored"] = "scored"
+    problem_id: str
+    scorer: str
+    mark: int
+    scores: dict[int, float]
+    error: str | None = None
+    started: float
+
+
+class EngineIncident(_Event):
+    """The engine lost something and went on, or will: a server that crashed, hung or came back."""
+
+    type: Literal["engine_incident"] = "engine_incident"
+    what: str
+
+
 class Solved(_Event):
     """A problem has its answer; the run never comes back to it."""
 
@@ -151,6 +170,8 @@ Event = Annotated[
     | Forced
     | Ended
     | Checked
+    | Scored
+    | EngineIncident
     | Solved
     | RunEnded,
     Field(discriminator="type"),

@@ -18,7 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from solver.config import SolverConfig
-from solver.events import Checked, Ended, Event, Forced, ProblemStarted, Sampled, Solved
+from solver.events import (
+    Checked,
+    Ended,
+    EngineIncident,
+    Event,
+    Forced,
+    ProblemStarted,
+    Sampled,
+    Solved,
+)
 from solver.summary import is_correct
 from solver.types import Problem, StopReason
 
@@ -133,6 +142,8 @@ class Progress:
             position = f"{self._done}/{len(self._problems)}"
             modulus = self._config.answer.modulus
             self.say(solved_line(event, self._problems[event.problem_id], position, modulus))
+        elif isinstance(event, EngineIncident):
+            self.say(printable(event.what, 200))
 
     def say(self, line: str) -> None:
         """Print a line of its own, above the live table if there is one."""

@@ -26,7 +26,7 @@ from rich.console import Console
 from solver import scorers
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
-from solver.errors import InputError, SolverError, UserError
+from solver.errors import ConfigError, InputError, SolverError, UserError
 from solver.events import Event, RunEnded, RunResumed, RunStarted, Solved
 from solver.progress import Progress, printable
 from solver.rundir import RunFolder, create_run, open_run
@@ -90,9 +90,16 @@ def solve(
     keep: Annotated[int | None, typer.Option(help="how many the check keeps")] = None,
     mark: Annotated[int | None, typer.Option(help="sampled tokens before the check")] = None,
     scorer: Annotated[str | None, typer.Option(help=f"one of {', '.join(scorers.NAMES)}")] = None,
+    record: Annotated[
+        str | None, typer.Option(help="full: finish all trajectories, for solver.replay")
+    ] = None,
     time_limit: Annotated[str | None, typer.Option(help="whole run: 20s, 5m, 4h50m")] = None,
     seed: Annotated[int | None, typer.Option(help="of every random draw")] = None,
     model: Annotated[str | None, typer.Option(help="folder of a local model")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers or vllm")] = None,
+    server: Annotated[
+        list[str] | None, typer.Option(help="URL of a running vLLM server; may be repeated")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N")] = None,
     preset: Annotated[str | None, typer.Option(help="embedded or general")] = None,
     config: Annotated[Path | None, typer.Option(help="settings, .toml or .json")] = None,
@@ -112,14 +119,19 @@ def solve(
         "prune.keep": keep,
         "prune.mark": mark,
         "prune.scorer": scorer,
+        "record": record,
         "budget.time_limit_s": parse_duration(time_limit) if time_limit is not None else None,
         "seed": seed,
         "model.path": _model_path(model),
+        "model.engine": "vllm" if server else engine,
+        "vllm.servers": tuple(server) if server else None,
         "model.device": device,
         "answer.minimum": smallest,
         "answer.maximum": largest,
         "answer.modulus": modulus,
     }
+    if server and engine == "transformers":
+        raise ConfigError("--server is for --engine vllm")
     given = {key: value for key, value in flags.items() if value is not None}
 
     def configured(base: SolverConfig | None = None) -> SolverConfig:
@@ -184,7 +196,12 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
 
     with progress, _stop_on_signals(stopping, progress.say):
         async with services(
-            run.config, record=record, started_at=started_at, stopping=stopping
+            run.config,
+            record=record,
+            started_at=started_at,
+            stopping=stopping,
+            say=progress.say,
+            log_folder=run.path,
         ) as tools:
             record(_first_event(run, tools))
             answers = await run_session(run.problems, tools, solved=solved)

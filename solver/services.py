@@ -18,6 +18,8 @@ class Services:
     """Engine, dialect, kernels, scorer, clock and the journal's `record`, for one run.
 
     `started_at` is the clock's reading when the command started, so that start-up counts.
+    `recorded_scorers` are asked besides `scorer` when everything is recorded.
+    `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
     `concern` says why a prompt (ids) is outside what the model knows, or None.
     """
@@ -31,6 +33,8 @@ class Services:
     record: Callable[[Event], None]
     started_at: float
     concern: Callable[[list[int]], Awaitable[str | None]]
+    incidents: list[str] = field(default_factory=list)
+    recorded_scorers: tuple[Scorer, ...] = ()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def elapsed(self) -> float:

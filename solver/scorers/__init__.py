@@ -11,3 +11,4 @@ NAMES = (
     "random",
     "none",
 )
+READS_STOP = frozenset({"stop", "stop+confidence"})  # those that need an adapter in the engine

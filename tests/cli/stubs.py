@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from solver.config import SolverConfig
@@ -47,6 +48,8 @@ class Stubs:
         record: Callable[[Event], None],
         started_at: float,
         stopping: asyncio.Event,
+        say: Callable[[str], None],
+        log_folder: Path,
     ) -> AsyncIterator[SimpleNamespace]:
         self.loads += 1
         self.started_at = started_at
