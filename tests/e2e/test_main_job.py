@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from solver.events import Ended, Executed, Sampled, Solved
+from solver.events import Ended, Executed, Sampled
 from solver.journal import read_journal
 from solver.types import StopReason
-
-EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"
-
-
-def command(*args: object) -> list[str]:
-    return [sys.executable, "-m", "solver.run", *map(str, args)]
-
-
-def run(*args: object, timeout: float = 150) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*args), capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
-def some_problems(folder: Path, num: int) -> Path:
-    path = folder / "some.csv"
-    path.write_text("".join(EXAMPLES.read_text("utf-8").splitlines(keepends=True)[: num + 1]))
-    return path
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def tokens(run_folder: Path) -> dict[tuple[str, int], list[int]]:
-    """What each trajectory sampled, in order."""
-    sampled: dict[tuple[str, int], list[int]] = {}
-    for event in read_journal(run_folder / "journal.jsonl").events:
-        if isinstance(event, Sampled):
-            sampled.setdefault((event.problem_id, event.index), []).extend(event.token_ids)
-    return sampled
+from tests.command import (
+    EXAMPLES,
+    assert_gone,
+    children,
+    rows,
+    run,
+    solved,
+    some_problems,
+    started,
+    tokens,
+    wait_for_solved,
+)
 
 
 def ended(run_folder: Path) -> dict[tuple[str, int], StopReason]:
@@ -161,61 +137,37 @@ def test_a_time_limit_gives_every_row_in_time(tmp_path: Path) -> None:
     assert elapsed <= limit + 2.0
 
 
-def _children(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def _wait_for_solved(journal: Path, num: int, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, process.communicate()
-        if journal.exists() and journal.read_text("utf-8").count('"type":"solved"') >= num:
-            return
-        time.sleep(0.1)
-    raise AssertionError("nothing was solved within a minute")
-
-
-def _gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=5)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-
-
 def test_kill_9_and_resume_loses_nothing(first: Path, tmp_path: Path) -> None:
     problems = first / "some.csv"
     folder = tmp_path / "run"
-    args = command(problems, "--output", tmp_path / "a.csv", "--run-dir", folder)
-    with subprocess.Popen(
-        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        _wait_for_solved(folder / "journal.jsonl", 1, process)
-        kernels = _children(process)
+    with started(problems, "--output", tmp_path / "a.csv", "--run-dir", folder) as process:
+        wait_for_solved(folder, 1, process)
+        kernels = children(process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        _gone(kernels)
+        assert_gone(kernels)
     journal = folder / "journal.jsonl"
     with journal.open("ab") as file:
         file.write(b'{"type":"sampled","t":1.0,"problem')  # torn in the middle of a line
-    before = [e for e in read_journal(journal).events if isinstance(e, Solved)]
+    before = [event.problem_id for event in solved(folder)]
 
     done = run("--resume", folder)
     assert done.returncode == 0, done.stderr
-    solved = [e.problem_id for e in read_journal(journal).events if isinstance(e, Solved)]
-    assert solved[: len(before)] == [e.problem_id for e in before]
-    assert len(solved) == len(set(solved)) == 4, "no finished problem is solved again"
+    after = [event.problem_id for event in solved(folder)]
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after)) == 4, "no finished problem is solved again"
     assert (tmp_path / "a.csv").read_bytes() == (first / "answers.csv").read_bytes()
 
 
 def test_ctrl_c_votes_writes_and_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    args = command(EXAMPLES, "--output", tmp_path / "a.csv", "--run-dir", folder)
-    with subprocess.Popen(
-        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        _wait_for_solved(folder / "journal.jsonl", 1, process)
-        kernels = _children(process)
+    with started(EXAMPLES, "--output", tmp_path / "a.csv", "--run-dir", folder) as process:
+        wait_for_solved(folder, 1, process)
+        kernels = children(process)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
         assert process.returncode == 130, errors
-        _gone(kernels)
+        assert_gone(kernels)
     assert len(rows(tmp_path / "a.csv")) == 30
     assert "--resume" in output
     assert "Traceback" not in errors
