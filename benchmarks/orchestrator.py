@@ -1,10 +1,11 @@
 """Does the solver keep its engine busy? Both sides from one run:
 
-    python -m benchmarks.orchestrator [--num 10]
+    python -m benchmarks.orchestrator [--engine vllm] [--num 10] [--at-once 1 --at-once 4]
 
 For each problem, the share of its wall time, outside tool calls, in which the engine had rows to
-decode (target: at least 90 %); and the solver's sampled tokens a second while the engine was busy,
-against a bare client that keeps the same number of streams open on the same engine.
+decode (target: at least 90 %); and the sampled tokens a second of the whole solver, one problem at a
+time and several at once, against a bare client that keeps `launch` streams busy on the same engine
+and does nothing else (target on vLLM: at least 0.9).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import asyncio
 import time
 from collections import defaultdict
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
+from typing import Annotated
 
 import typer
 
@@ -91,33 +94,52 @@ async def bare(services: Services, problems: list[Problem], num_tokens: int) -> 
     return total / (time.perf_counter() - began)
 
 
-async def measure(num: int) -> None:
-    config = load_config(sets=["prune.scorer=none"])
+def tokens_of(events: list[Event]) -> int:
+    """Sampled tokens."""
+    return sum(len(event.token_ids) for event in events if isinstance(event, Sampled))
+
+
+async def solve(services: Services, problems: list[Problem], events: list[Event]) -> float:
+    """Tokens a second of wall time of the whole solver: tool calls, checks and votes included."""
+    events.clear()
+    began = time.perf_counter()
+    await run_session(problems, services, solved={})
+    return tokens_of(events) / (time.perf_counter() - began)
+
+
+async def measure(engine: str, num: int, at_once: list[int]) -> None:
+    config = load_config(overrides={"model.engine": engine})
     problems = load_problems(EXAMPLES)[:num]
     events: list[Event] = []
     async with build.services(
         config, record=events.append, started_at=time.monotonic(), stopping=asyncio.Event()
     ) as services:
         await run_session(problems[:1], services, solved={})  # warm-up
-        events.clear()
-        before = await bare(services, problems, num_tokens=150)
-        await run_session(problems, services, solved={})
-        after = await bare(services, problems, num_tokens=150)
-    shares = sorted(busy_shares(events).values())
-    sampled = [e for e in events if isinstance(e, Sampled)]
-    busy = sum(
-        length([(e.started, e.t) for e in sampled if e.problem_id == p.id]) for p in problems
-    )
-    ours = sum(len(e.token_ids) for e in sampled) / busy
-    client = mean([before, after])
-    print(f"engine busy outside tool calls: median {median(shares):.1%}, least {shares[0]:.1%}")
-    print(
-        f"solver {ours:,.0f} tok/s while busy, bare client {client:,.0f}: ratio {ours / client:.2f}"
-    )
+        client = [await bare(services, problems, num_tokens=150)]
+        rates = {}
+        for together in at_once:
+            budget = config.budget.model_copy(update={"problems_at_once": together})
+            as_told = replace(services, config=config.model_copy(update={"budget": budget}))
+            rates[together] = await solve(as_told, problems, events)
+            if together == 1:
+                shares = sorted(busy_shares(events).values())
+                print(
+                    "engine busy outside tool calls:"
+                    f" median {median(shares):.1%}, least {shares[0]:.1%}"
+                )
+            client.append(await bare(services, problems, num_tokens=150))
+    base = mean(client)
+    print(f"bare client, {config.prune.launch} streams: {base:,.0f} tok/s")
+    for together, rate in rates.items():
+        print(f"solver, {together} problems at once: {rate:,.0f} tok/s, ratio {rate / base:.2f}")
 
 
-def main(num: int = 10) -> None:
-    asyncio.run(measure(num))
+def main(
+    engine: str = "transformers",
+    num: int = 10,
+    at_once: Annotated[list[int], typer.Option()] = [1, 2, 4],  # noqa: B006
+) -> None:
+    asyncio.run(measure(engine, num, at_once))
 
 
 if __name__ == "__main__":
