@@ -51,8 +51,9 @@ class Problem:
 class SamplingParams:
     """How one request is sampled. `top_k` 0 and `top_p` 1 and `min_p` 0 mean off; temperature 0 is greedy.
 
-    `seed` and the absolute position of a token decide its random draw, so a pause, a tool call or a
-    restart changes nothing that is sampled after it.
+    On the in-process engine `seed` and the absolute position of a token decide its random draw, so a
+    pause, a tool call or a restart changes nothing that is sampled after it. On vLLM a draw belongs to
+    `seed` and the position at which its request began.
     """
 
     max_tokens: int
@@ -69,8 +70,9 @@ class SamplingParams:
 class Chunk:
     """Newly sampled ids with their log-probabilities (nats, raw model distribution at temperature 1).
 
-    The first chunk of a request also says how many of the request's ids came from a cache
-    (`reused_tokens`) and how many had to be encoded (`encoded_tokens`).
+    One chunk of a request, the first or the last, also says how many of the request's ids came from a
+    cache (`reused_tokens`) and how many had to be encoded (`encoded_tokens`); where an engine learns it
+    at the end only, a request that is closed early never says.
 
     An engine that knows the candidates of each id says more, one number an id: `confidences` are
     minus the mean log-probability of the 20 best candidates, `entropies` the entropy of these 20,
@@ -89,6 +91,9 @@ class Chunk:
 @dataclass(slots=True)
 class Turn:
     """What the model sampled in one go, the call it made, and the ids appended after it (not sampled).
+
+    `tool_call` is the code that was run, empty for a call of a tool that does not exist; `execution`
+    is what a call was answered with.
 
     `confidences` and `entropies` are those of `Chunk`: one an id, or empty if the engine has none.
     """
@@ -153,7 +158,7 @@ class Trajectory:
 
     @property
     def num_tool_calls(self) -> int:
-        """How many tool calls were executed."""
+        """How many tool calls were answered."""
         return sum(turn.execution is not None for turn in self.turns)
 
 

@@ -77,7 +77,9 @@ class Said:
 
     @property
     def counts(self) -> tuple[int, int]:
-        return self.chunks[0].reused_tokens, self.chunks[0].encoded_tokens
+        """Reused and encoded ids; one chunk of a request tells them."""
+        reused = sum(chunk.reused_tokens for chunk in self.chunks)
+        return reused, sum(chunk.encoded_tokens for chunk in self.chunks)
 
 
 async def say(

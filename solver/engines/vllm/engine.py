@@ -1,0 +1,267 @@
+"""The vLLM engine: servers behind the `Engine` port, and the scores at the mark."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from solver.config import VllmConfig
+from solver.engines.vllm.admission import HEADROOM, Admission
+from solver.engines.vllm.fleet import Closing, Fleet, Server, connect
+from solver.engines.vllm.hosts import Host
+from solver.engines.vllm.sampling import Sampling
+from solver.engines.vllm.visit import Visit, ask
+from solver.errors import EngineError
+from solver.ports import EngineCapabilities
+from solver.stop.serving import read_logit
+from solver.types import Chunk, FinishReason, SamplingParams
+
+V = TypeVar("V", bound=Visit)
+
+
+@dataclass(slots=True)
+class VllmStats:
+    """Counters since the engine was opened, in tokens unless noted.
+
+    `sampled`   ids sampled and handed on
+    `reused`    ids given in requests that the server had cached, as far as it was asked to the end:
+                a request that is closed early never says
+    `encoded`   ids given in requests that it had to encode; same reserve
+    `scored`, `scored_cached`   prefixes and their [STOP] ids that were scored, and the cached part
+    `retries`   attempts that failed and were repeated
+    `losses`    servers that were lost
+    `gave_way`  requests that had to wait for room once they had begun
+    """
+
+    sampled: int = 0
+    reused: int = 0
+    encoded: int = 0
+    scored: int = 0
+    scored_cached: int = 0
+    retries: int = 0
+    losses: int = 0
+    gave_way: int = 0
+
+
+class VllmEngine:
+    """Samples from one or several vLLM servers, for one event loop.
+
+    A request outlives its server: it waits for it or goes elsewhere, from the ids it has, and its
+    consumer just sees more chunks. What is cached is the servers' to decide; `release` only forgets
+    which server a trajectory was on. The number of ids that were cached comes with a request's last
+    chunk. A random draw belongs to the request's seed and the place where its attempt began.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        capabilities: EngineCapabilities,
+        config: VllmConfig,
+        *,
+        candidates: bool,
+        stop_token_ids: tuple[int, ...] | None,
+        on_incident: Callable[[str], None],
+    ) -> None:
+        """See `open`, which makes it."""
+        self.capabilities = capabilities
+        self._config, self._candidates, self._stop_ids = config, candidates, stop_token_ids
+        self._fleet = Fleet(servers, config.probe_s, on_incident)
+        self._open: set[Visit] = set()
+        self._stats = VllmStats()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        hosts: Sequence[Host],
+        *,
+        model_name: str,
+        context_length: int,
+        vocab_size: int,
+        dtype: str,
+        config: VllmConfig,
+        candidates: bool,
+        stop_token_ids: tuple[int, ...] | None,
+        on_incident: Callable[[str], None],
+    ) -> Self:
+        """An engine on hosts that have been started; it closes them in the end.
+
+        `context_length` is cut to what the smallest KV cache can hold. `candidates` fills the
+        confidences and entropies of chunks, at the price of larger events. `stop_token_ids` are
+        those of the servers' adapter, None without one. `on_incident` gets one sentence for each
+        loss and return of a server. Raises `EngineError`.
+        """
+        servers = []
+        for host in hosts:
+            client, capacity = await connect(host)
+            servers.append(Server(host, client, Admission(capacity)))
+            if capacity is not None:
+                context_length = min(context_length, capacity - HEADROOM)
+        capabilities = EngineCapabilities(
+            name="vllm",
+            model=model_name,
+            context_length=context_length,
+            vocab_size=vocab_size,
+            device=" ".join(host.url for host in hosts),
+            dtype=dtype,
+        )
+        return cls(
+            servers,
+            capabilities,
+            config,
+            candidates=candidates,
+            stop_token_ids=stop_token_ids,
+            on_incident=on_incident,
+        )
+
+    @property
+    def stats(self) -> VllmStats:
+        """The counters, live."""
+        self._stats.losses = self._fleet.losses
+        self._stats.gave_way = self._fleet.gave_way
+        return self._stats
+
+    def generate(
+        self, trajectory_id: str, token_ids: Sequence[int], params: SamplingParams
+    ) -> AsyncGenerator[Chunk, None]:
+        """Continue `token_ids`; closing the generator closes the connection, which aborts the request.
+
+        Ids that fill the context already are answered by one empty chunk with reason `length`.
+        Raises `EngineError`: at once for ids or parameters that cannot be used, from the generator
+        if the server refuses the request, every server is given up, or the trajectory already has
+        an open request.
+        """
+        self._check_ids(token_ids)
+        if params.max_tokens < 1:
+            raise EngineError(f"max_tokens must be at least 1, not {params.max_tokens}")
+        return self._generate(trajectory_id, token_ids, params)
+
+    async def _generate(
+        self, trajectory_id: str, ids: Sequence[int], params: SamplingParams
+    ) -> AsyncGenerator[Chunk, None]:
+        room = self.capabilities.context_length - len(ids)
+        if room <= 0:
+            yield Chunk((), (), FinishReason.LENGTH)
+            return
+        if any(isinstance(v, Sampling) and v.trajectory_id == trajectory_id for v in self._open):
+            raise EngineError(f"{trajectory_id} already has an open request")
+        sampling = Sampling(
+            self._fleet,
+            self._config.silence_s,
+            trajectory_id,
+            ids,
+            params,
+            max_tokens=min(params.max_tokens, room),
+            vocab_size=self.capabilities.vocab_size,
+            candidates=self._candidates,
+        )
+        with self._visiting(sampling):
+            while True:
+                try:
+                    chunks = await sampling.step()
+                except Closing:
+                    yield Chunk((), (), FinishReason.ABORT)
+                    return
+                for chunk in chunks:
+                    self._count(chunk)
+                    yield chunk
+                    if chunk.finish_reason is not None:
+                        return
+
+    async def stop_logits(self, prefixes: Sequence[tuple[str, Sequence[int]]]) -> list[float]:
+        """The adapter's score (a logit) of each (trajectory id, ids), asked for all at once.
+
+        Each goes to the server that holds the trajectory's prefix. Raises `EngineError`, or
+        `ScorerError` if a server has no adapter.
+        """
+        if self._stop_ids is None:
+            raise EngineError("the engine was opened without an adapter")
+        jobs = [self._stop_logit(name, [*ids, *self._stop_ids]) for name, ids in prefixes]
+        return await _all_of(jobs)
+
+    async def _stop_logit(self, trajectory_id: str, ids: list[int]) -> float:
+        visit = self._visit(trajectory_id, ids)
+        with self._visiting(visit):
+            logprobs, prompt, cached = await ask(visit, lambda client: client.score(ids))
+        self._stats.scored += prompt
+        self._stats.scored_cached += cached
+        return read_logit(logprobs)
+
+    async def prompt_logprobs(self, token_ids: Sequence[int]) -> list[float]:
+        """Log-probability (nats) of each id given those before it; length `len(token_ids) - 1`.
+
+        The server encodes every id again for it. Raises `EngineError`.
+        """
+        self._check_ids(token_ids)
+        ids = list(token_ids)
+        if len(ids) == 1:
+            return []
+        visit = self._visit(None, ids)
+        with self._visiting(visit):
+            return await ask(visit, lambda client: client.prompt_logprobs(ids))
+
+    async def release(self, trajectory_id: str) -> None:
+        """Forget which server a trajectory was on; unknown ids are fine."""
+        self._fleet.release(trajectory_id)
+
+    async def aclose(self) -> None:
+        """End every request with finish reason `abort`, then recoveries, connections and hosts.
+
+        Calling it again does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = self._fleet.is_closing = True
+        for visit in self._open:
+            visit.call_off()
+        await self._fleet.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if not len(ids):
+            raise EngineError("there are no token ids to continue")
+        if min(ids) < 0 or max(ids) >= self.capabilities.vocab_size:
+            raise EngineError(f"token ids must be from 0 to {self.capabilities.vocab_size - 1}")
+
+    def _visit(self, trajectory_id: str | None, ids: Sequence[int]) -> Visit:
+        """A visit that samples one id; its prompt must leave room for that one."""
+        context = self.capabilities.context_length
+        if len(ids) >= context:
+            raise EngineError(f"{len(ids)} token ids do not fit into the context of {context}")
+        return Visit(self._fleet, self._config.silence_s, trajectory_id, len(ids))
+
+    @contextmanager
+    def _visiting(self, visit: V) -> Iterator[V]:
+        if self._closed:
+            raise EngineError("the engine is closed")
+        self._open.add(visit)
+        try:
+            yield visit
+        finally:
+            self._open.discard(visit)
+            visit.stand()
+            self._stats.retries += visit.retries
+
+    def _count(self, chunk: Chunk) -> None:
+        self._stats.sampled += len(chunk.token_ids)
+        self._stats.reused += chunk.reused_tokens
+        self._stats.encoded += chunk.encoded_tokens
+
+
+async def _all_of(jobs: Sequence[Coroutine[Any, Any, float]]) -> list[float]:
+    """Every result, in order; the first failure ends the others."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,152 @@
+"""From settings to a vLLM engine: its servers started or found, each of them seen to fit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from solver.config import ModelConfig, SolverConfig
+from solver.engines.vllm.attached import Attached, server_url
+from solver.engines.vllm.command import PROGRAM, Recipe
+from solver.engines.vllm.engine import VllmEngine
+from solver.engines.vllm.greeted import Greeted
+from solver.engines.vllm.handshake import Expected
+from solver.engines.vllm.hosts import Host, Say
+from solver.engines.vllm.supervised import Supervised
+from solver.errors import ConfigError, ModelError
+from solver.scorers import READS_CANDIDATES
+from solver.stop.adapter import load_adapter
+from solver.stop.fingerprint import read_config
+from solver.stop.serving import server_flags
+
+_LOG = "vllm.log"
+_UNKNOWN = "unknown"  # dtype of somebody else's server
+
+
+async def open_vllm(
+    config: SolverConfig,
+    model_folder: Path,
+    adapter: Path | None,
+    *,
+    log_folder: Path | None,
+    say: Say,
+    on_incident: Say,
+) -> VllmEngine:
+    """An engine on the configured servers, or on one that is started here and ends with the engine.
+
+    `adapter` is the STOP adapter that the servers are to have, if any. The log of a server of ours is
+    `vllm.log` in `log_folder`, or in a temporary one, which is kept. Raises `ConfigError` or
+    `ModelError` with one line that says what to change, and `EngineError` if a server dies at its
+    first requests.
+    """
+    expected = _expected(config, model_folder, adapter)
+    hosts, dtype = _hosts(config, model_folder, expected, log_folder, say, on_incident)
+    expected = replace(expected, dtype=dtype)
+    greeted = [Greeted(host, expected, say) for host in hosts]
+    async with AsyncExitStack() as stack:
+        for host in greeted:
+            stack.push_async_callback(host.aclose)
+        await _start(greeted)
+        engine = await VllmEngine.open(
+            greeted,
+            model_name=model_folder.name,
+            context_length=min(host.facts.context_length for host in greeted),
+            vocab_size=expected.vocab_size,
+            dtype=dtype,
+            config=config.vllm,
+            candidates=config.prune.scorer in READS_CANDIDATES or config.record == "full",
+            stop_token_ids=expected.spec.stop_token_ids if expected.spec else None,
+            on_incident=on_incident,
+        )
+        stack.pop_all()
+        return engine
+
+
+async def _start(hosts: Sequence[Greeted]) -> None:
+    """Start all at the same time; the first failure ends the other starts."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for host in hosts:
+                group.create_task(host.start())
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+
+
+def _expected(config: SolverConfig, model_folder: Path, adapter: Path | None) -> Expected:
+    settings = read_config(model_folder)
+    text = settings.get("text_config", settings)  # of a model that also sees or hears
+    if not isinstance(size := text.get("vocab_size"), int):
+        raise ModelError(f"{model_folder}/config.json has no vocab_size")
+    expected = Expected(
+        vocab_size=size,
+        limit_s=config.vllm.start_limit_s,
+        dtype=_UNKNOWN,
+        context_length=config.model.context_length,
+    )
+    if adapter is None:
+        return expected
+    adapter = adapter.resolve()
+    loaded = load_adapter(
+        adapter, model_folder, mark=config.prune.mark, dialect=config.model.dialect
+    )
+    flags = server_flags(adapter, model_folder)
+    return replace(expected, adapter=adapter, spec=loaded.spec, stop_flags=tuple(flags))
+
+
+def _hosts(
+    config: SolverConfig,
+    model_folder: Path,
+    expected: Expected,
+    log_folder: Path | None,
+    say: Say,
+    on_incident: Say,
+) -> tuple[list[Host], str]:
+    """What to start or to wait for, and the dtype that all compute in."""
+    urls = [server_url(given) for given in config.vllm.servers]
+    if len({*urls}) < len(urls):
+        raise ConfigError("the same --server is given twice: give each only once")
+    if urls:
+        attached: list[Host] = [
+            Attached(url, config.vllm, say=say, on_incident=on_incident) for url in urls
+        ]
+        return attached, _UNKNOWN
+    recipe = Recipe(
+        model_folder.absolute(),
+        config.model,
+        config.vllm,
+        settings=read_config(model_folder),
+        on_cpu=_on_cpu(config.model),
+        environment=dict(os.environ),
+        stop_flags=expected.stop_flags,
+        program=PROGRAM,
+    )
+    if find_spec("vllm") is None:
+        raise ModelError(
+            "vLLM is not installed here: pip install 'stop-solver[vllm]' on a GPU machine, use the "
+            "environment of make test-vllm, or attach to a running one with --server URL"
+        )
+    folder = log_folder or Path(tempfile.mkdtemp(prefix="stop-solver-vllm-"))
+    return [Supervised(recipe, folder / _LOG, say=say, on_incident=on_incident)], recipe.dtype
+
+
+def _on_cpu(model: ModelConfig) -> bool:
+    """Whether a server here computes on the CPU. Raises `ModelError` for a device that is not there."""
+    import torch
+
+    kind, _, index = model.device.partition(":")
+    found = torch.cuda.device_count()
+    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdecimal()):
+        raise ModelError(f"unknown device {model.device!r}: use auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= found:
+        raise ModelError(f"device {model.device} is not available ({found} CUDA devices): use cpu")
+    return kind == "cpu" or found == 0
+
+
+def _first(failure: BaseException) -> BaseException:
+    return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure

@@ -1,0 +1,111 @@
+"""Runs one command and leaves nothing of it behind: `python -I watcher.py GRACE_S COMMAND...`.
+
+Its standard input is the lifeline, whose other end only the solver holds. When that closes, also
+because the solver was killed, everything is killed at once; a byte on it asks the command to end and
+gives it GRACE_S seconds. Orphans of the command become children of this process (a Linux
+"subreaper"), so that a process which left its group and its session is found as well. Exits as the
+command did, 128 + signal if that killed it, when nothing of it runs any more. Only the standard
+library is used: this file runs by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_PDEATHSIG, _CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
+_POLL_S = 0.2
+_GIVE_UP_S = 30.0  # a process in the kernel's hands may take that long to die
+
+
+def main(grace_s: float, command: list[str]) -> int:
+    """Run `command` to its end, whoever ends it, and return its exit code."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        code = _watch(child.pid, grace_s)
+    finally:
+        _kill_all()
+    return 128 + signal.SIGKILL if code is None else code
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
+def _watch(leader: int, grace_s: float) -> int | None:
+    """The leader's exit code, or None once it has to be killed."""
+    until: float | None = None
+    lifeline = select.poll()
+    lifeline.register(0, select.POLLIN | select.POLLHUP)
+    while True:
+        if (code := _reaped(leader)) is not None:
+            return code
+        if until is None:
+            if lifeline.poll(_POLL_S * 1000):
+                if not os.read(0, 1):
+                    return None
+                os.kill(leader, signal.SIGTERM)
+                until = time.monotonic() + grace_s
+        elif time.monotonic() >= until or (lifeline.poll(_POLL_S * 1000) and not os.read(0, 1)):
+            return None
+
+
+def _reaped(leader: int) -> int | None:
+    """Collect whoever died; the leader's exit code if it is among them."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == leader:
+                code = os.waitstatus_to_exitcode(status)
+                return 128 - code if code < 0 else code
+            if pid == 0:
+                break
+    return None
+
+
+def _kill_all() -> None:
+    """Kill what descends from this process until nothing does."""
+    until = time.monotonic() + _GIVE_UP_S
+    while time.monotonic() < until:
+        for pid in _descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+    print(f"not dead after {_GIVE_UP_S:.0f} s: processes {_descendants()}", flush=True)
+
+
+def _descendants() -> list[int]:
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found = [os.getpid()]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,359 @@
+"""A scripted server that speaks /v1/completions as vLLM does, and misbehaves when told to.
+
+What it samples depends on the ids so far alone, with temperature 0, else on the ids and the seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from solver.errors import EngineError
+
+VOCAB, CONTEXT = 199, 4096
+STOP_IDS = (190, 191)
+_HEAD = "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n{rest}\r\n"
+
+
+def next_id(ids: Sequence[int], seed: int | None) -> int:
+    """What is sampled after `ids`; never one of the last nine, which tests use for stop ids."""
+    return random.Random(f"{list(ids)} {seed}").randrange(VOCAB - 9)
+
+
+def continuation(ids: Sequence[int], count: int) -> list[int]:
+    """What is sampled greedily after `ids`."""
+    said = list(ids)
+    for _ in range(count):
+        said.append(next_id(said, None))
+    return said[len(ids) :]
+
+
+def logprob(ids: Sequence[int], token: int) -> float:
+    return -random.Random(f"{list(ids)} {token}").random()
+
+
+def score(prefix: Sequence[int]) -> float:
+    return random.Random(f"{list(prefix)}").uniform(-5, 5)
+
+
+@dataclass
+class Fault:
+    """What a request meets after `after` ids; see `FakeServer._strike`."""
+
+    kind: str
+    after: int = 0
+
+
+@dataclass(eq=False)
+class FakeServer:
+    """`faults` are met by the next sampling requests, one each; `frozen` silences everything."""
+
+    delay_s: float = 0.0
+    capacity: int | None = None
+    cached_details: bool = True
+    own_stop_ids: frozenset[int] = frozenset()
+    faults: deque[Fault | None] = field(default_factory=deque)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    usage_fault: Fault | None = None  # met between the last id and the usage
+    probes: int = 0
+    aborted: int = 0
+    connections: int = 0
+    open_connections: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self._cache: list[list[int]] = []
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def crash(self) -> None:
+        """Every connection is reset, nobody answers any more, the cache is lost."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._cache.clear()
+        self.in_flight = 0
+
+    async def restart(self) -> None:
+        self.thawed.set()
+        await self.crash()
+        await self.start()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            while True:  # as a real server, it is ready for another request on the connection
+                await self._answer(reader, writer)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open_connections -= 1
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = [
+            line.split(":")[1] for line in head.split("\r\n") if "content-length" in line.lower()
+        ]
+        body = json.loads(await reader.readexactly(int(length[0]))) if length else {}
+        await self.thawed.wait()
+        path = head.split()[1]
+        if path == "/v1/completions":
+            await self._complete(body, reader, writer)
+        elif path == "/v1/models":
+            self._say(writer, {"data": [{"id": "fake", "max_model_len": CONTEXT}]})
+        elif path == "/metrics" and self.capacity is not None:
+            info = (
+                f'vllm:cache_config_info{{block_size="1",kv_cache_size_tokens="{self.capacity}"}} 1'
+            )
+            self._say(writer, f"# HELP\n{info}\n")
+        elif path == "/health":
+            self._say(writer, "")
+        else:
+            self._say(writer, {"error": {"message": f"no {path}"}}, 404)
+
+    def _say(self, writer: asyncio.StreamWriter, answer: Any, status: int = 200) -> None:
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        rest = f"content-length: {len(text)}\r\n"
+        writer.write((_HEAD.format(status=status, kind="x/y", rest=rest) + text).encode())
+
+    async def _complete(
+        self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        ids = body["prompt"]
+        if max(ids) >= VOCAB:
+            return self._say(
+                writer, {"error": {"message": f"{max(ids)} is out of vocabulary"}}, 400
+            )
+        if len(ids) == 1 and body["max_tokens"] == 1 and not body.get("stream"):
+            self.probes += 1
+            if self.faults and self.faults[0] is not None and self.faults[0].kind == "dead":
+                return self._say(writer, {"error": {"message": "EngineDeadError"}}, 500)
+            return self._say(writer, {})
+        self.bodies.append(body)
+        fault = self.faults.popleft() if self.faults else None
+        if fault is not None and fault.kind.isdigit():
+            return self._say(writer, {"error": {"message": "not now"}}, int(fault.kind))
+        if not body.get("stream"):
+            if fault is not None and fault.kind == "slow":
+                await asyncio.sleep(0.2)
+            elif fault is not None:
+                await self._strike(fault, writer)
+                return None
+            return self._say(writer, self._whole(body))
+        return await self._stream(body, fault, reader, writer)
+
+    def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
+        ids = body["prompt"]
+        choice: dict[str, Any] = {"finish_reason": "length"}
+        if "prompt_logprobs" in body:
+            choice["prompt_logprobs"] = [None] + [
+                {str(token): {"logprob": logprob(ids[:place], token)}}
+                for place, token in enumerate(ids)
+                if place
+            ]
+        elif tuple(ids[-2:]) == STOP_IDS:
+            z = score(ids[:-2])
+            total = math.log1p(math.exp(z))
+            choice["logprobs"] = {"top_logprobs": [{"token_id:0": -total, "token_id:1": z - total}]}
+        else:
+            choice["logprobs"] = {"top_logprobs": [{"token_id:7": -0.1, "token_id:8": -3.0}]}
+        return {"choices": [choice], "usage": self._usage(ids, 1)}
+
+    def _usage(self, ids: list[int], completion: int) -> dict[str, Any]:
+        usage: dict[str, Any] = {"prompt_tokens": len(ids), "completion_tokens": completion}
+        if self.cached_details:
+            usage["prompt_tokens_details"] = {"cached_tokens": self._cached(ids)}
+        return usage
+
+    def _cached(self, ids: list[int]) -> int:
+        best = 0
+        for known in self._cache:
+            same = 0
+            while same < min(len(known), len(ids) - 1) and known[same] == ids[same]:
+                same += 1
+            best = max(best, same)
+        return best
+
+    async def _stream(
+        self,
+        body: dict[str, Any],
+        fault: Fault | None,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        ids, given = list(body["prompt"]), len(body["prompt"])
+        gone = asyncio.create_task(reader.read(1), name="fake")
+        usage = self._usage(ids, 0)
+        self._hold(given)
+        writer.write(
+            _HEAD.format(
+                status=200, kind="text/event-stream", rest="transfer-encoding: chunked\r\n"
+            ).encode()
+        )
+        try:
+            while True:
+                await asyncio.sleep(self.delay_s)
+                await self.thawed.wait()
+                if fault is not None and len(ids) - given >= fault.after:
+                    return await self._strike(fault, writer)
+                if gone.done():
+                    self.aborted += 1
+                    return None
+                token = next_id(ids, body.get("seed"))
+                event = self._event(ids, token, body["logprobs"])
+                ids.append(token)
+                self._hold(1)
+                finish = None
+                if token in body["stop_token_ids"] or token in self.own_stop_ids:
+                    finish = "stop"
+                elif len(ids) - given >= body["max_tokens"]:
+                    finish = "length"
+                event["choices"][0]["finish_reason"] = finish
+                self._event_out(writer, event)
+                await writer.drain()
+                if finish is not None:
+                    break
+            if self.usage_fault is not None:
+                await asyncio.sleep(0.05)
+                return await self._strike(self.usage_fault, writer)
+            self._event_out(writer, {"choices": [], "usage": usage})
+            _chunk_out(writer, b"data: [DONE]\n\n")
+            writer.write(b"0\r\n\r\n")
+            return None
+        finally:
+            self._cache.append(ids[:-1])
+            self._hold(-len(ids))
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+
+    def _hold(self, tokens: int) -> None:
+        self.in_flight += tokens
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+
+    def _event(self, ids: list[int], token: int, candidates: int) -> dict[str, Any]:
+        best = {f"token_id:{token}": logprob(ids, token)}
+        for other in range(candidates):
+            best.setdefault(f"token_id:{other}", -float(other + 1))
+        said = {
+            "tokens": [f"token_id:{token}"],
+            "token_logprobs": [logprob(ids, token)],
+            "top_logprobs": [best],
+        }
+        return {"choices": [{"index": 0, "text": "x", "logprobs": said}]}
+
+    def _event_out(self, writer: asyncio.StreamWriter, event: Any) -> None:
+        _chunk_out(writer, f"data: {json.dumps(event)}\n\n".encode())
+
+    async def _strike(self, fault: Fault, writer: asyncio.StreamWriter) -> None:
+        match fault.kind:
+            case "cut":
+                writer.transport.abort()
+            case "half":
+                _chunk_out(writer, b'data: {"choices": [{"ind')
+                await writer.drain()
+                writer.transport.abort()
+            case "end":
+                writer.write(b"0\r\n\r\n")
+            case "done":
+                _chunk_out(writer, b"data: [DONE]\n\n")
+                writer.write(b"0\r\n\r\n")
+            case "garbage":
+                _chunk_out(writer, b"data: {nonsense}\n\n")
+            case "strange":
+                self._event_out(writer, {"choices": [{"text": 3}]})
+            case "error":
+                self._event_out(writer, {"error": {"message": "engine trouble", "code": 500}})
+            case "refusal":
+                self._event_out(writer, {"error": {"message": "bad prompt", "code": 400}})
+            case "abort":
+                said = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
+                choice = {"logprobs": said, "finish_reason": "abort"}
+                self._event_out(writer, {"choices": [choice]})
+            case "pieces":
+                usage = {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}
+                data = json.dumps({"choices": [], "usage": usage})
+                for piece in (f"data: {data[:9]}", data[9:], "\n\ndata: [DONE]\n\n"):
+                    _chunk_out(writer, piece.encode())
+                    await asyncio.sleep(0.02)
+                writer.write(b"0\r\n\r\n")
+            case "hang":
+                await asyncio.Event().wait()
+            case "freeze":
+                self.thawed.clear()
+                await self.thawed.wait()
+            case "crash" | "dead":
+                if fault.kind == "dead":
+                    self.faults.appendleft(fault)
+                else:
+                    assert self._server is not None
+                    self._server.close()
+                    self._server = None
+                writer.transport.abort()
+            case _:
+                raise AssertionError(fault.kind)
+
+
+def _chunk_out(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+class FakeHost:
+    """Restarts its server after `recover_s`; gives it up after `most` times."""
+
+    def __init__(self, server: FakeServer, recover_s: float = 0.05, most: int = 100) -> None:
+        self.server, self.recover_s, self.most = server, recover_s, most
+        self.recoveries = self.tokens = 0
+        self.closed = False
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    async def start(self) -> None:
+        await self.server.start()
+
+    async def recover(self) -> None:
+        self.recoveries += 1
+        if self.recoveries > self.most:
+            raise EngineError("it crashed too often")
+        await asyncio.sleep(self.recover_s)
+        self.server.faults = deque(f for f in self.server.faults if f and f.kind != "dead")
+        await self.server.restart()
+
+    def alive(self) -> None:
+        self.tokens += 1
+
+    async def aclose(self) -> None:
+        self.closed = True
