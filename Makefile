@@ -58,7 +58,8 @@ $(VENV)/demo: $(VENV)/base pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/demo
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,train,harmony]'
+	$(BIN)/python -m tests.fetch_vocabulary $(VENV)/share/o200k_base.tiktoken
 	touch $@
 
 # vLLM brings its own pins of torch and transformers. torchvision, torchaudio and torchcodec come with

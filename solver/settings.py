@@ -59,8 +59,9 @@ def load_config(
     if preset is not None:
         _merge(config, _preset_layer(preset))
     _merge(config, upper)
-    if preset == "general" and config["model"].get("path", "embedded") == "embedded":
-        raise ConfigError("the preset general is for a model of yours: add --model FOLDER")
+    theirs = preset not in (None, "embedded")
+    if theirs and config["model"].get("path", "embedded") == "embedded":
+        raise ConfigError(f"the preset {preset} is for a model of yours: add --model FOLDER")
     return _validated(config)
 
 
@@ -87,10 +88,14 @@ def parse_range(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def preset_names() -> list[str]:
+    """Every preset that is shipped, sorted."""
+    return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
 def _preset_layer(name: str) -> _Layer:
-    known = sorted(path.stem for path in _PRESETS.glob("*.toml"))
-    if name not in known:
-        raise ConfigError(f"unknown preset {name!r}; the presets are {', '.join(known)}")
+    if name not in preset_names():
+        raise ConfigError(f"unknown preset {name!r}; the presets are {', '.join(preset_names())}")
     return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import SamplingConfig
 from solver.dialects.base import TurnReader
 from solver.events import Ended, Executed, Forced, Sampled
@@ -94,11 +95,10 @@ async def _steps(
     trajectory: Trajectory, stage: Stage, services: Services, bench: Workbench
 ) -> StopReason:
     while True:
-        turn = trajectory.turns[-1]
-        reader = services.dialect.reader(turn.token_ids)
+        reader = services.dialect.reader(trajectory.turns[-1].token_ids)
         room = stage.sampled_limit - trajectory.num_sampled_tokens
         context_room = _context_room(trajectory, services)
-        if reader.call is None and _turn_ended(turn, services):
+        if reader.call is None and reader.ended:
             return StopReason.ANSWERED
         if room <= 0 and stage.at_limit is StopReason.MARK:
             return StopReason.MARK
@@ -111,15 +111,11 @@ async def _steps(
             await force_answer(trajectory, services)
             return StopReason.MAX_TURNS
         else:
-            await _execute(trajectory, reader.call, stage.deadline, services, bench)
+            await _execute(trajectory, reader, stage.deadline, services, bench)
 
 
 def _context_room(trajectory: Trajectory, services: Services) -> int:
     return services.engine.capabilities.context_length - len(trajectory.token_ids)
-
-
-def _turn_ended(turn: Turn, services: Services) -> bool:
-    return bool(turn.token_ids) and turn.token_ids[-1] in services.dialect.stop_token_ids
 
 
 async def _sample(
@@ -142,7 +138,7 @@ async def _sample(
                     turn.confidences += chunk.confidences[place : place + 1]
                     turn.entropies += chunk.entropies[place : place + 1]
                     reader.feed(token_id)
-                    if reader.call is not None:
+                    if reader.call is not None or reader.ended:
                         return
                 if chunk.finish_reason is FinishReason.ABORT:
                     raise RuntimeError("the engine closed in the middle of a request")
@@ -166,13 +162,20 @@ async def _sample(
 
 
 async def _execute(
-    trajectory: Trajectory, code: str, deadline: float, services: Services, bench: Workbench
+    trajectory: Trajectory,
+    reader: TurnReader,
+    deadline: float,
+    services: Services,
+    bench: Workbench,
 ) -> None:
-    """Run a complete call and append what the model is told about it."""
-    started = services.elapsed()
-    timeout_s = min(services.config.sandbox.cell_timeout_s, deadline - services.clock.now())
-    result = await bench.execute(trajectory, code, timeout_s)
-    turn = trajectory.turns[-1]
+    """Run a complete call, or refuse it, and append what the model is told about it."""
+    started, turn = services.elapsed(), trajectory.turns[-1]
+    if reader.refusal is not None:
+        code, result = "", ExecutionResult(status=ExecutionStatus.REFUSED, stderr=reader.refusal)
+    else:
+        code = reader.call or ""
+        timeout_s = min(services.config.sandbox.cell_timeout_s, deadline - services.clock.now())
+        result = await bench.execute(trajectory, code, timeout_s)
     turn.tool_call, turn.execution = code, result
     turn.appended_token_ids = tuple(services.dialect.tool_message(trajectory, result))
     trajectory.turns.append(Turn())

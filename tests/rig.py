@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sandbox.scripted import Script as CellScript
 from sandbox.scripted import ScriptedPool
 from solver.config import SolverConfig
+from solver.dialects.base import Dialect
 from solver.dialects.fenced import FencedDialect
 from solver.engines.scripted import Fault, Script, ScriptedEngine
 from solver.events import Event
@@ -54,6 +55,7 @@ class Rig:
     scorer: Scorer | None = field(default_factory=ConfidenceScorer)
     delay_s: float = 0.01
     context_length: int = 1 << 20
+    dialect: Dialect = DIALECT
     events: list[Event] = field(default_factory=list)
     requests: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ class Rig:
         return Services(
             config=self.settings,
             engine=self.engine,
-            dialect=DIALECT,
+            dialect=self.dialect,
             sandboxes=self.pool,
             scorer=self.scorer,
             clock=clock,

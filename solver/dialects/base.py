@@ -21,6 +21,16 @@ class TurnReader(Protocol):
         """The code of the first complete tool call of the turn, if there is one."""
         ...
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the complete call is answered without running anything; None: it is run."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model has ended its turn: nothing more is sampled in it."""
+        ...
+
     def feed(self, token_id: int) -> None:
         """Read the next sampled id."""
         ...

@@ -30,6 +30,8 @@ class FencedReader:
         self._fence: str | None = None
         self._code: list[str] = []
         self.call: str | None = None
+        self.refusal: str | None = None  # every complete block is code to run
+        self.ended = False
 
     @property
     def inside_block(self) -> bool:
@@ -41,6 +43,7 @@ class FencedReader:
         if self.call is not None:
             return
         if token_id in self._end_ids:
+            self.ended = True
             self._read_line(self._line)
             return
         self._line += self._detokenizer.feed(token_id)

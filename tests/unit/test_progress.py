@@ -133,9 +133,10 @@ def test_the_table() -> None:
         ended(0, StopReason.ANSWERED, 17),
     )
     screen.now = 12.0
-    head, row, caption = (line.split() for line in screen.table().splitlines())
-    assert head == ["problem", "stage", "alive", "finished", "pruned", "votes"]
-    assert row == ["a", "launch", "3", "1", "0", "17×1"]
+    head, row, lanes, caption = (line.split() for line in screen.table().splitlines())
+    assert head == ["problem", "stage", "alive", "finished", "pruned"]
+    assert row == ["a", "launch", "3", "1", "0"]
+    assert lanes == ["●···", "17", "━", "1"]
     assert " ".join(caption) == "0 of 2 solved, 50 tokens/s, 1:18 left of 1:30"
     screen.show(CHECKED, Forced(problem_id="a", index=1, appended_token_ids=[]))
     assert "vote" in screen.table()
