@@ -54,9 +54,9 @@ async def services(
     async with _kernels(config.sandbox) as sandboxes:
         # Spares start in their own processes while the model loads in this one.
         folder = model_folder(config.model.path)
+        dialect = open_dialect(config, folder)
         opening = _open_engine(config, folder, log_folder, say, on_incident)
         async with await opening as engine:
-            dialect = _dialect(folder, config.model.prompt)
             scorer = await make_scorer(config, engine, dialect, folder)
             yield Services(
                 config=config,
@@ -105,7 +105,16 @@ async def _kernels(limits: Limits) -> AsyncIterator[KernelPool]:
         raise ConfigError(str(error)) from error
 
 
-def _dialect(folder: Path, prompt: str) -> Dialect:
+def open_dialect(config: SolverConfig, folder: Path) -> Dialect:
+    """The conversation format of the model in `folder`. Raises `ModelError` or `ConfigError`."""
+    if config.model.dialect == "harmony":
+        from solver.dialects.harmony import HarmonyDialect
+
+        return HarmonyDialect.open(config.harmony, config.model.prompt, search=[folder])
+    return _fenced(folder, config.model.prompt)
+
+
+def _fenced(folder: Path, prompt: str) -> Dialect:
     from transformers import AutoTokenizer
 
     from solver.dialects.fenced import FencedDialect

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from solver.events import Checked
 from solver.policy.prune import choose, choose_random, keep_all
 from solver.policy.seeds import trajectory_seed
+from solver.recording import record_mark
 from solver.services import Services
 from solver.state import ProblemState
 from solver.trajectory import end
@@ -20,7 +21,10 @@ from solver.workbench import Workbench
 
 
 async def check(state: ProblemState, services: Services, bench: Workbench) -> None:
-    """Decide who goes on, end the others at once, so that their kernels and cache rows are free."""
+    """Decide who goes on, end the others at once, so that their kernels and cache rows are free.
+
+    Under full recording nobody is ended: the dropped go on, without a vote.
+    """
     started = services.elapsed()
     waiting = state.waiting()
     decision = await _decide(waiting, state, services)
@@ -40,6 +44,9 @@ async def check(state: ProblemState, services: Services, bench: Workbench) -> No
             started=started,
         )
     )
+    if services.config.record == "full":  # the decision counts in the vote, but nobody ends here
+        await record_mark(state, services)
+        return
     for trajectory in waiting:
         if trajectory.index in decision.dropped:
             await end(trajectory, StopReason.PRUNED, services, bench)

@@ -169,12 +169,6 @@ class SolverConfig(_Frozen):
     """Everything that decides a run."""
 
     seed: int = Field(0, ge=0, description="of every random draw")
-    record: Literal["run", "full"] = Field(
-        "run", description="full: finish all trajectories and keep all scores, for solver.replay"
-    )
-    record_marks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="further marks at which a full recording keeps the learned scores"
-    )
     model: ModelConfig = ModelConfig()
     vllm: VllmConfig = VllmConfig()
     harmony: HarmonyConfig = HarmonyConfig()
@@ -184,6 +178,12 @@ class SolverConfig(_Frozen):
     answer: AnswerConfig = AnswerConfig()
     budget: BudgetConfig = BudgetConfig()
     sandbox: Limits = Limits()
+    record: Literal["run", "full"] = Field(
+        "run", description="full: finish all trajectories and keep all scores, for solver.replay"
+    )
+    record_marks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="further marks at which a full recording keeps the learned scores"
+    )
 
     @model_validator(mode="after")
     def _mark_fits(self) -> Self:

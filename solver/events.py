@@ -1,7 +1,14 @@
 """What a run writes down, one event a line: enough to resume, replay, train and report.
 
 Every event carries `t`, seconds since the command started. Token ids are the truth; text is derived
-by whoever reads them. `SCHEMA_VERSION` changes when a reader of the old form would be wrong.
+by whoever reads them.
+
+`SCHEMA_VERSION` changes when a reader of the old form would be wrong, `SCHEMA_MINOR` when something
+is added that such a reader may pass over: a new type of event, a new field. Journals of older minors
+are read as they are. docs/journal.schema.json is the schema for others (`python -m solver.schema`).
+
+    1.0  the first form
+    1.1  scored, engine_incident, schema_minor
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ from solver.config import SolverConfig
 from solver.types import PruneReason, StopReason
 
 SCHEMA_VERSION = 1
+SCHEMA_MINOR = 1
 
 
 class _Event(BaseModel):
@@ -28,6 +36,7 @@ class RunStarted(_Event):
 
     type: Literal["run_started"] = "run_started"
     schema_version: int = SCHEMA_VERSION
+    schema_minor: int = 0  # what a journal without this field has
     created: str
     config: SolverConfig
     problem_ids: list[str]
@@ -41,6 +50,7 @@ class RunResumed(_Event):
 
     type: Literal["run_resumed"] = "run_resumed"
     created: str
+    schema_minor: int = 0  # of what follows
 
 
 class ProblemStarted(_Event):
@@ -71,7 +81,10 @@ class Sampled(_Event):
 
 
 class Executed(_Event):
-    """A tool call, what came back, and the ids appended to the trajectory for it."""
+    """A tool call, what came back, and the ids appended to the trajectory for it.
+
+    `code` is empty for a call of a tool that does not exist: it was answered and nothing was run.
+    """
 
     type: Literal["executed"] = "executed"
     problem_id: str

@@ -6,17 +6,18 @@ dropped. Writing never crashes a run: the first failure is announced, and the re
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from solver.errors import InputError, JournalError
-from solver.events import EVENTS, SCHEMA_VERSION, Event, RunEnded, RunStarted, Sampled, Solved
+from solver.errors import InputError
+from solver.events import EVENTS, Event, RunEnded, Sampled, Solved
+from solver.journal_reader import JournalReader
 
 # Beyond what float32 sums are worth, or what anybody asks of them; keeps the files small.
 _DECIMALS = {"logprobs": 6, "confidences": 3, "entropies": 3}
@@ -24,10 +25,14 @@ _DECIMALS = {"logprobs": 6, "confidences": 3, "entropies": 3}
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What a journal holds. `torn_bytes` after the last newline were dropped."""
+    """What a journal holds. `torn_bytes` after the last newline were dropped.
+
+    `skipped` counts events that only a newer version knows.
+    """
 
     events: tuple[Event, ...]
     torn_bytes: int
+    skipped: int = 0
 
 
 class JournalWriter:
@@ -71,22 +76,42 @@ class JournalWriter:
 
 def read_journal(path: Path) -> Journal:
     """Every event, in order. `JournalError` when a whole line is damaged or of another schema."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise JournalError(f"cannot read {path}: {error.strerror}") from None
-    whole = data.rfind(b"\n") + 1
-    events = tuple(
-        _event(line, number, path)
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1)
-    )
-    return Journal(events, len(data) - whole)
+    reader = JournalReader(path)
+    events = tuple(reader)
+    return Journal(events, reader.torn_bytes, reader.skipped)
+
+
+def skim(path: Path, mentions: str = "") -> Iterator[Event]:
+    """The events whose line holds `mentions`, one at a time; damaged and torn lines are passed over.
+
+    For what must go on whatever the journal looks like, and must not hold a long run in memory.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            if mentions.encode("utf-8", "replace") in line and line.endswith(b"\n"):
+                with contextlib.suppress(ValueError, RecursionError):  # also pydantic's own
+                    yield EVENTS.validate_json(line)
 
 
 def repair(path: Path) -> None:
     """Cut off a torn last line, so that the next event begins on a line of its own."""
     with path.open("r+b") as file:
         file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def to_frame(
+    run: Path | str,
+    kind: Literal["trajectories", "problems"] = "trajectories",
+    library: Literal["pandas", "polars"] | None = None,
+) -> Any:
+    """A run folder as a DataFrame of pandas or polars: a row a trajectory, or a row a problem.
+
+    `library` says which; by default it is the one that is installed (pandas, if both are). The columns
+    are in docs/replay.md. Raises `InputError` for a folder that holds no run, or without a library.
+    """
+    from solver.frames import frame  # which reads runs, and so journals
+
+    return frame(Path(run), kind, library)
 
 
 def _line(event: Event) -> bytes:
@@ -100,22 +125,3 @@ def _line(event: Event) -> bytes:
     # Half characters (lone surrogates) in a tool's output become "?": UTF-8 has no room for them.
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace") + b"\n"
-
-
-def _event(line: bytes, number: int, path: Path) -> Event:
-    where = f"{path} line {number}"
-    try:
-        if number == 1:
-            _check_schema(json.loads(line), where)
-        return EVENTS.validate_json(line)
-    except (ValidationError, ValueError, RecursionError):
-        raise JournalError(f"{where} is damaged; the run cannot be read beyond it") from None
-
-
-def _check_schema(fields: object, where: str) -> None:
-    first = RunStarted.model_fields["type"].default
-    if not isinstance(fields, dict) or fields.get("type") != first:
-        raise JournalError(f"{where} is not the start of a run")
-    version = fields.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise JournalError(f"{where} has schema {version}; this version reads {SCHEMA_VERSION}")

@@ -13,15 +13,22 @@ from solver.workbench import Workbench
 async def launch(
     state: ProblemState, prompt: list[int], services: Services, bench: Workbench
 ) -> None:
-    """Fill `state.trajectories`; at the soft deadline those under way stay where they are."""
+    """Fill `state.trajectories`; at the soft deadline those under way stay where they are.
+
+    Those that are there already have ended in an earlier process and stay as they are.
+    """
     prune = services.config.prune
-    services.sandboxes.prepare(prune.keep)
+    everybody_goes_on = services.config.record == "full"
+    services.sandboxes.prepare(prune.launch if everybody_goes_on else prune.keep)
     stage = Stage(prune.mark, state.budget.soft_deadline, at_limit=StopReason.MARK)
+    ended = {trajectory.index for trajectory in state.trajectories}
     state.trajectories += [
-        begin(state.problem, index, prompt, services) for index in range(prune.launch)
+        begin(state.problem, index, prompt, services)
+        for index in range(prune.launch)
+        if index not in ended
     ]
     await run_together(
-        (advance(trajectory, stage, services, bench) for trajectory in state.trajectories),
+        (advance(trajectory, stage, services, bench) for trajectory in state.waiting()),
         deadline=stage.deadline,
         stopping=services.stopping,
     )

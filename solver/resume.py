@@ -16,7 +16,7 @@ async def resume(state: ProblemState, services: Services, bench: Workbench) -> N
     unfinished = state.waiting()
     if not unfinished:
         return
-    if state.early_vote(services.config.vote) is not None:
+    if _decided(state, services):
         for trajectory in unfinished:
             await end(trajectory, StopReason.CONSENSUS, services, bench)
         return
@@ -30,8 +30,14 @@ async def _finish(state: ProblemState, services: Services, bench: Workbench) -> 
         (advance(trajectory, stage, services, bench) for trajectory in state.waiting()),
         deadline=stage.deadline,
         stopping=services.stopping,
-        until=lambda: state.early_vote(services.config.vote) is not None,
+        until=lambda: _decided(state, services),
     )
+
+
+def _decided(state: ProblemState, services: Services) -> bool:
+    """Whether the vote is known and nobody is needed any more; a full recording needs everybody."""
+    config = services.config
+    return config.record != "full" and state.early_vote(config.vote) is not None
 
 
 async def _force(

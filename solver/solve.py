@@ -7,6 +7,7 @@ from math import isfinite
 from solver.check import check
 from solver.events import ProblemStarted
 from solver.launch import launch
+from solver.recording import record_other_marks
 from solver.resume import resume
 from solver.services import Services
 from solver.state import ProblemState
@@ -31,4 +32,5 @@ async def solve(state: ProblemState, services: Services) -> Vote:
         await launch(state, prompt, services, bench)
         await check(state, services, bench)
         await resume(state, services, bench)
+        await record_other_marks(state, services)
     return state.final_vote(services.config.vote)

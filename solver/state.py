@@ -36,23 +36,30 @@ class ProblemState:
 
     def early_vote(self, config: VoteConfig) -> Vote | None:
         """The vote if it is decided already by ballots that nobody can still precede."""
-        unfinished = [(t.num_sampled_tokens, t.index) for t in self.waiting()]
+        waiting = {t.index for t in self.waiting()}
+        unfinished = [(t.num_sampled_tokens, t.index) for t in self.voters() if t.index in waiting]
         ballots = settled(self._ballots(), unfinished)
-        return decide(ballots, self._num_voters(), config)
+        return decide(ballots, len(self.voters()), config)
 
     def final_vote(self, config: VoteConfig) -> Vote:
         """The vote over every ballot that was cast, by the same rule."""
         ballots = list(self._ballots())
-        vote = decide(ballots, self._num_voters(), config)
+        vote = decide(ballots, len(self.voters()), config)
         # After a failure some voters never cast a ballot: those that were cast decide.
         vote = vote or decide(ballots, len(ballots), config)
         assert vote is not None, "with every ballot in, the rule always decides"
         return vote
 
-    def _num_voters(self) -> int:
-        return sum(t.stop_reason is not StopReason.PRUNED for t in self.trajectories)
+    def voters(self) -> list[Trajectory]:
+        """Those that the check did not drop; a full recording finishes the dropped ones as well."""
+        dropped = self.decision.dropped if self.decision is not None else ()
+        return [
+            t
+            for t in self.trajectories
+            if t.index not in dropped and t.stop_reason is not StopReason.PRUNED
+        ]
 
     def _ballots(self) -> Iterator[Ballot]:
-        for trajectory in self.trajectories:
+        for trajectory in self.voters():
             if trajectory.stop_reason not in _NO_BALLOT:
                 yield Ballot(trajectory.index, trajectory.answer, trajectory.num_sampled_tokens)

@@ -67,3 +67,28 @@ def ratio_interval(
         shares.append(above[picks].sum(axis=1) / below[picks].sum(axis=1))
     low, high = np.quantile(np.concatenate(shares), (0.025, 0.975))
     return Interval(float(above.sum() / below.sum()), float(low), float(high))
+
+
+def nested_interval(
+    values: Sequence[Sequence[float]], seed: int = 0, draws: int = DRAWS
+) -> Interval:
+    """The mean over problems of the mean of each one's values; `values` `[problems][any number]`.
+
+    Problems are drawn anew, and for each of them one of its values: how sure the number is of one
+    run on other problems with other trajectories. Raises ValueError if there are none.
+    """
+    counts = np.array([len(row) for row in values])
+    if not len(counts) or not counts.min():
+        raise ValueError("there are no problems to take the mean of")
+    table = np.zeros((len(counts), counts.max()))
+    for place, row in enumerate(values):
+        table[place, : len(row)] = row
+    generator = np.random.default_rng(seed)
+    means: list[Array] = []
+    step = max(1, _CHUNK // len(counts))
+    for start in range(0, draws, step):
+        picks = generator.integers(0, len(counts), (min(step, draws - start), len(counts)))
+        ones = (generator.random(picks.shape) * counts[picks]).astype(int)
+        means.append(table[picks, ones].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return Interval(float((table.sum(axis=1) / counts).mean()), float(low), float(high))

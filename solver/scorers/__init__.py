@@ -12,3 +12,4 @@ NAMES = (
     "none",
 )
 READS_STOP = frozenset({"stop", "stop+confidence"})  # those that need an adapter in the engine
+READS_CANDIDATES = frozenset({"entropy", "deepconf"})  # those that need the best ids of each draw

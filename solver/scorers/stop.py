@@ -108,10 +108,10 @@ class StopScorer:
             raise
         return scorer
 
-    def with_combiner(self) -> StopScorer:
-        """stop+confidence over the same adapter, which must have a combiner."""
-        assert self.spec.combiner is not None, "ask spec.combiner first"
-        return StopScorer(self._reader, self.spec, self.spec.combiner)
+    def variants(self) -> tuple[StopScorer, ...]:
+        """stop, and stop+confidence if there is a combiner, over the same adapter."""
+        combiners = [None] if self.spec.combiner is None else [None, self.spec.combiner]
+        return tuple(StopScorer(self._reader, self.spec, combiner) for combiner in combiners)
 
     def close(self) -> None:
         """Take the adapter off the in-process engine's model; a server keeps its own."""

@@ -99,9 +99,7 @@ async def all_scorers(
             dialect=config.model.dialect,
             prompt=config.model.prompt,
         )
-        scorers.append(stop)
-        if stop.spec.combiner is not None:
-            scorers.append(stop.with_combiner())
+        scorers += stop.variants()
     return {scorer.name: scorer for scorer in scorers}
 
 

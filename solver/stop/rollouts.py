@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from solver.errors import InputError
+from solver.policy.prefix import cut
 from solver.types import StopReason, Trajectory, Turn
 
 _DECIMALS = {"logprobs": 6, "confidences": 4, "entropies": 4}
@@ -27,6 +28,16 @@ class SavedTurn(_Frozen):
     confidences: list[float] = []
     entropies: list[float] = []
     appended: list[int] = []
+
+    def turn(self) -> Turn:
+        """The turn, without its call."""
+        return Turn(
+            self.token_ids,
+            self.logprobs,
+            self.confidences,
+            self.entropies,
+            appended_token_ids=tuple(self.appended),
+        )
 
 
 class Rollout(_Frozen):
@@ -76,22 +87,10 @@ class ProblemRollouts(_Frozen):
         ended_here = rollout.num_sampled_tokens == mark
         if ended_here and rollout.stop_reason is not StopReason.MARK:
             return None
-        turns, room = [], mark
-        for saved in rollout.turns:
-            turn = Turn(
-                saved.token_ids[:room],
-                saved.logprobs[:room],
-                saved.confidences[:room],
-                saved.entropies[:room],
-            )
-            turns.append(turn)
-            room -= len(turn.token_ids)
-            if room == 0:
-                break
-            turn.appended_token_ids = tuple(saved.appended)
-        if room:
+        turns = cut([saved.turn() for saved in rollout.turns], mark)
+        if (stored := sum(len(turn.token_ids) for turn in turns)) < mark:
             raise InputError(
-                f"{self.problem_id}: only {mark - room} tokens of a rollout are stored,"
+                f"{self.problem_id}: only {stored} tokens of a rollout are stored,"
                 f" it cannot be cut at {mark}"
             )
         return Trajectory(

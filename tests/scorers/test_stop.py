@@ -98,7 +98,8 @@ async def test_scores_are_the_references(
     assert scores == pytest.approx(expected.tolist(), abs=1e-4)
     assert len(set(scores)) == 3
 
-    both = scorer.with_combiner()
+    alone, both = scorer.variants()
+    assert await alone.score(trajectories, math.inf) == scores
     assert both.name == "stop+confidence"
     assert await both.score(trajectories, math.inf) == pytest.approx(
         [

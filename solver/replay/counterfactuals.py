@@ -1,0 +1,204 @@
+"""What would have been: the ends of the dropped, what the scores were worth, when a vote was clear.
+
+Functions of full recordings under one policy, with the first trajectories of each problem, as in a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from solver.policy.vote import vote
+from solver.replay.policy import Policy
+from solver.replay.record import ProblemRecord
+from solver.replay.sweep import Replay, draw_of
+from solver.replay.tape import LEARNED, NotRecorded, Tape
+from solver.replay.votes import dropped, vote_of
+from solver.stop.calibration import Bin, brier, calibration, chances
+from solver.stop.metrics import auroc
+from solver.types import Ballot, StopReason, Vote
+
+COMPUTED = ("similarity", "confidence", "entropy", "deepconf")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One problem: the answers of voters and of the dropped (None: no answer), and both votes.
+
+    `right_voters` and `right_dropped` count right answers. `lost`: all N would have voted right, the
+    voters did not; `won` is the opposite. Both are False where the answer is not known.
+    """
+
+    problem_id: str
+    voters: Mapping[int | None, int]
+    dropped: Mapping[int | None, int]
+    right_voters: int
+    right_dropped: int
+    vote: Vote
+    vote_of_all: Vote
+    lost: bool
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreQuality:
+    """How well a scorer tells right from wrong at a mark.
+
+    `within` is the mean over problems of the AUROC of their own prefixes, `overall` takes all pairs;
+    `brier` and `bins` are for scores that are logits of "ends right". None without right and wrong.
+    """
+
+    scorer: str
+    mark: int
+    num_prefixes: int
+    within: float | None
+    overall: float | None
+    brier: float | None
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The vote at one moment of a problem, `seconds` after it began."""
+
+    seconds: float
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """What a rule for stopping early gives over all problems, against never stopping early."""
+
+    stop: str
+    num_right: int
+    tokens: int
+    seconds: float
+    num_early: int
+    num_changed: int  # problems whose answer is another one than without the rule
+
+
+def pruned(tape: Tape, policy: Policy, run_seed: int) -> Pruned:
+    """What pruning did to one problem. Raises `NotRecorded`."""
+    indices = draw_of(tape, policy.launch, 0, 0).indices
+    out = dropped(tape, policy, indices, run_seed)
+    voters = [index for index in indices if index not in out]
+    kept_vote = vote_of(tape, voters, policy.vote)
+    all_vote = vote_of(tape, indices, policy.vote)
+    kept_right, all_right = tape.right(kept_vote.answer), tape.right(all_vote.answer)
+    return Pruned(
+        problem_id=tape.problem.id,
+        voters=Counter(tape.paths[index].ballot.answer for index in voters),
+        dropped=Counter(tape.paths[index].ballot.answer for index in sorted(out)),
+        right_voters=sum(tape.paths[index].right for index in voters),
+        right_dropped=sum(tape.paths[index].right for index in out),
+        vote=kept_vote,
+        vote_of_all=all_vote,
+        lost=all_right and not kept_right,
+        won=kept_right and not all_right,
+    )
+
+
+def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
+    """Every scorer that has scores at `mark`, over the problems whose answers are known."""
+    graded = [tape for tape in tapes if tape.problem.answer is not None]
+    found = []
+    for scorer in (*COMPUTED, *sorted(LEARNED)):
+        try:
+            found.append(_quality(graded, scorer, mark))
+        except NotRecorded:
+            continue  # nobody asked it there
+    return found
+
+
+def _quality(tapes: Sequence[Tape], scorer: str, mark: int) -> ScoreQuality:
+    scores: list[float] = []
+    right: list[bool] = []
+    within = []
+    for tape in tapes:
+        waiting = tape.waiting(tape.indices, mark)
+        known = tape.scores(scorer, mark, waiting) or {}
+        mine = [tape.paths[index].right for index in known]
+        value = _auroc(list(known.values()), mine)
+        if value is not None:
+            within.append(value)
+        scores += known.values()
+        right += mine
+    logits = scorer in LEARNED and scores
+    return ScoreQuality(
+        scorer=scorer,
+        mark=mark,
+        num_prefixes=len(scores),
+        within=float(np.mean(within)) if within else None,
+        overall=_auroc(scores, right),
+        brier=brier(chances(scores).tolist(), right) if logits else None,
+        bins=tuple(calibration(chances(scores).tolist(), right)) if logits else (),
+    )
+
+
+def _auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+    labels = np.asarray(right, np.float64)
+    return auroc(np.asarray(scores, np.float64), labels, np.ones(len(labels)))
+
+
+def votes_over_time(record: ProblemRecord) -> list[Standing]:
+    """The majority among the run's voters whenever one of them ended, on the recorded clock."""
+    out = set(record.checked.dropped) if record.checked is not None else set()
+    ends = sorted(
+        (trajectory.ends[-1].t, index)
+        for index, trajectory in record.trajectories.items()
+        if index not in out and trajectory.ends
+    )
+    standings, ballots = [], []
+    silent = (StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS)
+    for time, index in ends:
+        end = record.trajectories[index].ends[-1]
+        if end.stop_reason in silent:
+            continue
+        ballots.append(Ballot(end.index, end.answer, end.num_sampled_tokens))
+        standings.append(Standing(time - record.started, vote(ballots)))
+    return standings
+
+
+def leader_shares(
+    records: Sequence[ProblemRecord], moments: Sequence[float]
+) -> list[tuple[float, float, float]]:
+    """At each share of the time to the last ballot: (share, problems with a leader, whose leader is
+    the final one), as shares of the problems that had any vote."""
+    told = [standings for record in records if (standings := votes_over_time(record))]
+    rows = []
+    for moment in moments:
+        led = final = 0
+        for standings in told:
+            until = moment * standings[-1].seconds
+            seen = [s for s in standings if s.seconds <= until + 1e-9]
+            leader = seen[-1].vote.answer if seen else None
+            led += leader is not None
+            final += leader is not None and leader == standings[-1].vote.answer
+        count = max(1, len(told))
+        rows.append((moment, led / count, final / count))
+    return rows
+
+
+def stop_rules(replay: Replay, policy: Policy) -> list[StopRule]:
+    """Every rule for stopping early under an otherwise equal policy, `off` first."""
+    found: list[StopRule] = []
+    before: list[int | None] = []
+    for stop in ("off", "certain", "posterior"):
+        rule = replace(policy, vote=policy.vote.model_copy(update={"stop": stop}), limit_s=None)
+        outcomes = [o for run in range(len(replay.tapes)) for o in replay.session(run, rule, 0)]
+        answers = [outcome.vote.answer for outcome in outcomes]
+        before = before or answers
+        found.append(
+            StopRule(
+                stop=stop,
+                num_right=sum(outcome.right for outcome in outcomes),
+                tokens=sum(outcome.tokens for outcome in outcomes),
+                seconds=sum(outcome.seconds for outcome in outcomes),
+                num_early=sum(outcome.vote.decided_early for outcome in outcomes),
+                num_changed=sum(a != b for a, b in zip(answers, before, strict=True)),
+            )
+        )
+    return found

@@ -1,0 +1,105 @@
+"""From `launch=8,16 keep=4` to policies: what `--sweep` takes, refused in one line where it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from solver import scorers
+from solver.errors import ConfigError
+from solver.replay.policy import Policy
+from solver.settings import parse_duration
+
+KEYS = ("launch", "keep", "mark", "scorer", "vote", "stop", "limit")
+_STOPS = ("posterior", "certain", "off")
+_NO_LIMIT = ("none", "off")
+
+Values = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The policies to play, and how many combinations were left out because keep exceeds launch."""
+
+    policies: tuple[Policy, ...]
+    left_out: int
+
+
+def parse_sweep(items: Sequence[str]) -> Values:
+    """The values of each key, as texts. Raises `ConfigError`."""
+    values: dict[str, list[str]] = {}
+    for item in items:
+        key, equals, texts = item.partition("=")
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KEYS)}"
+            raise ConfigError(f"--sweep {item!r}: unknown key {key!r}; {hint}")
+        if not equals or not texts or not all(texts.split(",")):
+            raise ConfigError(f"--sweep {item!r}: write key=value,value, for example launch=8,16")
+        if key in values:
+            raise ConfigError(f"--sweep names {key} twice: write {key}=value,value")
+        values[key] = list(dict.fromkeys(texts.split(",")))
+    return values
+
+
+def grid(values: Values, own: Policy) -> Grid:
+    """Every combination; what is not swept is as in `own`. Raises `ConfigError`."""
+    _check_vote(values.get("vote", ()))
+    launches = _numbers(values, "launch", own.launch)
+    keeps = _numbers(values, "keep", own.keep)
+    marks = _numbers(values, "mark", own.mark)
+    names = _names(values, "scorer", own.scorer, scorers.NAMES)
+    stops = _names(values, "stop", own.vote.stop, _STOPS)
+    limits = [_limit(text) for text in values["limit"]] if "limit" in values else [own.limit_s]
+    found: dict[Policy, None] = {}
+    left_out = 0
+    for launch, mark, name, keep, stop, limit in product(
+        launches, marks, names, keeps, stops, limits
+    ):
+        # Without pruning neither keep nor mark means anything: one row stands for all of them.
+        plain = name == "none"
+        if keep > launch and not plain:
+            left_out += 1
+            continue
+        vote = own.vote.model_copy(update={"stop": stop})
+        kept, at = (launch, marks[0]) if plain else (keep, mark)
+        found[Policy(launch, kept, at, name, vote, limit)] = None
+    if not found:
+        raise ConfigError("--sweep: every keep is larger than every launch; give a smaller keep")
+    return Grid(tuple(found), left_out)
+
+
+def _check_vote(kinds: Sequence[str]) -> None:
+    if other := [kind for kind in kinds if kind != "majority"]:
+        raise ConfigError(
+            f"--sweep vote={other[0]}: the solver votes by majority only, so that the early stop and"
+            " the final vote are one rule; leave vote out"
+        )
+
+
+def _numbers(values: Values, key: str, own: int) -> list[int]:
+    texts = values.get(key)
+    if texts is None:
+        return [own]
+    wrong = [text for text in texts if not (text.isascii() and text.isdigit() and int(text) > 0)]
+    if wrong:
+        raise ConfigError(f"--sweep {key}={wrong[0]}: expected a whole number from 1 on")
+    return [int(text) for text in texts]
+
+
+def _names(values: Values, key: str, own: str, known: Sequence[str]) -> list[str]:
+    texts = list(values.get(key, [own]))
+    if wrong := [text for text in texts if text not in known]:
+        raise ConfigError(f"--sweep {key}={wrong[0]}: there are {', '.join(known)}")
+    return texts
+
+
+def _limit(text: str) -> float | None:
+    if text in _NO_LIMIT:
+        return None
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise ConfigError(f"--sweep limit={text}: a limit is longer than 0 seconds")
+    return seconds

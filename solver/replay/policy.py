@@ -1,0 +1,44 @@
+"""What can be varied after the fact: one value of each swept setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from solver.config import SolverConfig, VoteConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Launch `launch`, keep `keep` at `mark` by `scorer`, stop by `stop`; `limit_s` for the whole run."""
+
+    launch: int
+    keep: int
+    mark: int
+    scorer: str
+    vote: VoteConfig
+    limit_s: float | None = None
+
+    @classmethod
+    def of(cls, config: SolverConfig) -> Self:
+        """The policy that a run was configured with."""
+        prune = config.prune
+        limit = config.budget.time_limit_s
+        return cls(prune.launch, prune.keep, prune.mark, prune.scorer, config.vote, limit)
+
+    def config(self, base: SolverConfig) -> SolverConfig:
+        """The config of an ordinary run under this policy, all else as in `base`."""
+        changes = {
+            "prune": {
+                "launch": self.launch,
+                "keep": self.keep,
+                "mark": self.mark,
+                "scorer": self.scorer,
+            },
+            "budget": {"time_limit_s": self.limit_s},
+            "vote": self.vote.model_dump(),
+        }
+        fields = base.model_dump() | {"record": "run", "record_marks": ()}
+        for section, values in changes.items():
+            fields[section] = fields[section] | values
+        return SolverConfig.model_validate(fields)

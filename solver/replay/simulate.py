@@ -1,0 +1,115 @@
+"""One problem, one policy, one set of trajectories: what is answered, for which tokens and seconds.
+
+The vote is exact. Time is simulated, and with a deadline time decides who has a ballot: a trajectory
+that is cut there has none, since what it would have answered when forced was never sampled. So
+accuracy under a limit is a lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from solver.policy.consensus import decide, settled
+from solver.replay.machine import Machine, Runner
+from solver.replay.policy import Policy
+from solver.replay.speeds import Speeds
+from solver.replay.tape import Tape
+from solver.replay.votes import dropped
+from solver.types import Vote
+
+FORCED_TOKENS = 16  # `trajectory.ANSWER_TOKENS`, whose module brings the whole story with it
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Which recorded trajectories are launched; number 0 are the first ones, as in a run."""
+
+    number: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A problem under a policy. `average` is the share of right ones among those who voted.
+
+    `cut` counts voters that the deadline left without a ballot; `seconds` is the problem's time.
+    """
+
+    right: bool
+    average: float
+    vote: Vote
+    tokens: int
+    seconds: float
+    cut: int = 0
+
+
+def simulate(
+    tape: Tape,
+    policy: Policy,
+    draw: Draw,
+    run_seed: int,
+    speeds: Speeds,
+    soft_deadline: float = inf,
+    reserve_s: float = 0.0,
+) -> Outcome:
+    """Play a problem; `soft_deadline` is in seconds since it began, `reserve_s` comes after it.
+
+    Raises `NotRecorded` for scores or ends that the journal lacks.
+    """
+    machine = Machine(speeds, soft_deadline)
+    machine.wait(speeds.before_s)
+    runners = _runners(tape, draw.indices)
+    waiting = tape.waiting(draw.indices, policy.mark)
+    for index in waiting:
+        runners[index].goal = policy.mark
+    out: frozenset[int] = frozenset()
+    if machine.run(runners.values()):
+        out = dropped(tape, policy, draw.indices, run_seed, draw.number)
+        machine.wait(speeds.check_s.get(policy.scorer, 0.0) * len(waiting) if out else 0.0)
+    voters = [runner for index, runner in runners.items() if index not in out]
+    going = [runner for runner in voters if not runner.finished]
+    for runner in going:
+        runner.goal = None
+    machine.run(going, until=lambda: _early(voters, policy) is not None)
+
+    ballots = [runner.path.ballot for runner in voters if runner.finished]
+    vote, cut, forcing_s = _early(voters, policy), 0, 0.0
+    if vote is None:
+        cut = sum(not runner.finished for runner in voters)
+        forcing_s = min(reserve_s, FORCED_TOKENS * speeds.step(cut, 0))
+        vote = decide(ballots, len(voters), policy.vote)
+        vote = vote or decide(ballots, len(ballots), policy.vote)
+        assert vote is not None, "with every ballot in, the rule always decides"
+    if any(runner.finished and not runner.path.complete for runner in voters):
+        raise tape.unfinished()
+    right = [runner.path.right for runner in voters if runner.finished]
+    return Outcome(
+        right=tape.right(vote.answer),
+        average=sum(right) / len(right) if right else 0.0,
+        vote=vote,
+        tokens=sum(runner.sampled for runner in runners.values()),
+        seconds=machine.now + forcing_s + speeds.after_s,
+        cut=cut,
+    )
+
+
+def _runners(tape: Tape, indices: Sequence[int]) -> dict[int, Runner]:
+    """Runners at their beginning.
+
+    Who encodes the prompt for the others is a matter of the company, so the recorded costs of first
+    requests are dealt out from the dearest on: a subset pays for the prompt too.
+    """
+    first = sorted((path.legs[0].encoded for path in tape.paths.values()), reverse=True)
+    return {
+        index: Runner(tape.paths[index], encoded)
+        for index, encoded in zip(sorted(indices), first, strict=False)
+    }
+
+
+def _early(voters: Sequence[Runner], policy: Policy) -> Vote | None:
+    """The vote if it is decided by ballots that nobody can still precede, as a run asks it."""
+    ballots = [runner.path.ballot for runner in voters if runner.finished]
+    places = [runner.place for runner in voters if not runner.finished]
+    return decide(settled(ballots, places), len(voters), policy.vote)

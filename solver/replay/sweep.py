@@ -1,0 +1,156 @@
+"""Many policies on the same recordings: numbers with intervals, and which of them nothing beats."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from solver.policy.budget import allot, even_share
+from solver.policy.seeds import trajectory_seed
+from solver.policy.statistics import Interval, nested_interval
+from solver.replay.policy import Policy
+from solver.replay.record import Recording
+from solver.replay.simulate import Draw, Outcome, simulate
+from solver.replay.speeds import Speeds, fit_speeds
+from solver.replay.tape import NotRecorded, Tape, tapes_of
+from solver.types import Vote
+
+DRAWS = 20  # random subsets of the trajectories of a problem
+_NOBODY = Vote(None, {}, 0, 0, tied=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One policy. `accuracy` of the answers and `average` of the voters are shares of 1, None if no
+    problem's answer is known; `tokens` are a problem's, `seconds` the whole run's; `in_time` is the
+    share of problems that no deadline cut. `front`: no other row is as accurate and faster, or more
+    accurate and as fast.
+    """
+
+    policy: Policy
+    accuracy: Interval | None
+    average: Interval | None
+    tokens: Interval
+    seconds: Interval
+    in_time: Interval
+    num_draws: int
+    front: bool = False
+
+
+class Replay:
+    """Recordings of one machine, ready to play policies; outcomes without a deadline are kept."""
+
+    def __init__(self, recordings: Sequence[Recording], speeds: Speeds | None = None) -> None:
+        """`speeds` are fitted to the recordings unless they are given."""
+        self.recordings = recordings
+        self.speeds = speeds or fit_speeds(recordings)
+        self.tapes = [tapes_of(recording, self.speeds.crowding) for recording in recordings]
+        self._known: dict[tuple[int, int, Policy, Draw], Outcome] = {}
+
+    @property
+    def num_launched(self) -> int:
+        """Trajectories that every problem has."""
+        return min(len(tape.indices) for tapes in self.tapes for tape in tapes)
+
+    def session(self, run: int, policy: Policy, number: int, seed: int = 0) -> list[Outcome]:
+        """All problems of recording `run` in order, on the clock of a run with the policy's limit."""
+        config = policy.config(self.recordings[run].config)
+        tapes, now, end = self.tapes[run], self.speeds.load_s, policy.limit_s
+        first_share = even_share(now, end, len(tapes), config.budget)
+        outcomes = []
+        for place in range(len(tapes)):
+            budget = allot(now, end, len(tapes) - place, config.budget, first_share)
+            if budget.allotted_s <= 0:
+                outcome = Outcome(False, 0.0, _NOBODY, 0, 0.0, cut=policy.launch)
+            else:
+                draw = draw_of(tapes[place], policy.launch, number, seed)
+                limit = budget.soft_deadline - now, budget.reserve_s
+                outcome = self._play(run, place, policy, draw, *limit)
+            now += outcome.seconds
+            outcomes.append(outcome)
+        return outcomes
+
+    def _play(
+        self, run: int, place: int, policy: Policy, draw: Draw, soft_deadline: float, reserve: float
+    ) -> Outcome:
+        tape, run_seed = self.tapes[run][place], self.recordings[run].config.seed
+        unlimited = replace(policy, limit_s=None)
+        key = run, place, unlimited, draw
+        if key not in self._known:
+            self._known[key] = simulate(tape, unlimited, draw, run_seed, self.speeds)
+        if self._known[key].seconds <= soft_deadline:
+            return self._known[key]
+        return simulate(tape, policy, draw, run_seed, self.speeds, soft_deadline, reserve)
+
+
+def draw_of(tape: Tape, launch: int, number: int, seed: int) -> Draw:
+    """`launch` of the recorded trajectories: the first ones for number 0, else a seeded subset.
+
+    Raises `NotRecorded` if there are not so many.
+    """
+    if launch > len(tape.indices):
+        raise NotRecorded(
+            f"launch={launch}: only {len(tape.indices)} trajectories of {tape.problem.id} are"
+            f" recorded; record with --launch {launch}"
+        )
+    if number == 0 or launch == len(tape.indices):
+        return Draw(number, tape.indices[:launch])
+    chooser = random.Random(trajectory_seed(seed, tape.problem.id, number))
+    return Draw(number, tuple(sorted(chooser.sample(tape.indices, launch))))
+
+
+def sweep(
+    replay: Replay,
+    policies: Sequence[Policy],
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Row]:
+    """A row a policy, in their order, those that nothing beats marked; `progress` counts rows."""
+    rows = []
+    for policy in policies:
+        rows.append(_row(replay, policy, draws, seed))
+        progress(len(rows))
+    return [replace(row, front=_on_front(row, rows)) for row in rows]
+
+
+def _row(replay: Replay, policy: Policy, draws: int, seed: int) -> Row:
+    varies = policy.launch < replay.num_launched or policy.scorer == "random"
+    num_draws = draws if varies else 1
+    by_problem: dict[str, list[Outcome]] = defaultdict(list)
+    known: set[str] = set()
+    for run, tapes in enumerate(replay.tapes):
+        known |= {tape.problem.id for tape in tapes if tape.problem.answer is not None}
+        for number in range(num_draws):
+            outcomes = replay.session(run, policy, number, seed)
+            for tape, outcome in zip(tapes, outcomes, strict=True):
+                by_problem[tape.problem.id].append(outcome)
+
+    def interval(of: Callable[[Outcome], float], ids: set[str] | None = None) -> Interval:
+        chosen = by_problem if ids is None else {i: by_problem[i] for i in by_problem if i in ids}
+        return nested_interval([[of(o) for o in outcomes] for outcomes in chosen.values()], seed)
+
+    each = interval(lambda outcome: outcome.seconds)
+    load_s, count = replay.speeds.load_s, len(by_problem)
+    return Row(
+        policy=policy,
+        accuracy=interval(lambda outcome: outcome.right, known) if known else None,
+        average=interval(lambda outcome: outcome.average, known) if known else None,
+        tokens=interval(lambda outcome: outcome.tokens),
+        seconds=Interval(*(load_s + count * s for s in (each.value, each.low, each.high))),
+        in_time=interval(lambda outcome: outcome.cut == 0),
+        num_draws=num_draws,
+    )
+
+
+def _on_front(row: Row, rows: Sequence[Row]) -> bool:
+    def place(one: Row) -> tuple[float, float]:
+        return (one.accuracy.value if one.accuracy else 0.0), -one.seconds.value
+
+    mine = place(row)
+    return not any(
+        all(a >= b for a, b in zip(place(other), mine, strict=True)) and place(other) != mine
+        for other in rows
+    )

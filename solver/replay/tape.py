@@ -1,0 +1,192 @@
+"""A recorded problem made ready for replays: paths of its trajectories, who waits at a mark, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from solver.config import SolverConfig
+from solver.errors import InputError
+from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
+from solver.policy.prefix import prefix_at
+from solver.policy.similarity import diversity, shingles
+from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
+from solver.replay.speeds import tool_work
+from solver.scorers.confidence import GROUPS
+from solver.scorers.similarity import WIDTH
+from solver.summary import is_correct
+from solver.types import Ballot, PruneReason, StopReason, Trajectory
+
+LEARNED = frozenset({"stop", "stop+confidence", "reward"})
+_OWN_ENDS = frozenset(
+    {StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS, StopReason.ERROR}
+)
+
+
+class NotRecorded(InputError):
+    """A policy needs what the journal does not hold; the message says what to record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One turn: `encoded` ids first, then `tokens` sampled, then `work_s` seconds of a tool, if any."""
+
+    encoded: int
+    tokens: int
+    work_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A trajectory to its end. `complete`: it came to its own end, so its ballot is known."""
+
+    index: int
+    legs: tuple[Leg, ...]
+    ballot: Ballot
+    complete: bool
+    right: bool
+
+
+class Tape:
+    """One problem of a recording. Scores are found once and kept."""
+
+    def __init__(self, record: ProblemRecord, config: SolverConfig, crowding: float = 0.0) -> None:
+        """`crowding` is that of `Speeds`: recorded tool calls disturbed each other by it."""
+        self.record = record
+        self.problem = record.problem
+        self._config = config
+        work = tool_work(record, crowding)
+        self.paths: Mapping[int, Path] = {
+            index: self._path(trajectory, work)
+            for index, trajectory in sorted(record.trajectories.items())
+        }
+        self._prefixes: dict[int, dict[int, Trajectory]] = {}
+        self._scores: dict[tuple[str, int], Mapping[int, float] | None] = {}
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The recorded trajectories."""
+        return tuple(self.paths)
+
+    def right(self, answer: int | None) -> bool:
+        """Whether `answer` is the problem's; False if that is unknown."""
+        if answer is None:
+            return False
+        return is_correct(answer, self.problem, self._config.answer.modulus)
+
+    def waiting(self, indices: Sequence[int], mark: int) -> list[int]:
+        """Who of `indices` would stand at `mark`, in order; the others end before."""
+        if mark not in self._prefixes:
+            found = {}
+            for index, record in self.record.trajectories.items():
+                prefix = prefix_at(record.trajectory, mark)
+                if prefix is not None:
+                    found[index] = prefix
+            self._prefixes[mark] = found
+        return [index for index in sorted(indices) if index in self._prefixes[mark]]
+
+    def scores(self, scorer: str, mark: int, indices: Sequence[int]) -> Mapping[int, float] | None:
+        """Scores of those `indices`, who wait at `mark`; None if the scorer failed when it was asked.
+
+        Raises `NotRecorded` if a learned scorer was not asked at that mark, and if the engine told
+        nothing that entropy and deepconf could be computed from.
+        """
+        if scorer == "similarity":  # it depends on the company
+            prefixes = [self._prefixes[mark][index] for index in indices]
+            sampled = [[i for turn in p.turns for i in turn.token_ids] for p in prefixes]
+            values = diversity([shingles(ids, WIDTH) for ids in sampled])
+            return dict(zip(indices, values, strict=True))
+        key = scorer, mark
+        if key not in self._scores:
+            self._scores[key] = self._find_scores(scorer, mark)
+        known = self._scores[key]
+        if known is None:
+            return None
+        missing = [index for index in indices if index not in known]
+        if missing:
+            raise self._not_scored(scorer, mark)
+        return {index: known[index] for index in indices}
+
+    def unfinished(self) -> NotRecorded:
+        """The error for a policy that needs ends which were not recorded."""
+        return NotRecorded(
+            f"{self.problem.id}: trajectories that this policy needs were not finished; record with"
+            " --record full and without a time limit"
+        )
+
+    def _find_scores(self, scorer: str, mark: int) -> Mapping[int, float] | None:
+        for scored in self.record.scored:
+            if (scored.scorer, scored.mark) == (scorer, mark):
+                return scored.scores if scored.error is None else None
+        checked, prune = self.record.checked, self._config.prune
+        if checked is not None and (checked.method, prune.mark) == (scorer, mark):
+            if checked.reason is PruneReason.FALLBACK_RANDOM:
+                return None
+            if checked.scores:
+                return checked.scores
+        if scorer in LEARNED:
+            raise self._not_scored(scorer, mark)
+        self.waiting(self.indices, mark)
+        return {
+            index: self._computed(scorer, prefix, mark)
+            for index, prefix in self._prefixes[mark].items()
+        }
+
+    def _computed(self, scorer: str, prefix: Trajectory, mark: int) -> float:
+        if scorer == "confidence":
+            return mean_logprob(prefix.logprobs)
+        values = prefix.entropies if scorer == "entropy" else prefix.confidences
+        if len(values) != prefix.num_sampled_tokens:
+            raise NotRecorded(
+                f"the engine of {prefix.problem_id} told nothing that {scorer} can be computed from;"
+                " sweep another scorer"
+            )
+        if scorer == "entropy":
+            return negative_entropy(values)
+        return lowest_group_confidence(values, max(1, mark // GROUPS))
+
+    def _not_scored(self, scorer: str, mark: int) -> NotRecorded:
+        marks = sorted({s.mark for s in self.record.scored if s.scorer == scorer})
+        known = ", ".join(map(str, marks)) or "none"
+        return NotRecorded(
+            f"{scorer} did not score mark {mark} of {self.problem.id} (its marks: {known}); record"
+            f" with --record full --set 'record_marks=[{mark}]'"
+        )
+
+    def _path(self, record: TrajectoryRecord, work: Mapping[tuple[int, float], float]) -> Path:
+        trajectory = record.trajectory
+        legs = []
+        for place, turn in enumerate(trajectory.turns):
+            spans = [span for span in record.spans if span.turn == place]
+            encoded = next((span.encoded for span in spans if not span.tool), 0)
+            works = [work[trajectory.index, span.started] for span in spans if span.tool]
+            legs.append(Leg(encoded, len(turn.token_ids), works[0] if works else None))
+        tokens = trajectory.num_sampled_tokens
+        return Path(
+            trajectory.index,
+            tuple(legs),
+            Ballot(trajectory.index, trajectory.answer, tokens),
+            trajectory.stop_reason in _OWN_ENDS,
+            self.right(trajectory.answer),
+        )
+
+
+def tapes_of(recording: Recording, crowding: float = 0.0) -> list[Tape]:
+    """A tape for each problem that was solved. Raises `NotRecorded` if there are none."""
+    tapes = [
+        Tape(record, recording.config, crowding)
+        for record in recording.problems
+        if record.solved is not None and record.trajectories
+    ]
+    if not tapes:
+        raise NotRecorded(f"{recording.path} holds no solved problem yet")
+    return tapes
+
+
+def require_full(recording: Recording) -> None:
+    """Raise `NotRecorded` unless everything was recorded."""
+    if recording.config.record != "full":
+        raise NotRecorded(
+            f"{recording.path} kept only what its own policy needed: record it with"
+            " python -m solver.run PROBLEMS --record full"
+        )

@@ -1,0 +1,82 @@
+"""What would have been, on runs where it is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from solver.replay.counterfactuals import (
+    leader_shares,
+    pruned,
+    score_qualities,
+    stop_rules,
+    votes_over_time,
+)
+from solver.replay.policy import Policy
+from solver.replay.record import Recording
+from solver.replay.speeds import Speeds
+from solver.replay.sweep import Replay
+from tests.replay.runs import Judge, full, recorded
+from tests.rig import Rig, every, problem, says
+
+STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
+PRUNE = {"launch": 6, "keep": 2, "mark": 10, "scorer": "stop"}
+ANSWERS = [1, 5, 5, 1, 5, 5]  # 5 is right
+
+
+def run(place: Path, scores: list[float]) -> Recording:
+    judge = Judge("stop", {f"p#{i}": score for i, score in enumerate(scores)})
+    tales = every([says(answer, 20 + 10 * i) for i, answer in enumerate(ANSWERS)])
+    rig = Rig(says=tales, settings=full(prune=PRUNE), scorer=judge)
+    return recorded(place, rig, [problem(answer=5)], (judge,))
+
+
+def test_pruning_that_lost_the_answer(tmp_path: Path) -> None:
+    recording = run(tmp_path / "run", [2.0, 0.0, -1.0, 1.0, -2.0, -3.0])  # the wrong ones first
+    [[tape]] = Replay([recording], STILL).tapes
+    end = pruned(tape, Policy.of(recording.config), 0)
+    assert (end.voters, end.dropped) == ({1: 2}, {5: 4})
+    assert (end.right_voters, end.right_dropped, end.lost, end.won) == (0, 4, True, False)
+    assert (end.vote.answer, end.vote_of_all.answer) == (1, 5)
+
+
+def test_pruning_that_lost_nothing(tmp_path: Path) -> None:
+    recording = run(tmp_path / "run", [-2.0, 2.0, 3.0, -1.0, -1.5, -1.6])
+    [[tape]] = Replay([recording], STILL).tapes
+    end = pruned(tape, Policy.of(recording.config), 0)
+    assert (end.voters, end.lost, end.won) == ({5: 2}, False, False)
+
+
+def test_scores_are_judged(tmp_path: Path) -> None:
+    perfect = [-3.0, 3.0, 3.0, -3.0, 3.0, 3.0]
+    recording = run(tmp_path / "run", perfect)
+    found = {q.scorer: q for q in score_qualities(Replay([recording], STILL).tapes[0], 10)}
+    assert set(found) == {"stop", "confidence", "similarity"}  # the others have nothing to go by
+    stop = found["stop"]
+    assert (stop.within, stop.overall, stop.num_prefixes) == (1.0, 1.0, 6)
+    assert [(b.count, b.observed) for b in stop.bins] == [(2, 0.0), (4, 1.0)]
+    assert stop.brier is not None and stop.brier < 0.01
+    assert found["confidence"].overall == 0.5 and not found["confidence"].bins
+
+
+def test_the_vote_as_time_went_by(tmp_path: Path) -> None:
+    recording = run(tmp_path / "run", [2.0, 1.0, -1.0, -2.0, -2.0, -3.0])  # a 1, then a 5
+    [record] = recording.problems
+    standings = votes_over_time(record)
+    assert [s.vote.counts for s in standings] == [{1: 1}, {1: 1, 5: 1}]
+    assert standings[0].seconds < standings[1].seconds
+    assert leader_shares([record], (0.0, 1.0)) == [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]
+
+
+def test_rules_never_change_a_vote_that_is_clear(tmp_path: Path) -> None:
+    recording = run(tmp_path / "run", [0.0] * 6)
+    replay = Replay([recording], STILL)
+    everybody = Policy.of(recording.config)
+    everybody = Policy(6, 6, 10, "none", everybody.vote)
+    off, certain, posterior = stop_rules(replay, everybody)
+    assert (off.stop, certain.stop, posterior.stop) == ("off", "certain", "posterior")
+    assert off.num_right == certain.num_right == 1 and not certain.num_changed
+    assert off.num_early == 0
+    assert posterior.tokens <= certain.tokens <= off.tokens
+    assert certain.seconds <= off.seconds == pytest.approx(0.01 * (20 + 50 + 15), rel=0.5)

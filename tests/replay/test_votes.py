@@ -1,0 +1,148 @@
+"""A replay of the policy that was run is what the run said; so is one of any other policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solver.config import SolverConfig
+from solver.replay.policy import Policy
+from solver.replay.record import Recording
+from solver.replay.speeds import Speeds
+from solver.replay.sweep import Replay
+from solver.replay.tape import NotRecorded, tapes_of
+from solver.replay.votes import dropped, vote_of
+from solver.scorers.confidence import ConfidenceScorer
+from solver.types import StopReason
+from tests.replay.runs import full, recorded
+from tests.rig import END, Rig, config, every, problem, says
+
+STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
+
+
+def tale(answer: int | None, before: int, calls: int, after: int) -> str:
+    """Dots, calls, dots, and an answer or none."""
+    call = "```python\nprint(1)\n```\n"
+    ending = says(answer, after) if answer is not None else "." * after + "no box" + END
+    return "." * before + "\n" + call * calls + ending
+
+
+TALES = st.builds(
+    tale, st.sampled_from([None, 1, 1, 2, 3]), st.integers(0, 30), st.integers(0, 2),
+    st.integers(0, 60),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every trajectory writes, how sure it is, and two policies."""
+
+    tales: list[str]
+    logprobs: list[float]
+    run: dict[str, object]
+    other: dict[str, object]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    num = draw(st.integers(2, 8))
+
+    def policy() -> dict[str, object]:
+        launch = draw(st.integers(1, num))
+        return {
+            "prune": {
+                "launch": launch,
+                "keep": draw(st.integers(1, launch)),
+                "mark": draw(st.integers(1, 60)),
+                "scorer": draw(st.sampled_from(["confidence", "random", "none"])),
+            },
+            "vote": {"stop": draw(st.sampled_from(["posterior", "certain", "off"]))},
+            "sampling": {"max_tokens": draw(st.sampled_from([60, 75, 400]))},
+        }
+
+    one, two = policy(), policy()
+    two["sampling"] = one["sampling"]
+    return Case(
+        draw(st.lists(TALES, min_size=num, max_size=num)),
+        draw(st.lists(st.floats(-2, 0).map(lambda x: round(x, 3)), min_size=num, max_size=num)),
+        one,
+        two,
+    )
+
+
+def rig_of(case: Case, settings: SolverConfig) -> Rig:
+    logprobs = {f"p#{i}": value for i, value in enumerate(case.logprobs)}
+    scorer = ConfidenceScorer() if settings.prune.scorer == "confidence" else None
+    return Rig(says=every(case.tales), settings=settings, logprobs=logprobs, scorer=scorer)
+
+
+def run_of(case: Case, settings: SolverConfig, place: Path) -> Recording:
+    return recorded(place, rig_of(case, settings), [problem(answer=1)])
+
+
+def in_full(policy: dict[str, object], num: int) -> SolverConfig:
+    """A full recording of all `num`, whatever the policy would launch."""
+    prune = {**policy["prune"], "launch": num}  # type: ignore[dict-item]
+    return full(**{**policy, "prune": prune})
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_any_policy_replayed_is_that_policy_run(case: Case) -> None:
+    with TemporaryDirectory() as folder:
+        recording = run_of(case, in_full(case.run, len(case.tales)), Path(folder) / "full")
+        real = run_of(case, config(**case.other), Path(folder) / "real")
+        solved, checked = real.problems[0].solved, real.problems[0].checked
+        assert solved is not None and checked is not None
+        policy = Policy.of(real.config)
+        [tape] = tapes_of(recording)
+        indices = tape.indices[: policy.launch]
+        out = dropped(tape, policy, indices, run_seed=0)
+        assert sorted(out) == checked.dropped
+        vote = vote_of(tape, [i for i in indices if i not in out], policy.vote)
+        assert (vote.counts, vote.num_votes) == (solved.votes, solved.num_votes)
+        assert (vote.decided_early, vote.tied) == (solved.decided_early, solved.tied)
+        # the same on the simulated clock, which decides when everybody is stopped
+        [outcome] = Replay([recording], STILL).session(0, policy, 0)
+        assert outcome.vote == vote
+        assert outcome.tokens == pytest.approx(solved.sampled_tokens, abs=policy.launch)
+
+
+@settings(max_examples=30)
+@given(cases())
+def test_every_run_replays_its_own_vote(case: Case) -> None:
+    """Ordinary runs too: what their own policy needs is there."""
+    with TemporaryDirectory() as folder:
+        real = run_of(case, config(**case.run), Path(folder) / "real")
+        own = run_of(case, full(**case.run), Path(folder) / "full")
+        for recording in (real, own):
+            solved = recording.problems[0].solved
+            assert solved is not None
+            policy = Policy.of(recording.config)
+            [tape] = tapes_of(recording)
+            out = dropped(tape, policy, tape.indices, 0)
+            vote = vote_of(tape, [i for i in tape.indices if i not in out], policy.vote)
+            assert vote.counts == solved.votes
+        # a full recording answers what its policy would have answered
+        answers = [r.problems[0].solved for r in (real, own)]
+        assert answers[0] is not None and answers[1] is not None
+        assert answers[0].votes == answers[1].votes
+
+
+def test_what_was_pruned_cannot_be_asked(tmp_path: Path) -> None:
+    tales = every([says(1, 60)] * 4)
+    recording = recorded(tmp_path / "run", Rig(says=tales), [problem()])
+    stops = [t.trajectory.stop_reason for t in recording.problems[0].trajectories.values()]
+    assert stops.count(StopReason.PRUNED) == 2
+    [tape] = tapes_of(recording)
+    policy = replace(Policy.of(recording.config), keep=4)
+    assert not dropped(tape, policy, tape.indices, 0)
+    with pytest.raises(NotRecorded, match="--record full"):
+        vote_of(tape, tape.indices, policy.vote)
+    with pytest.raises(NotRecorded, match="--record full"):
+        Replay([recording], STILL).session(0, policy, 0)
