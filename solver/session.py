@@ -17,8 +17,9 @@ from solver.services import Services
 from solver.solve import solve
 from solver.state import ProblemState
 from solver.together import run_together
-from solver.types import Problem
+from solver.types import Problem, ProblemBudget, Trajectory
 
+FAILED = "failed:"  # how the reason begins where a problem ended by an exception
 _OVERRUN_S = 0.5  # past its deadline a problem that still closes things is left behind
 
 
@@ -62,11 +63,29 @@ def _even_share(problems_left: int, services: Services) -> float:
 async def _answer(
     problem: Problem, problems_left: int, first_share: float, services: Services
 ) -> Solved:
-    began, incidents_before = services.clock.now(), len(services.incidents)
     budget = allot(
-        began, _run_deadline(services), problems_left, services.config.budget, first_share
+        services.clock.now(),
+        _run_deadline(services),
+        problems_left,
+        services.config.budget,
+        first_share,
     )
-    state = ProblemState(problem, budget)
+    return await answer_problem(problem, budget, services)
+
+
+async def answer_problem(
+    problem: Problem,
+    budget: ProblemBudget,
+    services: Services,
+    finished: Sequence[Trajectory] = (),
+) -> Solved:
+    """The answer of one problem inside `budget`, whatever happens; the caller records it.
+
+    `finished` are trajectories of an earlier process that ended for good: they are not run again,
+    and vote as they are.
+    """
+    began, incidents_before = services.clock.now(), len(services.incidents)
+    state = ProblemState(problem, budget, list(finished))
     if services.stopping.is_set():
         state.degraded.append("interrupted: not started")
     elif budget.allotted_s <= 0:
@@ -82,7 +101,7 @@ async def _try_to_solve(state: ProblemState, services: Services) -> None:
         async with asyncio.timeout_at(state.budget.deadline + _OVERRUN_S):
             await solve(state, services)
     except Exception as error:  # the boundary: a problem's failure becomes a degraded answer
-        state.degraded.append(f"failed: {type(error).__name__}: {error}")
+        state.degraded.append(f"{FAILED} {type(error).__name__}: {error}")
 
 
 def _conclude(state: ProblemState, began: float, services: Services) -> Solved:

@@ -1,0 +1,84 @@
+"""One worker process and its pipes. Nothing here ever blocks the caller on what the worker does."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from submissions.guard import end_tree, guarded
+from submissions.protocol import MAX_LINE, MESSAGES, Message, Task
+
+
+class Child:
+    """A worker under its guard; `receive` gets its messages, `ended` is called once when they end.
+
+    Both are called from a thread of this child's. What it writes to stderr goes to `log`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        receive: Callable[[Child, Message], None],
+        ended: Callable[[Child], None],
+    ) -> None:
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                guarded(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                start_new_session=True,  # a Ctrl-C is the notebook's to handle
+            )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._write, args=(self._process.stdin,), daemon=True),
+            threading.Thread(
+                target=self._read, args=(self._process.stdout, receive, ended), daemon=True
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, task: Task) -> None:
+        """Hand over a task; returns at once, though the worker may never read it."""
+        self._outbox.put(task.line())
+
+    def end(self) -> list[str]:
+        """Kill the worker and everything below it; returns what could not be killed."""
+        left = end_tree(self._process.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self._outbox.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5)
+        return left
+
+    def _write(self, pipe: IO[bytes]) -> None:
+        with contextlib.suppress(OSError):  # the worker is gone, which its reader tells
+            while (line := self._outbox.get()) is not None:
+                pipe.write(line)
+                pipe.flush()
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+    def _read(
+        self,
+        pipe: IO[bytes],
+        receive: Callable[[Child, Message], None],
+        ended: Callable[[Child], None],
+    ) -> None:
+        with contextlib.suppress(OSError, ValueError), pipe:
+            while line := pipe.readline(MAX_LINE):
+                try:
+                    message = MESSAGES.validate_json(line)
+                except ValueError:  # also pydantic's own; noise is not a message
+                    continue
+                receive(self, message)
+        ended(self)

@@ -1,0 +1,96 @@
+"""Where Kaggle puts what is attached to a notebook: the layouts differ, so all of them are tried.
+
+/kaggle/input/<name>                                             datasets, competitions, notebooks
+/kaggle/input/{competitions,datasets/<owner>,notebooks/<owner>}/<name>
+/kaggle/input/[models/<owner>/]<name>/<framework>/<variation>/<version>
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from solver.config import SolverConfig
+from solver.embedded.paths import EMBEDDED
+from solver.errors import InputError
+
+INPUT = Path("/kaggle/input")
+MODEL_FILES = ("config.json",)
+ADAPTER_FILES = ("stop.json",)
+COMPETITION_FILES = ("test.csv", "kaggle_evaluation", "aimo")
+_LAYOUTS = (
+    "{name}",
+    "competitions/{name}",
+    "datasets/*/{name}",
+    "notebooks/*/{name}",
+    "models/*/{name}",
+)
+_DEPTHS = ("", "/*", "/*/*", "/*/*/*")  # a model's framework, variation and version; a subfolder
+_SHOWN = 40
+
+
+def attached(name: str, files: Iterable[str], root: Path = INPUT) -> Path | None:
+    """The folder called `name` (its last part counts) that holds one of `files`, in any layout.
+
+    Of several versions of a model the highest counts.
+    """
+    wanted = tuple(files)
+    pattern = Path(name).name
+    for depth in _DEPTHS:
+        for layout in _LAYOUTS:
+            folders = root.glob(layout.format(name=pattern) + depth)
+            fitting = [f for f in folders if any((f / file).exists() for file in wanted)]
+            if fitting:
+                return max(fitting, key=_by_number)
+    return None
+
+
+def resolve(config: SolverConfig, root: Path = INPUT) -> SolverConfig:
+    """The config with the model's and the adapter's folder as they are here.
+
+    A folder that exists is taken as it is, any other is looked for by its name; `InputError` lists
+    what there is when nothing fits.
+    """
+    path = _found(config.model.path, MODEL_FILES, "model", root)
+    adapter = config.prune.adapter
+    if adapter is not None:
+        adapter = _found(adapter, ADAPTER_FILES, "adapter", root)
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"path": path}),
+            "prune": config.prune.model_copy(update={"adapter": adapter}),
+        }
+    )
+
+
+def listing(root: Path = INPUT) -> list[str]:
+    """What is attached, a few levels deep, one line each: for messages."""
+    lines = sorted(str(path) for path in _folders(root, 5))
+    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return lines[:_SHOWN] + more if lines else [f"{root} holds no folders"]
+
+
+def _found(path: str, files: tuple[str, ...], what: str, root: Path) -> str:
+    if path == EMBEDDED or Path(path).expanduser().is_dir():
+        return path
+    folder = attached(path, files, root)
+    if folder is None:
+        raise InputError(
+            f"no {what} {path!r} with {' or '.join(files)}: attach it to the notebook;"
+            f" looked at {', '.join(listing(root))}"
+        )
+    return str(folder)
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    if depth == 0 or not root.is_dir():
+        return
+    for folder in root.iterdir():
+        if folder.is_dir():
+            yield folder
+            yield from _folders(folder, depth - 1)
+
+
+def _by_number(path: Path) -> list[tuple[str, int]]:
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", str(path))]

@@ -1,0 +1,148 @@
+"""`predict`, as the gateway calls it: never raises, never hangs, always one row with an integer in range.
+
+The watchdog is the waiting itself: whoever answers a row waits for the solver until the problem's
+deadline and then takes the best vote so far, or the fallback answer where there is none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from solver.config import SolverConfig
+from solver.policy.budget import allot, even_share
+from solver.types import ProblemBudget
+from submissions.frames import one_row, problem_of
+from submissions.outcome import Outcome
+from submissions.protocol import Task
+from submissions.rowlog import Answered, Asked, Loaded, RowLog
+from submissions.supervisor import Supervisor
+
+_LOADING_SHARE = 0.5  # of the time left: at most so long a row waits for the model to be loaded
+_HEAD_START_SHARE, _HEAD_START_S = 0.05, 1.0  # what the worker's deadline is earlier than ours
+
+
+class Answerer:
+    """Answers rows one at a time and shares the time left among those still to come.
+
+    `num_problems` is known or estimated; rows beyond it are answered with what time is left.
+    """
+
+    def __init__(
+        self,
+        config: SolverConfig,
+        started_at: float,
+        num_problems: int,
+        supervisor: Supervisor,
+        log: RowLog,
+    ) -> None:
+        assert config.budget.time_limit_s is not None, "a submission has a time limit"
+        self._config = config
+        self._run_deadline = started_at + config.budget.time_limit_s
+        self._num_problems = num_problems
+        self._supervisor = supervisor
+        self._log = log
+        self._answers: dict[str, int] = {}
+        self._first_share: float | None = None
+        self._number = 0
+        self._one_at_a_time = threading.Lock()
+
+    def predict(self) -> Callable[..., Any]:
+        """A plain function by the name that gateways look for."""
+
+        def predict(*values: object, **named: object) -> Any:
+            problem_id, statement = "", ""
+            try:
+                problem_id, statement = problem_of((*values, *named.values()))
+            except Exception as error:  # the boundary: a row that cannot be read is a row
+                self._log.note(f"a row could not be read: {type(error).__name__}: {error}")
+            return one_row(problem_id, self.answer(problem_id, statement))
+
+        return predict
+
+    def answer(self, problem_id: str, statement: str) -> int:
+        """The answer to one problem, in range and in time, whatever happens."""
+        began, lost_before = time.monotonic(), self._supervisor.lost_s
+        with self._one_at_a_time:
+            self._number += 1
+            outcome, answer = Outcome(), self._answers.get(problem_id)
+            repeated = answer is not None
+            try:
+                if answer is None:
+                    outcome = self._solve(problem_id, statement)
+                    answer = self._in_range(outcome)
+                    self._answers[problem_id] = answer
+            except Exception as error:  # the boundary: whatever failed, the row has an answer
+                outcome.notes.append(f"failed: {type(error).__name__}: {error}")
+            if answer is None:
+                answer = self._config.answer.fallback_answer
+            self._log.write(
+                Answered(
+                    t=self._log.elapsed(),
+                    number=self._number,
+                    problem_id=problem_id,
+                    answer=answer,
+                    how="repeated" if repeated else _how(outcome),
+                    took_s=round(time.monotonic() - began, 3),
+                    lost_s=round(self._supervisor.lost_s - lost_before, 3),
+                    degraded=outcome.notes + (outcome.solved.degraded if outcome.solved else []),
+                )
+            )
+            return answer
+
+    def _solve(self, problem_id: str, statement: str) -> Outcome:
+        self._wait_for_solver()
+        left = max(1, self._num_problems - len(self._answers))
+        now, budget_config = time.monotonic(), self._config.budget
+        share = even_share(now, self._run_deadline, left, budget_config)
+        if self._first_share is None:
+            self._first_share = share
+        budget = allot(now, self._run_deadline, left, budget_config, self._first_share)
+        self._log.write(
+            Asked(
+                t=self._log.elapsed(),
+                number=self._number,
+                problem_id=problem_id,
+                share_s=round(share, 3),
+                allotted_s=round(budget.allotted_s, 3),
+            )
+        )
+        if budget.allotted_s <= 0:
+            return Outcome(notes=["no time left: not started"])
+        task = _task(problem_id, statement, self._number, budget)
+        return self._supervisor.solve(task, budget.deadline)
+
+    def _wait_for_solver(self) -> None:
+        """A row's time begins when there is somebody to solve it, within reason."""
+        now = time.monotonic()
+        ready = self._supervisor.wait_ready(now + _LOADING_SHARE * (self._run_deadline - now))
+        if self._first_share is None:
+            self._log.write(Loaded(t=self._log.elapsed(), ready=ready))
+
+    def _in_range(self, outcome: Outcome) -> int:
+        answer = outcome.solved.answer if outcome.solved is not None else outcome.best
+        limits = self._config.answer
+        if answer is None or not limits.minimum <= answer <= limits.maximum:
+            return limits.fallback_answer
+        return answer
+
+
+def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -> Task:
+    # The worker ends a little earlier, so that its own answer is there when ours is due.
+    head_start = min(_HEAD_START_S, _HEAD_START_SHARE * budget.allotted_s)
+    return Task(
+        problem_id=problem_id,
+        statement=statement,
+        number=number,
+        allotted_s=budget.allotted_s - head_start,
+        reserve_s=budget.reserve_s,
+        deadline=budget.deadline - head_start,
+    )
+
+
+def _how(outcome: Outcome) -> Any:
+    if outcome.solved is not None:
+        return "solved" if outcome.solved.num_votes else "fallback"
+    return "best vote" if outcome.best is not None else "fallback"

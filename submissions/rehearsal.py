@@ -1,0 +1,184 @@
+"""One timed run of a submission against a gateway, in a process tree that is gone afterwards.
+
+The folder of a run looks like Kaggle from inside: `input/competitions/<slug>` holds test.csv (without
+answers) and the Python side, `working` is where the submission runs and where its file appears.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from solver.errors import InputError
+from solver.problems import load_problems
+from submissions.competitions import Competition
+from submissions.gateway import STARTUP_S, Gateway, GatewayError, Row, rows_of
+from submissions.guard import end_tree, guarded
+from submissions.realgateway import run_real_gateway
+from submissions.rowlog import NAME, Entry, read_rows
+from submissions.servers import GATEWAY_PORT, listening, rerun_environment
+from submissions.settings import REHEARSAL, WORKER, Rehearsal
+
+RUN_FOLDER = "stop-solver-run"
+LOG = "submission.log"
+_STANDIN = "from submissions.standin import {server}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is rehearsed. `limit_s` is divided by `speed` already; `package` is Kaggle's own, if any."""
+
+    problems: Path
+    competition: Competition
+    limit_s: float
+    out: Path
+    speed: float = 1.0
+    shuffled: bool = True
+    with_answers: bool = False
+    command: tuple[str, ...] = (sys.executable, "-m", "submissions.kaggle")
+    package: Path | None = None
+    faults: str = ""
+    preset: str | None = None
+    config: Path | None = None
+    sets: tuple[str, ...] = ()
+    worker: tuple[str, ...] = WORKER
+    least_silence_s: float = 3.0
+
+
+@dataclass(slots=True)
+class Rehearsed:
+    """How a run went: its file or why there is none, what the submission logged, who is still alive."""
+
+    number: int
+    folder: Path
+    submission: Path | None = None
+    failure: str | None = None
+    took_s: float = 0.0
+    log: list[Entry] = field(default_factory=list)
+    left_alive: list[str] = field(default_factory=list)
+
+
+def rehearse(plan: Plan, number: int) -> Rehearsed:
+    """Run the submission once, for at most the limit; whatever happens, its process tree is gone."""
+    run = Rehearsed(number, plan.out / f"run-{number}")
+    rows = rows_of(
+        plan.problems,
+        with_answers=plan.with_answers,
+        shuffle=number if plan.shuffled else None,
+    )
+    working = _lay_out(plan, run.folder)
+    if plan.package is not None and listening(GATEWAY_PORT):
+        raise InputError(
+            f"a server answers at port {GATEWAY_PORT} already and would be tested instead; end it"
+        )
+    started_at = time.monotonic()
+    rehearsal = _rehearsal(plan, run.folder, started_at, len(rows))
+    process = _start(plan.command, working, rehearsal, run.folder / LOG)
+    try:
+        run.submission = _serve(plan, rows, working, rehearsal, process)
+    except GatewayError as error:
+        run.failure = str(error)
+    finally:
+        run.took_s = time.monotonic() - started_at
+        run.left_alive = end_tree(process.pid)
+        process.wait()
+    run.log = list(read_rows(working / RUN_FOLDER / NAME))
+    return run
+
+
+def _lay_out(plan: Plan, folder: Path) -> Path:
+    files = folder / "input" / "competitions" / plan.competition.slug
+    working = folder / "working"
+    try:
+        files.mkdir(parents=True)
+        working.mkdir()
+    except FileExistsError:
+        raise InputError(f"{folder} holds a run already; give --out another folder") from None
+    except OSError as error:
+        raise InputError(f"cannot make {folder}: {error.strerror}") from None
+    with (files / "test.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "problem"))
+        writer.writerows((p.id, p.statement) for p in load_problems(plan.problems))
+    package, _, module = plan.competition.module.partition(".")
+    if plan.package is not None:
+        (files / package).symlink_to(plan.package.absolute() / package)
+    else:
+        (files / package).mkdir()
+        source = _STANDIN.format(server=plan.competition.server)
+        (files / package / "__init__.py").touch()
+        (files / package / f"{module}.py").write_text(source)
+    return working
+
+
+def _rehearsal(plan: Plan, folder: Path, started_at: float, num_problems: int) -> Rehearsal:
+    return Rehearsal(
+        input=(folder / "input").absolute(),
+        started_at=started_at,
+        limit_s=plan.limit_s,
+        speed=plan.speed,
+        num_problems=num_problems,
+        port=free_port(),
+        key=secrets.token_hex(16),
+        faults=plan.faults,
+        preset=plan.preset,
+        config=None if plan.config is None else plan.config.absolute(),
+        sets=plan.sets,
+        worker=plan.worker,
+        least_silence_s=plan.least_silence_s,
+    )
+
+
+def _start(
+    command: Sequence[str], working: Path, rehearsal: Rehearsal, log: Path
+) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    environment = {
+        **os.environ,
+        **rerun_environment(),
+        "PYTHONPATH": path,
+        REHEARSAL: rehearsal.model_dump_json(),
+    }
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            guarded(command),
+            cwd=working,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _serve(
+    plan: Plan,
+    rows: list[Row],
+    working: Path,
+    rehearsal: Rehearsal,
+    process: subprocess.Popen[bytes],
+) -> Path:
+    until = rehearsal.started_at + plan.limit_s
+    if plan.package is not None:
+        return run_real_gateway(plan.package, plan.competition, plan.shuffled, working, until)
+    gateway = Gateway(
+        rows, working, until, startup_s=STARTUP_S, alive=lambda: process.poll() is None
+    )
+    return gateway.run(rehearsal.port, bytes.fromhex(rehearsal.key))
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody has right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

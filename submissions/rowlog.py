@@ -1,0 +1,112 @@
+"""What the submission writes down about itself: one JSON object a line, in `submission.jsonl`.
+
+`t` is seconds since the notebook started. Timelines are made from it; answers that a gateway passes
+along are not in it. A disk that is full costs the log, never an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+NAME = "submission.jsonl"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    t: float = 0.0
+
+
+class Noted(_Entry):
+    """Something that a person should see."""
+
+    type: Literal["noted"] = "noted"
+    what: str
+
+
+class Loaded(_Entry):
+    """The first problem may begin: the model is loaded, or was given up (`ready` is false)."""
+
+    type: Literal["loaded"] = "loaded"
+    ready: bool
+
+
+class Asked(_Entry):
+    """A row came in. `share_s` is its even share of the time left, `allotted_s` what it may take."""
+
+    type: Literal["asked"] = "asked"
+    number: int
+    problem_id: str
+    share_s: float
+    allotted_s: float
+
+
+class Answered(_Entry):
+    """A row went out. `how`: solved, best vote, fallback, or repeated (a row asked again)."""
+
+    type: Literal["answered"] = "answered"
+    number: int
+    problem_id: str
+    answer: int
+    how: Literal["solved", "best vote", "fallback", "repeated"]
+    took_s: float
+    lost_s: float
+    degraded: list[str]
+
+
+Entry = Annotated[Noted | Loaded | Asked | Answered, Field(discriminator="type")]
+_ENTRIES: TypeAdapter[Entry] = TypeAdapter(Entry)
+
+
+class RowLog:
+    """Appends entries and prints a line for each; `started_at` is the notebook's start (monotonic)."""
+
+    def __init__(self, path: Path, started_at: float) -> None:
+        self._path = path
+        self._started_at = started_at
+        self._lock = threading.Lock()
+
+    def elapsed(self) -> float:
+        """Seconds since the notebook started."""
+        return round(time.monotonic() - self._started_at, 3)
+
+    def note(self, what: str) -> None:
+        """Write down and show a sentence."""
+        self.write(Noted(t=self.elapsed(), what=what))
+
+    def write(self, entry: Entry) -> None:
+        """Append an entry and print it."""
+        fields = json.dumps(entry.model_dump(), ensure_ascii=False)
+        with self._lock:
+            with contextlib.suppress(OSError), self._path.open("ab") as file:
+                file.write(fields.encode("utf-8", "replace") + b"\n")
+            with contextlib.suppress(OSError, ValueError):  # nobody reads, or the stream is closed
+                print(f"[{entry.t:8.1f} s] {_sentence(entry)}", flush=True)
+
+
+def read_rows(path: Path) -> Iterator[Entry]:
+    """Every whole entry of a log, in order; none where there is no log."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                yield _ENTRIES.validate_json(line)
+
+
+def _sentence(entry: Entry) -> str:
+    if isinstance(entry, Noted):
+        return entry.what[:2000]
+    if isinstance(entry, Loaded):
+        return "the solver is ready" if entry.ready else "there is no solver: fallback answers"
+    name = f"problem {entry.number} ({ascii(entry.problem_id)[1:-1][:40]})"
+    if isinstance(entry, Asked):
+        return f"{name}: {entry.allotted_s:.1f} s allotted, even share {entry.share_s:.1f} s"
+    doubts = f"; {'; '.join(entry.degraded)[:300]}" if entry.degraded else ""
+    return f"{name}: {entry.answer} ({entry.how}) after {entry.took_s:.1f} s{doubts}"

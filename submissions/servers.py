@@ -1,0 +1,82 @@
+"""Kaggle's own side, where it is found: the inference server's class, or AIMO1's environment."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from solver.errors import ConfigError, InputError
+from solver.problems import load_problems
+from submissions.competitions import Competition
+from submissions.frames import problem_of
+from submissions.paths import COMPETITION_FILES, attached, listing
+
+GATEWAY_PORT = 50051
+_RERUN = "KAGGLE_IS_COMPETITION_RERUN"
+
+
+def is_rerun() -> bool:
+    """Whether this is the run that counts; the one that saves the notebook is not."""
+    return _RERUN in os.environ
+
+
+def rerun_environment() -> dict[str, str]:
+    """What tells a process that it is in a rerun."""
+    return {_RERUN: "1"}
+
+
+def competition_folder(competition: Competition, root: Path) -> Path | None:
+    """The competition's files, in whichever layout they are attached."""
+    return attached(competition.slug, COMPETITION_FILES, root)
+
+
+def load_module(competition: Competition, root: Path) -> ModuleType:
+    """The competition's Python side; `ConfigError` where it is not found."""
+    folder = competition_folder(competition, root)
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(competition.module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{competition.module} cannot be imported ({error}): attach the competition"
+            f" {competition.slug} to the notebook, or rehearse with python -m submissions.dryrun;"
+            f" looked at {', '.join(listing(root))}"
+        ) from None
+
+
+def test_file(folder: Path | None) -> Path | None:
+    """The problems that a run outside of a rerun is tried on."""
+    path = folder / "test.csv" if folder is not None else None
+    return path if path is not None and path.is_file() else None
+
+
+def count_problems(file: Path | None, expected: int) -> int:
+    """How many rows to share the time among: those of `file`, in a rerun at least `expected`."""
+    try:
+        rows = len(load_problems(file)) if file is not None else 0
+    except InputError:
+        return expected
+    return max(rows, expected) if is_rerun() or rows == 0 else rows
+
+
+def listening(port: int) -> bool:
+    """Whether somebody on this machine answers at `port` already."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def iterate(module: ModuleType, answer: Callable[[str, str], int]) -> None:
+    """AIMO1's protocol: take each (test, sample) of pandas frames, fill in the answer, hand it back."""
+    environment: Any = module.make_env()
+    for test, sample in environment.iter_test():
+        statement = next(name for name in test.columns if name != "id")
+        sample["answer"] = answer(*problem_of((test["id"], test[statement])))
+        environment.predict(sample)

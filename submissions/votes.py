@@ -1,0 +1,53 @@
+"""The vote of a problem under way, told to the notebook whenever it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from solver.config import VoteConfig
+from solver.events import Checked, Ended, Event
+from solver.policy.consensus import decide
+from solver.types import Ballot, StopReason, Trajectory
+from submissions.protocol import Message, VoteSoFar
+
+_NO_BALLOT = frozenset({None, StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
+
+
+class VotesSoFar:
+    """Counts the ballots of one problem, by the rule that also decides in the end."""
+
+    def __init__(self, config: VoteConfig, send: Callable[[Message], None]) -> None:
+        self._config, self._send = config, send
+        self._problem_id = ""
+        self._ballots: dict[int, Ballot] = {}
+        self._dropped: frozenset[int] = frozenset()
+        self._told: int | None = None
+
+    def begin(self, problem_id: str, finished: Iterable[Trajectory]) -> None:
+        """A problem begins, or goes on with what an earlier worker finished."""
+        self._problem_id, self._dropped, self._told = problem_id, frozenset(), None
+        self._ballots = {
+            t.index: Ballot(t.index, t.answer, t.num_sampled_tokens)
+            for t in finished
+            if t.stop_reason not in _NO_BALLOT
+        }
+        self._tell()
+
+    def see(self, event: Event) -> None:
+        """Take in an event of the problem."""
+        if getattr(event, "problem_id", None) != self._problem_id:
+            return
+        if isinstance(event, Checked):
+            self._dropped = frozenset(event.dropped)
+        elif isinstance(event, Ended) and event.stop_reason not in _NO_BALLOT:
+            if event.index in self._dropped:  # a full recording ends them, but they do not vote
+                return
+            self._ballots[event.index] = Ballot(event.index, event.answer, event.num_sampled_tokens)
+            self._tell()
+
+    def _tell(self) -> None:
+        vote = decide(self._ballots.values(), len(self._ballots), self._config)
+        if vote is None or vote.answer is None or vote.answer == self._told:
+            return
+        self._told = vote.answer
+        self._send(VoteSoFar(problem_id=self._problem_id, answer=vote.answer))

@@ -1,0 +1,61 @@
+"""What the stand-in's two sides send each other: JSON, since nobody should unpickle the other's objects.
+
+A row travels as its columns, an answer as a description of whatever `predict` returned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from solver.errors import SolverError
+from submissions.frames import frame_library
+
+
+class Untransportable(SolverError):
+    """`predict` returned something that Kaggle's transport does not take either."""
+
+
+def row_message(row: Mapping[str, object]) -> bytes:
+    """One row: column -> value, in the order of the arguments."""
+    return json.dumps(dict(row)).encode()
+
+
+def series_of(message: bytes) -> list[Any]:
+    """The arguments of `predict`: a Series of length 1 for each column."""
+    library = frame_library()
+    row = json.loads(message)
+    if library.__name__ == "polars":
+        return [library.Series(name, [value]) for name, value in row.items()]
+    return [library.Series([value], name=name) for name, value in row.items()]
+
+
+def describe(value: object) -> dict[str, Any]:
+    """`kind` is frame, series, plain, none or dict; a frame comes with its columns, in order."""
+    if value is None:
+        return {"kind": "none"}
+    if isinstance(value, bool | int | float | str):
+        return {"kind": "plain", "value": value}
+    if isinstance(value, dict):
+        return {"kind": "dict"}
+    if hasattr(value, "columns"):
+        columns = {str(name): _plain(value[name]) for name in value.columns}  # type: ignore[index]
+        return {"kind": "frame", "columns": columns}
+    if hasattr(value, "to_list"):
+        return {"kind": "series", "values": _plain(value)}
+    raise Untransportable(f"{type(value).__name__} cannot be sent")
+
+
+def answer_message(value: object) -> bytes:
+    """What `predict` returned."""
+    return json.dumps(describe(value)).encode()
+
+
+def error_message(error: BaseException) -> bytes:
+    """What `predict` raised."""
+    return json.dumps({"kind": "error", "what": f"{type(error).__name__}: {error}"}).encode()
+
+
+def _plain(series: Any) -> list[Any]:
+    return list(series.to_list())

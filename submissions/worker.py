@@ -1,0 +1,197 @@
+"""`python -m submissions.worker`: the solver in a process of its own, one problem after the other.
+
+It reads tasks from stdin and writes messages to stdout (`protocol.py`); whatever anything prints
+goes to stderr. Its run folder has the journal: a worker that takes over answers what was solved, and
+lets finished trajectories of the problem under way vote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from solver.config import SolverConfig
+from solver.errors import UserError
+from solver.events import Event, ProblemStarted, RunResumed, RunStarted, Solved
+from solver.journal import JournalWriter, repair, skim
+from solver.restore import finished_trajectories
+from solver.services import Services
+from solver.session import FAILED, answer_problem
+from solver.types import Problem, ProblemBudget, Trajectory
+from submissions.faults import Faults, parse_faults
+from submissions.pipes import sender, tasks
+from submissions.protocol import Beat, Done, Message, Ready, Refused, Task
+from submissions.settings import Rehearsal
+from submissions.votes import VotesSoFar
+
+_BEAT_S = 0.2
+_SLOW_START_SHARE = 0.1  # of the time limit
+_OOM_SCORE = "500"  # if memory runs out, this process goes before the notebook
+
+Build = Callable[..., AbstractAsyncContextManager[Services]]
+
+
+def main(argv: Sequence[str], build: Build | None = None) -> int:
+    """Serve tasks until stdin ends. `build` opens the services; default: `solver.build.services`."""
+    parser = argparse.ArgumentParser(prog="python -m submissions.worker")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--started-at", type=float, required=True)
+    options = parser.parse_args(argv)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    send = sender()
+    try:
+        asyncio.run(_Worker(options.folder, options.started_at, send).serve(build))
+    except UserError as error:
+        send(Refused(message=str(error)))
+        return 2
+    except BrokenPipeError:  # the notebook is gone
+        return 1
+    return 0
+
+
+class _Worker:
+    def __init__(self, folder: Path, started_at: float, send: Callable[[Message], None]) -> None:
+        self._folder = folder
+        self._started_at = started_at
+        self._send = send
+        self._config = SolverConfig.model_validate_json((folder / "config.json").read_bytes())
+        self._path = folder / "journal.jsonl"
+        self._solved: dict[str, Solved] = {}
+        self._begun: set[str] = set()  # by an earlier worker
+        self._votes = VotesSoFar(self._config.vote, send)
+        rehearsal = Rehearsal.here()
+        slow_start_s = _SLOW_START_SHARE * rehearsal.limit_s if rehearsal else 0.0
+        faults = parse_faults(rehearsal.faults) if rehearsal else ()
+        self._faults = Faults(faults, folder, slow_start_s)
+
+    async def serve(self, build: Build | None) -> None:
+        self._faults.start()
+        resumed = self._path.exists() and self._path.stat().st_size > 0
+        self._journal = JournalWriter(self._path, _complain)
+        with contextlib.closing(self._journal):
+            if resumed:
+                self._take_over()
+            async with (build or _real_services())(
+                self._config,
+                record=self._record,
+                started_at=self._started_at,
+                stopping=asyncio.Event(),
+                say=_complain,
+                log_folder=self._folder,
+            ) as tools:
+                self._journal.record(self._first_event(tools, resumed=resumed))
+                beating = asyncio.create_task(self._beat())
+                self._send(Ready())
+                try:
+                    await self._work(tools)
+                finally:
+                    beating.cancel()
+
+    def _take_over(self) -> None:
+        """Learn from the journal what an earlier worker solved and what it had begun."""
+        repair(self._path)
+        for event in skim(self._path, '"type":"solved"'):
+            if isinstance(event, Solved):
+                self._solved[event.problem_id] = event
+        for event in skim(self._path, '"type":"problem_started"'):
+            if isinstance(event, ProblemStarted):
+                self._begun.add(event.problem_id)
+
+    async def _beat(self) -> None:
+        while True:
+            self._send(Beat())
+            await asyncio.sleep(_BEAT_S)
+
+    async def _work(self, tools: Services) -> None:
+        """One problem at a time; a new one comes when the last is answered or overdue."""
+        current: asyncio.Task[None] | None = None
+        try:
+            async for task in tasks():
+                await _cancelled(current)
+                current = asyncio.create_task(self._answer(task, tools))
+        finally:
+            await _cancelled(current)
+
+    async def _answer(self, task: Task, tools: Services) -> None:
+        try:
+            if task.problem_id not in self._solved:
+                if self._faults.begin(task.number):
+                    await asyncio.Event().wait()
+                self._solved[task.problem_id] = await self._solve(task, tools)
+            self._send(Done(solved=self._solved[task.problem_id]))
+        except Exception:  # not the problem's failure, that is an answer: start afresh
+            traceback.print_exc()
+            os._exit(1)
+
+    async def _solve(self, task: Task, tools: Services) -> Solved:
+        finished: list[Trajectory] = []
+        if task.problem_id in self._begun:
+            events = skim(self._path, json.dumps(task.problem_id, ensure_ascii=False))
+            finished = finished_trajectories(events, task.problem_id, self._config.seed)
+        self._votes.begin(task.problem_id, finished)
+        budget = ProblemBudget(task.allotted_s, task.reserve_s, task.deadline)
+        problem = Problem(task.problem_id, task.statement)
+        solved = await answer_problem(problem, budget, tools, finished)
+        if _failed(solved) and tools.clock.now() < budget.soft_deadline:
+            again = await answer_problem(problem, budget, tools)
+            degraded = [*solved.degraded, "tried again", *again.degraded]
+            solved = again.model_copy(update={"degraded": degraded})
+        with contextlib.suppress(Exception):  # rehearsed at the vote: the answer is there already
+            tools.record(solved)
+        return solved
+
+    def _record(self, event: Event) -> None:
+        self._journal.record(event)
+        self._votes.see(event)
+        self._faults.see(event)
+
+    def _first_event(self, tools: Services, *, resumed: bool) -> RunStarted | RunResumed:
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        if resumed:
+            return RunResumed(t=tools.elapsed(), created=created)
+        return RunStarted(
+            t=tools.elapsed(),
+            created=created,
+            config=self._config,
+            problem_ids=[],  # they come one at a time
+            problems_sha256="",
+            engine=asdict(tools.engine.capabilities),
+            isolation=tools.sandboxes.isolation,
+        )
+
+
+def _failed(solved: Solved) -> bool:
+    return solved.num_votes == 0 and any(why.startswith(FAILED) for why in solved.degraded)
+
+
+async def _cancelled(task: asyncio.Task[None] | None) -> None:
+    if task is not None and not task.done():
+        task.cancel()
+    if task is not None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _real_services() -> Build:
+    from solver.build import services
+
+    return services
+
+
+def _complain(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""The worker on a scripted engine: it "solves" a problem by the last number in its statement.
+
+`python scripted_worker.py --folder ... --started-at ...`, as the real one; `--refuse` will not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from sandbox.scripted import ScriptedPool
+from solver.clock import MonotonicClock
+from solver.config import AnswerConfig
+from solver.engines.scripted import ScriptedEngine
+from solver.errors import ModelError
+from solver.scorers.confidence import ConfidenceScorer
+from solver.services import Services
+from solver.types import Trajectory
+from submissions.worker import main
+
+END = 256
+THOUGHT = "so: "
+
+
+class Reader:
+    call = None
+    refusal = None
+    ended = False
+
+    def feed(self, token_id: int) -> None:
+        self.ended = token_id == END
+
+
+class Bytes:
+    """One id a byte; the answer is the last number that was sampled."""
+
+    stop_token_ids = frozenset({END})
+    banned_token_ids: frozenset[int] = frozenset()
+
+    def reserve(self, token_ids: Sequence[int]) -> None:
+        pass
+
+    def prompt(self, statement: str) -> list[int]:
+        return [*statement.encode(), 0]
+
+    def reader(self, token_ids: Sequence[int] = ()) -> Reader:
+        return Reader()
+
+    def tool_message(self, trajectory: Trajectory, result: object) -> list[int]:
+        return []
+
+    def final_opening(self, trajectory: Trajectory) -> list[int]:
+        return []
+
+    def answer(self, trajectory: Trajectory, rule: AnswerConfig) -> int | None:
+        numbers = re.findall(r"\d+", self.text([i for t in trajectory.turns for i in t.token_ids]))
+        answer = int(numbers[-1]) if numbers else None
+        return answer if answer is not None and rule.minimum <= answer <= rule.maximum else None
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        return bytes(i for i in token_ids if i < END).decode(errors="replace")
+
+
+def said(trajectory_id: str, ids: tuple[int, ...]) -> list[int]:
+    """What comes after `ids`: the thought and the statement's last number."""
+    end = ids.index(0)
+    number = (re.findall(rb"\d+", bytes(ids[max(0, end - 40) : end])) or [b"0"])[-1]
+    whole = [*THOUGHT.encode(), *number, END]
+    return whole[len(ids) - end - 1 :]
+
+
+@asynccontextmanager
+async def scripted(config, *, record, started_at, stopping, **_) -> AsyncIterator[Services]:  # type: ignore[no-untyped-def]
+    if "--refuse" in sys.argv:
+        raise ModelError("no such model here")
+    async with ScriptedEngine(said, delay_s=0.0005) as engine:
+        yield Services(
+            config=config,
+            engine=engine,
+            dialect=Bytes(),
+            sandboxes=ScriptedPool(str),
+            scorer=ConfidenceScorer(),
+            clock=MonotonicClock(),
+            record=record,
+            started_at=started_at,
+            concern=_none,
+            stopping=stopping,
+        )
+
+
+async def _none(prompt: list[int]) -> None:
+    await asyncio.sleep(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main([a for a in sys.argv[1:] if a != "--refuse"], build=scripted))

@@ -1,0 +1,97 @@
+"""Faults are read, drawn by seed, and strike once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from solver.config import VoteConfig
+from solver.errors import ConfigError
+from solver.events import Checked, Ended, Event, ProblemStarted
+from solver.types import PruneReason, StopReason
+from submissions.faults import Fault, Faults, InjectedError, parse_faults, random_faults
+from submissions.votes import VotesSoFar
+
+BEGUN = ProblemStarted(problem_id="p", prompt_token_ids=[], allotted_s=1.0)
+CHECKED = Checked(
+    problem_id="p",
+    kept=[0],
+    dropped=[1],
+    scores={},
+    method="",
+    reason=PruneReason.SCORED,
+    started=0,
+)
+
+
+def ended(index: int, reason: StopReason = StopReason.ANSWERED, answer: int | None = None) -> Ended:
+    return Ended(
+        problem_id="p", index=index, stop_reason=reason, num_sampled_tokens=index + 5, answer=answer
+    )
+
+
+def test_faults_are_read() -> None:
+    assert parse_faults("crash@3, hang@5:launch,slow-start,") == (
+        Fault("crash", 3, "check"),
+        Fault("hang", 5, "launch"),
+        Fault("slow-start"),
+    )
+    assert parse_faults("") == ()
+    for text in ("crash", "crash@", "crash@x", "melt@3", "crash@3:lunch", "slow-start@3"):
+        with pytest.raises(ConfigError, match="write kind@problem"):
+            parse_faults(text)
+
+
+def test_faults_by_seed_are_faults() -> None:
+    drawn = [random_faults(seed, 50, 4) for seed in range(20)]
+    assert drawn == [random_faults(seed, 50, 4) for seed in range(20)]
+    assert len(set(drawn)) == 20
+    for faults in drawn:
+        assert parse_faults(",".join(map(str, faults))) == faults
+
+
+@pytest.mark.parametrize("stage", ["begin", "launch", "check", "resume"])
+def test_a_fault_strikes_at_its_stage_and_once(tmp_path: Path, stage: str) -> None:
+    events: dict[str, Event] = {
+        "begin": BEGUN,
+        "launch": ended(0, StopReason.MARK),
+        "check": CHECKED,
+        "resume": ended(0),
+    }
+
+    def struck(faults: Faults, number: int) -> list[str]:
+        found = []
+        assert not faults.begin(number)
+        for name, event in events.items():
+            try:
+                faults.see(event)
+                faults.see(event)
+            except InjectedError:
+                found.append(name)
+        return found
+
+    faults = Faults([Fault("raise", 2, stage)], tmp_path, 0.0)
+    assert struck(faults, 1) == []
+    assert struck(faults, 2) == [stage]
+    assert struck(faults, 2) == []
+    assert struck(Faults([Fault("raise", 2, stage)], tmp_path, 0.0), 2) == []
+
+
+def test_the_vote_so_far_is_told_when_it_changes() -> None:
+    told: list[int] = []
+    votes = VotesSoFar(VoteConfig(), lambda message: told.append(message.answer))  # type: ignore[union-attr]
+    votes.begin("p", [])
+    votes.see(BEGUN)
+    votes.see(ended(0, StopReason.MARK))
+    votes.see(ended(2, answer=7))
+    votes.see(CHECKED)
+    votes.see(ended(1, answer=8))  # dropped by the check: a full recording ends it all the same
+    votes.see(ended(3, answer=7))
+    votes.see(ended(4, answer=None))
+    assert told == [7]
+    votes.see(ended(5, answer=9).model_copy(update={"problem_id": "q"}))
+    votes.see(ended(5, answer=9))
+    votes.see(ended(6, answer=9))
+    votes.see(ended(7, answer=9))
+    assert told == [7, 9]
