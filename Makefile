@@ -6,7 +6,7 @@ VLLM := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-vllm adapter lint types imports bench bench-vllm clean
+.PHONY: help demo test test-vllm dryrun doctor adapter lint types imports bench bench-vllm clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,6 +19,12 @@ test: $(VENV)/dev  ## install, run every test
 
 test-vllm: $(VLLM)/dev  ## install vLLM for the CPU into its own environment, test the engine on it
 	$(VLLM)/bin/python -m pytest tests/vllm -p no:xdist
+
+dryrun: $(VENV)/dev  ## rehearse the Kaggle submission: a 10 minute limit at ten times the speed, twice
+	$(BIN)/python -m submissions.dryrun examples/problems.csv --limit 10m --speed 10 --runs 2
+
+doctor: $(VENV)/demo  ## is this machine fit for a run?
+	$(BIN)/python -m solver.doctor
 
 adapter: $(VENV)/dev  ## collect and train the STOP adapter of the embedded model anew
 	mkdir -p runs/adapter
@@ -39,9 +45,11 @@ bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.orchestrator
 	$(BIN)/python -m benchmarks.sandbox
+	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.report
 
 bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin against stock vLLM
-	$(VLLM)/bin/python -m benchmarks.vllm
+	$(VLLM)/bin/python -m benchmarks.orchestrator --engine vllm
 	$(VLLM)/bin/python -m benchmarks.vllm_plugin
 
 clean:  ## forget the installation

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on, derived from events alone.
 
-On a terminal: a line for each solved problem and a live table below it. Elsewhere: the lines only.
+On a terminal: a line for each solved problem, below it a live table and the lanes and votes of what
+is under way. Elsewhere: the lines only.
 Ids and reasons are other people's text: they are shown escaped, and never read as markup.
 """
 
@@ -28,6 +29,7 @@ from solver.events import (
     Sampled,
     Solved,
 )
+from solver.lanes import lane_strip, vote_bars
 from solver.summary import is_correct
 from solver.types import Problem, StopReason
 
@@ -60,6 +62,7 @@ class ProblemView:
 
     launch: int
     ends: dict[int, Ended] = field(default_factory=dict)
+    tokens: Counter[int] = field(default_factory=Counter)
     checked: Checked | None = None
     forced: bool = False
 
@@ -155,11 +158,12 @@ class Progress:
         elif isinstance(event, Solved):
             self._views.pop(event.problem_id, None)
             self._done += 1
-        elif isinstance(event, Sampled):
-            self._sampled.append((event.t, len(event.token_ids)))
-        elif isinstance(event, Ended | Checked | Forced):
+        elif isinstance(event, Sampled | Ended | Checked | Forced):
             view = self._views.setdefault(event.problem_id, ProblemView(self._config.prune.launch))
-            if isinstance(event, Ended):
+            if isinstance(event, Sampled):
+                self._sampled.append((event.t, len(event.token_ids)))
+                view.tokens[event.index] += len(event.token_ids)
+            elif isinstance(event, Ended):
                 view.ends[event.index] = event
             elif isinstance(event, Checked):
                 view.checked = event
@@ -170,18 +174,21 @@ class Progress:
         with self._lock:
             now = self._elapsed()
             table = Table(box=None, pad_edge=False, header_style="dim")
-            for name in ("problem", "stage", "alive", "finished", "pruned", "votes"):
+            for name in ("problem", "stage", "alive", "finished", "pruned"):
                 table.add_column(name)
+            drawn = Table.grid(padding=(0, 2))
             for problem_id, view in self._views.items():
-                votes = "  ".join(f"{a}×{n}" for a, n in view.votes.most_common(4))
                 counts = (view.alive, view.finished, view.pruned)
-                cells = (printable(problem_id, 40), view.stage, *map(str, counts), votes)
+                cells = (printable(problem_id, 40), view.stage, *map(str, counts))
                 table.add_row(*(Text(cell) for cell in cells))
+                most = self._config.sampling.max_tokens
+                strip = lane_strip(view.launch, view.tokens, view.ends, most)
+                drawn.add_row(strip, vote_bars(view.votes))
             caption = (
                 f"{self._done} of {len(self._problems)} solved, {self._rate(now):,.0f} tokens/s,"
                 f" {self._time_left(now)}"
             )
-            return Group(table, Text(caption))
+            return Group(table, drawn, Text(caption))
 
     def _rate(self, now: float) -> float:
         while self._sampled and self._sampled[0][0] < now - _RATE_WINDOW_S:

@@ -12,11 +12,11 @@ import contextlib
 import io
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,13 +24,13 @@ import typer
 from rich.console import Console
 
 from solver import scorers
-from solver.clock import MonotonicClock
+from solver.clock import MonotonicClock, process_start
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError, SolverError, UserError
-from solver.events import Event, RunEnded, RunResumed, RunStarted, Solved
+from solver.events import SCHEMA_MINOR, Event, RunEnded, RunResumed, RunStarted, Solved
 from solver.progress import Progress, printable
 from solver.rundir import RunFolder, create_run, open_run
-from solver.settings import load_config, parse_duration, parse_range
+from solver.settings import load_config, parse_duration, parse_range, preset_names
 from solver.summary import OUTSIDE, SUMMARIZED, Summary, summarize
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; without `argv` it began when the process did."""
-    started_at = _process_start() if argv is None else MonotonicClock().now()
+    started_at = process_start() if argv is None else MonotonicClock().now()
     _tame_output()
     try:
         with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def solve(
         list[str] | None, typer.Option(help="URL of a running vLLM server; may be repeated")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N")] = None,
-    preset: Annotated[str | None, typer.Option(help="embedded or general")] = None,
+    preset: Annotated[str | None, typer.Option(help=", ".join(preset_names()))] = None,
     config: Annotated[Path | None, typer.Option(help="settings, .toml or .json")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="any setting: section.key=value")
@@ -110,6 +110,10 @@ def solve(
     modulus: Annotated[int | None, typer.Option(help="answers are taken modulo this")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="run folder  [runs/<id>]")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this run folder")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="show the report live, to this machine only")
+    ] = False,
+    port: Annotated[int, typer.Option(help="of --serve; 0 is any free one", min=0, max=65535)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="print the result only")] = False,
 ) -> int:
     """Solve competition problems: launch many trajectories, keep the promising ones, vote."""
@@ -152,8 +156,22 @@ def solve(
         )
     else:
         raise InputError("give a file of problems, for example examples/problems.csv")
-    with contextlib.closing(run):
+    with contextlib.closing(run), _served(run, port) if serve else contextlib.nullcontext():
         return _carry_out(run, context.obj, quiet=quiet)
+
+
+@contextlib.contextmanager
+def _served(run: RunFolder, port: int) -> Iterator[None]:
+    from solver.report.serve import ReportServer
+
+    try:
+        server = ReportServer([run.path], port)
+    except UserError:
+        run.discard_if_blank()
+        raise
+    with server:
+        _Screen(quiet=False).print(f"live report: {server.url}", soft_wrap=True)
+        yield
 
 
 def _carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
@@ -168,7 +186,7 @@ def _carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
         except UserError:
             run.discard_if_blank()
             raise
-    _report(run, summary)
+    _report(run, summary, started_at)
     return _EXIT_INTERRUPTED if summary.interrupted else 0
 
 
@@ -218,9 +236,10 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
 def _first_event(run: RunFolder, tools: Services) -> Event:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     if run.events:
-        return RunResumed(t=tools.elapsed(), created=created)
+        return RunResumed(t=tools.elapsed(), created=created, schema_minor=SCHEMA_MINOR)
     return RunStarted(
         t=tools.elapsed(),
+        schema_minor=SCHEMA_MINOR,
         created=created,
         config=run.config,
         problem_ids=[problem.id for problem in run.problems],
@@ -256,10 +275,16 @@ def _stop_on_signals(stopping: asyncio.Event, say: Callable[[str], None]) -> Ite
             loop.remove_signal_handler(number)
 
 
-def _report(run: RunFolder, summary: Summary) -> None:
+def _report(run: RunFolder, summary: Summary, started_at: float) -> None:
+    from solver.report.afterwards import report_line
+
     screen = _Screen(quiet=False)
     for line in _result_lines(run, summary):
         screen.print(line, soft_wrap=True)
+    limit = run.config.budget.time_limit_s
+    deadline = inf if limit is None else started_at + limit
+    line = report_line(run.path, deadline - MonotonicClock().now())
+    screen.print(printable(line, 500), soft_wrap=True)
 
 
 def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:
@@ -289,21 +314,6 @@ def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:
 def _model_path(model: str | None) -> str | None:
     # Absolute, so that a resume from another folder finds the same model.
     return model if model in (None, "embedded") else str(Path(model).absolute())
-
-
-def _process_start() -> float:
-    """When this process began, on our clock, so that interpreter start-up and imports count."""
-    now = MonotonicClock().now()
-    try:
-        # psutil knows it as wall time only, which is a second off where the boot time is rounded.
-        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        began = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
-    except (OSError, AttributeError):  # not Linux
-        import psutil
-
-        age = time.time() - psutil.Process().create_time()
-    return now - max(0.0, age)
 
 
 def _tame_output() -> None:

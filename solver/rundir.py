@@ -6,6 +6,7 @@
     journal.jsonl   everything that happened
     answers.csv     the answers, also written to the output path
     summary.json    the numbers
+    report.html     both to look at (solver/report)
 
 Nothing that exists is overwritten unless asked: a new run needs a folder and an output path of its
 own, a resumed run must be the same run.

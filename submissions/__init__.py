@@ -8,6 +8,7 @@
     gateway.py standin.py wire.py                        a stand-in for Kaggle's side
     dryrun.py rehearsal.py checking.py timeline.py       timed dry runs
     headless.py realgateway.py                           ... of a notebook, of Kaggle's own package
+    notebook.py wheelhouse.py pip.py pagecache.py        the notebook, and the wheels it installs
 
 The parent (the notebook) imports neither torch nor a model: it lives whatever the worker does.
 """

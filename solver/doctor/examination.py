@@ -1,0 +1,159 @@
+"""Which checks a config asks for, in the order of the table; none of them can crash the doctor."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from sandbox.isolation import isolation
+from solver.config import SolverConfig
+from solver.doctor import facts, machine, packages, trials
+from solver.doctor.finding import Finding, fail, gb, ok
+from solver.doctor.memory import Need, need, num_gpus
+from solver.doctor.weights import weights_bytes
+from solver.embedded.paths import EMBEDDED, model_folder
+from solver.errors import UserError
+from solver.stop.fingerprint import read_config
+from solver.wheels.manifest import faults, read_manifest
+
+DISTRIBUTION = "stop-solver"
+_CUDA_SHARE = 0.8  # of the memory that the in-process engine uses for its cache
+_SHOWN = 3
+
+Check = Callable[[], Finding | Iterable[Finding]]
+
+
+def examine(config: SolverConfig, wheelhouse: Path | None) -> Iterator[Finding]:
+    """Every finding about this machine for a run with `config`."""
+    for name, check in _checks(config, wheelhouse):
+        yield from guarded(name, check)
+
+
+def guarded(name: str, check: Check) -> list[Finding]:
+    """What a check found; what it raises is a finding too, never a traceback."""
+    try:
+        found = check()
+        return [found] if isinstance(found, Finding) else list(found)
+    except UserError as error:
+        return [fail(name, "refused", str(error))]
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        reason = f"{type(error).__name__}: {said}"[:300]
+        return [fail(name, "the check itself failed", reason)]
+
+
+def _checks(config: SolverConfig, wheelhouse: Path | None) -> Iterator[tuple[str, Check]]:
+    folder = model_folder(config.model.path)
+    vllm_here = config.model.engine == "vllm" and not config.vllm.servers
+    yield "python", _python
+    yield "packages", lambda: _packages(config, vllm_here=vllm_here)
+    yield "cpu", lambda: machine.cpu(facts.cores(), config.model.threads)
+    yield "model", lambda: _model(config, folder)
+    yield "memory", lambda: _memory(config, folder)
+    if not config.vllm.servers:
+        yield "gpu", lambda: _gpu(config, folder)
+    yield "disk", lambda: _disk(config)
+    yield "ports", lambda: machine.ports(facts.loopback_trouble(), facts.kaggle_port_taken())
+    yield "isolation", lambda: trials.isolation(isolation(), config.sandbox.require)
+    yield "kernel", lambda: trials.kernel(config.sandbox)
+    yield "tokenizer", lambda: trials.tokenizer(config, folder)
+    yield "scorer", lambda: trials.scorer(config, folder, on_vllm=vllm_here)
+    if vllm_here:
+        yield "vllm", lambda: _vllm(config, folder)
+    elif config.vllm.servers:
+        yield "vllm", lambda: trials.servers(config.vllm.servers)
+    if wheelhouse is not None:
+        yield "wheels", lambda: wheels(wheelhouse, running=platform.python_version())
+
+
+def wheels(folder: Path, running: str) -> Finding:
+    """A wheelhouse against its manifest; `running` is the Python that would install it."""
+    manifest = read_manifest(folder)
+    if found := faults(folder, manifest):
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        return fail("wheels", "; ".join(found[:_SHOWN]) + more, "make the wheelhouse again")
+    size = gb(sum(wheel.size for wheel in manifest.wheels))
+    return ok(
+        "wheels",
+        f"{len(manifest.wheels)} wheels, {size}, whole, for Python {manifest.python}"
+        + ("" if running.startswith(f"{manifest.python}.") else f" (this is {running})"),
+    )
+
+
+def _python() -> Finding:
+    return packages.python(platform.python_version(), metadata(DISTRIBUTION)["Requires-Python"])
+
+
+def _packages(config: SolverConfig, *, vllm_here: bool) -> list[Finding]:
+    extras = ["vllm"] if vllm_here else []
+    if config.model.dialect == "harmony" and not vllm_here:  # vLLM brings its own
+        extras.append("harmony")
+    declared = metadata(DISTRIBUTION).get_all("Requires-Dist") or []
+    return packages.packages(declared, extras, ["kaggle"], facts.version_of)
+
+
+def _model(config: SolverConfig, folder: Path) -> Finding:
+    if not folder.is_dir():
+        return fail("model", f"no folder {folder}", "name the model's folder with --model")
+    kind = read_config(folder).get("model_type", "unknown")
+    size = weights_bytes(folder)
+    if config.model.engine == "transformers":
+        from transformers import AutoConfig
+
+        from solver.engines.loading import check_architecture
+
+        check_architecture(
+            AutoConfig.from_pretrained(folder, local_files_only=True), config.model.context_length
+        )
+    return ok("model", f"{kind}, {gb(size)} of weights in {folder}")
+
+
+def _memory(config: SolverConfig, folder: Path) -> Finding:
+    on_cpu = _on_cpu(config)
+    kernels = config.prune.launch * config.budget.problems_at_once + config.sandbox.spares
+    return machine.ram(
+        facts.available_memory(), kernels, _need(config, folder, on_cpu=on_cpu), model_on_cpu=on_cpu
+    )
+
+
+def _gpu(config: SolverConfig, folder: Path) -> Finding:
+    share = _CUDA_SHARE
+    if config.model.engine == "vllm":
+        share = config.vllm.gpu_memory_utilization
+    return machine.gpu(
+        facts.gpus(),
+        facts.torch_gpus(),
+        device=config.model.device,
+        num=num_gpus(config),
+        share=share,
+        need=_need(config, folder, on_cpu=False),
+        small=config.model.path == EMBEDDED,
+    )
+
+
+def _need(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Need | None:
+    """None where the model is a server's, or is not there: another check says so."""
+    if config.vllm.servers:
+        return None
+    try:
+        return need(read_config(folder), weights_bytes(folder), config, on_cpu=on_cpu)
+    except UserError:
+        return None
+
+
+def _on_cpu(config: SolverConfig) -> bool:
+    return config.model.device == "cpu" or facts.torch_gpus() == 0
+
+
+def _disk(config: SolverConfig) -> Finding:
+    kernels = config.prune.launch * config.budget.problems_at_once + config.sandbox.spares
+    return machine.disk(facts.free_disk(), kernels * config.sandbox.folder_bytes)
+
+
+def _vllm(config: SolverConfig, folder: Path) -> Finding:
+    if find_spec("vllm") is None:
+        return fail("vllm", "not installed", "pip install 'stop-solver[vllm]', or use --server URL")
+    return trials.vllm_flags(config, folder, on_cpu=_on_cpu(config))

@@ -1,0 +1,80 @@
+"""The facts of this machine. Each function asks one thing and judges nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from solver.doctor.machine import KAGGLE_PORT, Gpu
+
+_ASK_S = 20.0
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that can be used without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that the driver knows, whether torch can use them or not."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_ASK_S)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = (line.rpartition(",") for line in told.stdout.splitlines() if "," in line)
+    return [Gpu(name.strip(), int(mib) << 20) for name, _, mib in rows if mib.strip().isdecimal()]
+
+
+def torch_gpus() -> int:
+    """How many GPUs torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def free_disk() -> dict[str, int]:
+    """Free bytes where runs are written and where kernels work."""
+    folders = (str(Path.cwd()), tempfile.gettempdir())
+    return {folder: shutil.disk_usage(folder).free for folder in folders}
+
+
+def loopback_trouble() -> str | None:
+    """Why no port of the loopback interface can be had; None if one can."""
+    try:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            with socket.create_connection(server.getsockname(), timeout=_ASK_S):
+                return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def kaggle_port_taken() -> bool:
+    """Whether somebody answers where Kaggle's inference server would listen."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", KAGGLE_PORT)) == 0
+
+
+def version_of(name: str) -> str | None:
+    """The installed version of a distribution."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,95 @@
+"""How much memory a model and its KV cache need, from its config.json and its settings. In bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from solver.config import SolverConfig
+
+_PROMPT = 1024  # tokens of a problem and its instructions, generously
+_CACHE_FLAG = "--kv-cache-dtype"
+_PARALLEL_FLAGS = ("--tensor-parallel-size", "-tp")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`least` holds the weights and one trajectory; `wanted` all those of a problem at once."""
+
+    weights: int
+    least: int
+    wanted: int
+
+
+def need(
+    settings: Mapping[str, Any], weights: int, config: SolverConfig, *, on_cpu: bool
+) -> Need | None:
+    """What the model asks for; None where config.json does not tell the shape of its cache.
+
+    At the mark, all launched trajectories hold a prefix; later the kept ones grow to their limit.
+    """
+    text = settings.get("text_config", settings)
+    longest = config.model.context_length or text.get("max_position_embeddings")
+    if not isinstance(longest, int) or _kv_width(text) is None:
+        return None
+    element = _element_bytes(config, on_cpu=on_cpu)
+    prune = config.prune
+
+    def cache(trajectories: int, tokens: int) -> int:
+        return trajectories * element * _kv_elements(text, min(tokens, longest))
+
+    at_mark = cache(prune.launch, _PROMPT + prune.mark)
+    at_end = cache(prune.keep, _PROMPT + config.sampling.max_tokens)
+    problems = config.budget.problems_at_once
+    least = weights + cache(1, longest)
+    return Need(weights, least, max(least, weights + problems * max(at_mark, at_end)))
+
+
+def num_gpus(config: SolverConfig) -> int:
+    """How many GPUs the settings spread the model over."""
+    if config.model.engine != "vllm":
+        return 1
+    for flag in _PARALLEL_FLAGS:
+        if (value := _value(config.vllm.args, flag)) is not None and value.isdecimal():
+            return int(value)
+    return 1
+
+
+def _kv_elements(text: Mapping[str, Any], tokens: int) -> int:
+    """Numbers that the cache holds for one trajectory; a sliding layer keeps its window only."""
+    width = _kv_width(text) or 0
+    layers: int = text["num_hidden_layers"]
+    kinds = text.get("layer_types") or ["full_attention"] * layers
+    window = text.get("sliding_window") or tokens
+    kept = (min(tokens, window) if kind == "sliding_attention" else tokens for kind in kinds)
+    return 2 * width * sum(kept)  # keys and values
+
+
+def _kv_width(text: Mapping[str, Any]) -> int | None:
+    """Elements of a key in one layer."""
+    try:
+        heads = text.get("num_key_value_heads") or text["num_attention_heads"]
+        dim = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
+        return int(heads) * int(dim) if text["num_hidden_layers"] else None
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+
+
+def _element_bytes(config: SolverConfig, *, on_cpu: bool) -> int:
+    if config.model.engine == "vllm":
+        chosen = _value(config.vllm.args, _CACHE_FLAG) or "auto"
+        if chosen.startswith("fp8"):
+            return 1
+    float32 = config.model.dtype == "float32" or (on_cpu and config.model.dtype == "auto")
+    return 4 if float32 else 2
+
+
+def _value(args: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, as --flag value or --flag=value."""
+    for index, word in enumerate(args):
+        if word == flag and index + 1 < len(args):
+            return args[index + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None

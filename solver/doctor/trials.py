@@ -1,0 +1,148 @@
+"""What is found out by trying it: a kernel, the isolation, a tokenizer, an adapter, vLLM's flags."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from sandbox.isolation import Isolation
+from sandbox.limits import Limits
+from sandbox.pool import KernelPool
+from sandbox.result import ExecutionResult, ExecutionStatus
+from solver.config import SolverConfig
+from solver.doctor.finding import Finding, fail, ok, warn
+from solver.engines.vllm.command import PROGRAM, Recipe
+from solver.errors import ModelError
+from solver.scorers.registry import adapter_folder, reward_folder
+from solver.stop.fingerprint import read_config
+
+_KERNEL_S = 60.0
+_FLAGS_S = 240.0  # importing vLLM from a network disk takes minutes
+_SERVER_S = 5.0
+# With this flag the parser refuses every command line, so that nothing is ever started; whatever else
+# it complains of is wrong with our flags.
+_REFUSED = "--this-flag-is-the-doctors"
+_CLI = "check it with python -m sandbox check"
+
+
+def kernel(limits: Limits) -> Finding:
+    """Start a kernel and have it add 1 and 1."""
+
+    async def add() -> ExecutionResult:
+        alone = limits.model_copy(update={"spares": 0})
+        async with KernelPool(alone) as pool, pool.lease() as sandbox:
+            return await sandbox.execute("print(1 + 1)", _KERNEL_S)
+
+    began = time.monotonic()
+    result = asyncio.run(add())
+    if result.status is ExecutionStatus.OK and result.stdout.strip() == "2":
+        return ok("kernel", f"1 + 1 in {time.monotonic() - began:.1f} s, start-up included")
+    return fail("kernel", f"{result.status}: {result.error or result.stderr[-200:]}", _CLI)
+
+
+def isolation(held: Isolation, required: Sequence[str]) -> Finding:
+    """What keeps the model's code in its cage here."""
+    lacking = [layer for layer in required if layer not in held.layers]
+    if lacking:
+        return fail(
+            "isolation",
+            f"{held} ({held.level}); without {', '.join(lacking)}",
+            "take them out of sandbox.require, or use a machine that has them",
+        )
+    if held.level in ("L3", "L2"):
+        return ok("isolation", f"{held} ({held.level})")
+    return warn("isolation", f"{held} ({held.level})", "docs/sandbox.md says what is missing")
+
+
+def tokenizer(config: SolverConfig, folder: Path) -> Finding:
+    """Open the dialect as a run would: tokenizer and chat template, or the harmony vocabulary."""
+    from solver.build import open_dialect
+
+    open_dialect(config, folder)
+    what = "harmony vocabulary" if config.model.dialect == "harmony" else "chat template"
+    return ok("tokenizer", f"loads, with its {what}")
+
+
+def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
+    """The adapter or reward model that the scorer needs, against the model."""
+    name = config.prune.scorer
+    if name == "reward":
+        read_config(reward_folder(config))
+        return ok("scorer", f"{name}: its model is there")
+    if name not in ("stop", "stop+confidence"):
+        return ok("scorer", f"{name}: needs no adapter")
+    from solver.stop.adapter import load_adapter
+
+    where = adapter_folder(config)
+    spec = load_adapter(where, folder, mark=config.prune.mark, dialect=config.model.dialect).spec
+    if spec.prompt != config.model.prompt:
+        raise ModelError(
+            f"the adapter {where} was trained on prompt {spec.prompt}, this run uses"
+            f" {config.model.prompt}: train one for it, or choose another scorer"
+        )
+    if name == "stop+confidence" and spec.combiner is None:
+        raise ModelError(f"the adapter {where} has no combiner: use the scorer stop")
+    if on_vllm and "stop" not in entry_points(group="vllm.general_plugins").names:
+        return fail("scorer", "vLLM does not know our plugin", "pip install stop-solver again")
+    return ok("scorer", f"{name}: the adapter fits the model, mark {spec.mark}")
+
+
+def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
+    """Let vLLM's own parser read the flags that a server would be started with; it starts nothing."""
+    stop_flags: Sequence[str] = ()
+    if config.prune.scorer in ("stop", "stop+confidence"):
+        from solver.stop.serving import server_flags
+
+        stop_flags = server_flags(adapter_folder(config), folder)
+    recipe = Recipe(
+        folder,
+        config.model,
+        config.vllm,
+        settings=read_config(folder),
+        on_cpu=on_cpu,
+        environment=dict(os.environ),
+        stop_flags=tuple(stop_flags),
+    )
+    command = recipe.command(1, "model", recipe.room)
+    return judge_flags(command.argv, command.environment, PROGRAM)
+
+
+def judge_flags(
+    argv: Sequence[str], environment: object = None, program: Sequence[str] = ()
+) -> Finding:
+    """Run the command with one flag more that no parser takes, and read what it says."""
+    env = dict(environment) if isinstance(environment, dict) else None
+    try:
+        done = subprocess.run(
+            [*argv, _REFUSED], capture_output=True, text=True, timeout=_FLAGS_S, env=env
+        )
+    except subprocess.TimeoutExpired:
+        return warn("vllm", f"no answer in {_FLAGS_S:.0f} s", "try again: the first import is slow")
+    said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+    complaint = said.partition("error: ")[2]
+    if complaint == f"unrecognized arguments: {_REFUSED}":
+        return ok("vllm", f"takes our {len(argv) - len(program)} words of flags")
+    if complaint:
+        refused = complaint.replace(f" {_REFUSED}", "")
+        return fail(
+            "vllm", refused[:300], "correct vllm.args, or install the range of pyproject.toml"
+        )
+    return fail("vllm", f"does not start: {said[:300]}", "import it by hand: python -m vllm")
+
+
+def servers(urls: Sequence[str]) -> Finding:
+    """Whether the running servers answer."""
+    for url in urls:
+        try:
+            with urlopen(f"{url.rstrip('/')}/health", timeout=_SERVER_S):
+                pass
+        except (URLError, OSError, ValueError) as error:
+            return fail("vllm", f"{url}: {error}", "start the server, or correct --server")
+    return ok("vllm", f"{len(urls)} running servers answer")

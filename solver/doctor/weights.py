@@ -1,0 +1,47 @@
+"""The weights of a model folder: all there, whole, and how large."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from solver.errors import ModelError
+from solver.stop.fingerprint import read_object
+
+_AGAIN = "save or download the model again"
+
+
+def weights_bytes(folder: Path) -> int:
+    """Bytes of all safetensors files; reads their headers only. Raises `ModelError`."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = read_object(index, missing="").get("weight_map")
+        if not isinstance(shards, dict):
+            raise ModelError(f"{index} has no weight_map: {_AGAIN}")
+        files = [folder / str(name) for name in sorted({*shards.values()})]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} has no *.safetensors weights: {_AGAIN}")
+    return sum(_whole(file) for file in files)
+
+
+def _whole(file: Path) -> int:
+    """The size of a file whose tensors end where it does."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > size - 8:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        end = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
+        if end != size:
+            raise ValueError(f"{size:,} bytes of {end:,}")
+    except FileNotFoundError:
+        raise ModelError(f"{file} is missing: {_AGAIN}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise ModelError(f"{file} is not a whole safetensors file ({error}): {_AGAIN}") from None
+    return size

@@ -1,0 +1,81 @@
+"""`python -m solver.report RUN`: write the report of a run, compare two runs, or serve one live."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solver.errors import InputError, SolverError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_EXIT_USER_ERROR, _EXIT_INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        return int(app(args=argv, standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        return _fail(error.format_message())
+    except SolverError as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _EXIT_INTERRUPTED
+
+
+@app.command()
+def report(
+    run: Annotated[Path | None, typer.Argument(help="run folder")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="two run folders, side by side")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="file  [RUN/report.html, or compare.html]")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="serve it live on this machine")] = False,
+    port: Annotated[int, typer.Option(help="of --serve; 0 is any free one", min=0, max=65535)] = 0,
+) -> None:
+    """One self-contained HTML file: the score, every problem, every trajectory."""
+    from solver.report.page import MARKER, write_report
+    from solver.report.serve import ReportServer
+    from solver.report.source import RunSource
+
+    if (run is None) == (compare is None):
+        raise InputError("give one run folder, or --compare and two")
+    folders = list(compare or ()) + ([run] if run else [])
+    if serve:
+        if output is not None:
+            raise InputError("--serve writes no file; leave out --output")
+        with ReportServer(folders, port) as server:
+            print(f"report: {server.url} (Ctrl-C ends it)", flush=True)
+            server.wait()
+        return
+    output = output or (Path("compare.html") if compare else folders[0] / "report.html")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; give --output the name of a file")
+    if output.exists() and MARKER not in _opening(output):
+        raise InputError(f"{output} exists and is no report; give --output another name")
+    write_report([RunSource(folder) for folder in folders], output)
+    print(f"report: {output}")
+
+
+def _opening(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(200).decode(errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return _EXIT_USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""A run folder as a report reads it: its problems, its journal, and a tokenizer if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from solver.config import SolverConfig
+from solver.embedded.paths import model_folder
+from solver.errors import InputError
+from solver.problems import load_problems
+from solver.report.charts import Graded, IsRight
+from solver.report.decode import Decoder
+from solver.report.read import JournalReader
+from solver.report.views import ProblemRecord, RunRecord
+from solver.summary import is_correct
+from solver.types import Problem
+
+
+class RunSource:
+    """One run; `update` reads on. Raises `InputError` for a folder that holds no run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = folder / "journal.jsonl"
+        copies = [folder / "problems.csv", folder / "problems.jsonl"]
+        found = [path for path in copies if path.is_file()]
+        if not found or not self.journal.is_file():
+            raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
+        self.problems = {problem.id: problem for problem in load_problems(found[0])}
+        self._reader = JournalReader(self.journal)
+        self._reader.update()
+
+    @property
+    def name(self) -> str:
+        """What the report calls this run."""
+        return self.folder.resolve().name
+
+    @property
+    def record(self) -> RunRecord:
+        """What was read."""
+        return self._reader.record
+
+    @property
+    def config(self) -> SolverConfig:
+        """The run's config; the defaults as long as nothing is recorded."""
+        return self.record.start.config if self.record.start else SolverConfig()
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The tokenizer of the run's model."""
+        return Decoder(model_folder(self.config.model.path))
+
+    def update(self) -> bool:
+        """Read what is new in the journal; whether there was anything."""
+        return self._reader.update()
+
+    def is_right(self, problem_id: str, answer: int | None) -> bool | None:
+        """Whether an answer is the known one; None if it is not known."""
+        problem = self.problems.get(problem_id)
+        if problem is None or problem.answer is None:
+            return None
+        return answer is not None and is_correct(answer, problem, self.config.answer.modulus)
+
+    def graded(self) -> list[Graded]:
+        """The solved problems with a known answer, in the order of the file."""
+        return [
+            Graded(record, _judge(self, problem.id), self.config.answer.fallback_answer)
+            for problem, record in self._known()
+            if problem.answer is not None and record.solved is not None
+        ]
+
+    def _known(self) -> Iterator[tuple[Problem, ProblemRecord]]:
+        records = self.record.problems
+        return ((p, records[p.id]) for p in self.problems.values() if p.id in records)
+
+
+def _judge(source: RunSource, problem_id: str) -> IsRight:
+    return lambda answer: bool(source.is_right(problem_id, answer))
+
+
+def shared_problems(sources: Iterable[RunSource]) -> dict[str, Problem]:
+    """The problems that all of the runs have, in the order of the first one."""
+    first, *others = sources
+    return {
+        name: problem
+        for name, problem in first.problems.items()
+        if all(name in other.problems for other in others)
+    }
