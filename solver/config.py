@@ -34,7 +34,7 @@ class ModelConfig(_Frozen):
     max_cached_tokens: int | None = Field(
         None,
         ge=16,
-        description="tokens kept in the KV cache, paused ones included; default: by memory",
+        description="tokens in the KV cache of the in-process engine, paused ones too; default: by memory",
     )
 
 

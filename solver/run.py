@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _fail(error.format_message())
     except SolverError as error:
+        for note in getattr(error, "__notes__", ()):  # the end of a server's log
+            for line in note.splitlines():
+                _complain(line)
         return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort, asyncio.CancelledError):
         _complain("interrupted; a run that had begun goes on with --resume and its folder")

@@ -74,8 +74,12 @@ class RunFolder:
         self.journal.close()
 
     def discard_if_blank(self) -> None:
-        """Remove the folder if nothing was recorded in it: there is nothing to go on with."""
-        if (self.path / "journal.jsonl").stat().st_size == 0:
+        """Remove the folder if nothing was recorded in it: there is nothing to go on with.
+
+        The log of a server that did not start stays, to be read.
+        """
+        logged = any(log.stat().st_size for log in self.path.glob("*.log"))
+        if not logged and (self.path / "journal.jsonl").stat().st_size == 0:
             shutil.rmtree(self.path)
 
 

@@ -81,12 +81,10 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     from solver.stop.adapter import load_adapter
 
     where = adapter_folder(config)
-    spec = load_adapter(where, folder, mark=config.prune.mark, dialect=config.model.dialect).spec
-    if spec.prompt != config.model.prompt:
-        raise ModelError(
-            f"the adapter {where} was trained on prompt {spec.prompt}, this run uses"
-            f" {config.model.prompt}: train one for it, or choose another scorer"
-        )
+    model = config.model
+    spec = load_adapter(
+        where, folder, mark=config.prune.mark, dialect=model.dialect, prompt=model.prompt
+    ).spec
     if name == "stop+confidence" and spec.combiner is None:
         raise ModelError(f"the adapter {where} has no combiner: use the scorer stop")
     if on_vllm and "stop" not in entry_points(group="vllm.general_plugins").names:

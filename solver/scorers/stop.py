@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
-from solver.errors import ConfigError, ModelError, ScorerError
+from solver.errors import ModelError, ScorerError
 from solver.stop.adapter import load_adapter
 from solver.stop.combine import Combiner, combine, confidence_statistics
 from solver.stop.gate import StopAdapter, StopGate
@@ -87,12 +87,8 @@ class StopScorer:
         engine the adapter is attached. Raises `ModelError` or `ConfigError` with one line that says
         what differs; it also scores the prefix that is stored with the adapter and compares.
         """
-        loaded = load_adapter(folder, model_folder, mark=mark, dialect=dialect)
+        loaded = load_adapter(folder, model_folder, mark=mark, dialect=dialect, prompt=prompt)
         spec = loaded.spec
-        if spec.prompt != prompt:
-            raise ConfigError(
-                f"the adapter {folder} was trained on prompt {spec.prompt}, this run uses {prompt}"
-            )
         if with_confidence and spec.combiner is None:
             raise ModelError(
                 f"the adapter {folder} has no stop+confidence combiner: train it on examples with"

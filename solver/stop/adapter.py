@@ -66,11 +66,16 @@ def save_adapter(folder: Path, adapter: StopAdapter, spec: StopSpec) -> None:
 
 
 def load_adapter(
-    folder: Path, model_folder: Path, *, mark: int | None = None, dialect: str | None = None
+    folder: Path,
+    model_folder: Path,
+    *,
+    mark: int | None = None,
+    dialect: str | None = None,
+    prompt: str | None = None,
 ) -> LoadedAdapter:
-    """Read an adapter for the model in `model_folder`, run at `mark` in `dialect` where given.
+    """Read an adapter for the model in `model_folder`, run at `mark` in `dialect` on `prompt` where given.
 
-    Raises `ConfigError` if it was made for another mark or dialect and `ModelError` if it was made
+    Raises `ConfigError` if it was made for another mark, dialect or prompt and `ModelError` if it was made
     for another model, does not fit it, or is not a whole adapter; one line that says what differs.
     """
     spec = read_spec(folder)
@@ -82,6 +87,10 @@ def load_adapter(
     if dialect is not None and dialect != spec.dialect:
         raise ConfigError(
             f"the adapter {folder} was trained for dialect {spec.dialect}, this run speaks {dialect}"
+        )
+    if prompt is not None and prompt != spec.prompt:
+        raise ConfigError(
+            f"the adapter {folder} was trained on prompt {spec.prompt}, this run uses {prompt}"
         )
     config = read_config(model_folder)
     hidden_size, vocab_size = config.get("hidden_size"), config.get("vocab_size")

@@ -93,7 +93,11 @@ def _expected(config: SolverConfig, model_folder: Path, adapter: Path | None) ->
         return expected
     adapter = adapter.resolve()
     loaded = load_adapter(
-        adapter, model_folder, mark=config.prune.mark, dialect=config.model.dialect
+        adapter,
+        model_folder,
+        mark=config.prune.mark,
+        dialect=config.model.dialect,
+        prompt=config.model.prompt,
     )
     flags = server_flags(adapter, model_folder)
     return replace(expected, adapter=adapter, spec=loaded.spec, stop_flags=tuple(flags))
