@@ -6,7 +6,7 @@ VLLM := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-vllm dryrun doctor adapter lint types imports bench bench-vllm clean
+.PHONY: help demo test test-offline test-vllm dryrun doctor adapter lint types imports bench bench-vllm clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -14,8 +14,11 @@ help:
 demo: $(VENV)/demo  ## install, solve the examples on the embedded model, print the score
 	$(BIN)/python -m solver.run examples/problems.csv --output answers.csv --force
 
-test: $(VENV)/dev  ## install, run every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/dev  ## install, run every test but those of the next two
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not offline'
+
+test-offline: $(VENV)/dev  ## make a wheelhouse, install it where there is no network, run the notebook there
+	$(BIN)/python -m pytest -m offline
 
 test-vllm: $(VLLM)/dev  ## install vLLM for the CPU into its own environment, test the engine on it
 	$(VLLM)/bin/python -m pytest tests/vllm -p no:xdist

@@ -1,14 +1,13 @@
 """The plugin against a stock server, and what a cached prefix saves: python -m benchmarks.vllm_plugin
 
-Two servers of the embedded model run on this machine, one with the shipped adapter and one without;
-24 streams are kept busy on one while the other is idle, in turn, and the ratio is the median of the
-repeats' own ratios, by the clock and, for a machine with other work on it, by the servers' CPU time.
-With --compiled the servers compile the model, and the adapter's work is done for
-every row of every step, as it is on a GPU; in eager mode a CPU is spared it where no row is [STOP].
-The embedded model is so narrow (128) that an adapter of rank 16 is a large share of its work. Then a
-tiny random Llama with an adapter scores 24 prefixes of 2,000 tokens, all
-at once: new to the server, and again when their blocks are cached. Needs the environment of
-`make test-vllm`.
+Two servers of the embedded model, one with the shipped adapter and one without, take turns at keeping
+24 streams busy; the one that waits is stopped, because vLLM spins for a while after its last request.
+The ratio is the median of the repeats' own ratios, by the clock and by the servers' CPU time. In eager
+mode a CPU is spared the adapter's work in steps without a [STOP]; with --compiled it is done for every
+row of every step, as on a GPU, and the embedded model is so narrow that rank 16 is a large share of it.
+
+Then a tiny random Llama scores 24 prefixes of 2,000 tokens at once: new to the server, and again when
+they are cached. Needs the environment of `make test-vllm`.
 """
 
 from __future__ import annotations
@@ -60,6 +59,10 @@ ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
 class Server:
     url: str
     process: psutil.Process
+
+    def signal(self, number: int) -> None:
+        """To all of its processes."""
+        os.killpg(self.process.pid, number)
 
     def cpu_seconds(self) -> float:
         """Used so far by all of its processes."""
@@ -144,7 +147,11 @@ def compare(folder: Path, threads: int, mode: list[str], new: int, repeats: int)
         pairs = []
         for repeat in range(repeats + 1):
             order = [plugin, stock] if repeat % 2 else [stock, plugin]
-            found = {server.url: rates(server, new, repeat) for server in order}
+            found = {}
+            for server, other in (order, order[::-1]):
+                other.signal(signal.SIGSTOP)
+                found[server.url] = rates(server, new, repeat)
+                other.signal(signal.SIGCONT)
             if repeat:  # the first one warms up
                 pairs.append((found[plugin.url], found[stock.url]))
     print(f"| {STREAMS} streams | plugin | stock | ratio | its quartiles | target |")

