@@ -18,15 +18,13 @@ from solver.engines.loading import load_model
 from solver.engines.vllm.client import Client
 from solver.engines.vllm.engine import VllmEngine
 from solver.stop.adapter import read_spec
-from solver.types import FinishReason, SamplingParams
+from solver.types import Chunk, FinishReason, SamplingParams
 from tests.engines.helpers import full_logprobs, greedy, params, say
 from tests.engines.test_contract import CONTEXT as CONTRACT_CONTEXT
 from tests.engines.test_contract import (  # noqa: F401
     test_a_full_context_ends_with_length,
     test_a_pause_changes_nothing,
     test_a_stop_id_ends_the_request_and_is_its_last_id,
-    test_aclose_aborts_what_is_open,
-    test_cancelling_the_consumer_ends_the_request,
     test_closing_the_generator_ends_the_request,
     test_many_requests_at_once,
     test_max_tokens_below_one_are_refused,
@@ -118,6 +116,34 @@ async def gauges(server: Server) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
+async def test_cancelling_a_long_request_ends_it(opened: Callable[..., Any]) -> None:
+    engine = await opened()
+    started = asyncio.Event()
+
+    async def consume() -> None:
+        async for _ in engine.generate("a", prompts(1, seed=8)[0], greedy(450)):
+            started.set()
+
+    task = asyncio.create_task(consume())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len((await say(engine, "a", prompts(1, seed=8)[0], greedy(3))).ids) == 3
+
+
+async def test_aclose_aborts_long_requests(opened: Callable[..., Any]) -> None:
+    engine = await opened()
+    streams = [
+        engine.generate(str(n), ids, greedy(450)) for n, ids in enumerate(prompts(3, seed=9))
+    ]
+    await asyncio.gather(*(anext(stream) for stream in streams))
+    await engine.aclose()
+    for stream in streams:
+        *_, last = [chunk async for chunk in stream]
+        assert last == Chunk((), (), FinishReason.ABORT)
+
+
 async def test_resume_and_scores_are_cache_hits(opened: Callable[..., Any]) -> None:
     engine = await opened()
     starts = prompts(8, seed=1)
@@ -150,14 +176,16 @@ async def test_scores_alone_and_together_are_the_same(opened: Callable[..., Any]
 async def test_closing_16_of_24_frees_their_blocks_while_8_go_on(
     opened: Callable[..., Any], server: Server
 ) -> None:
+    """Prompts of 400 ids hold 13 blocks, whole contexts of 8 streams fewer than those of 24 prompts.
+
+    What the server says of itself lags behind, so a look may come too late: then there is another.
+    """
     engine = await opened()
-    for attempt in range(
-        8
-    ):  # on a busy machine the 8 may have grown, or ended, before they are looked at
-        streams = [
-            engine.generate(str(n), ids, params(450, n))
-            for n, ids in enumerate(prompts(24, seed=100 + attempt))
+    for attempt in range(8):
+        prefixes = [
+            random.Random(f"{attempt} {n}").choices(range(20, VOCAB), k=400) for n in range(24)
         ]
+        streams = [engine.generate(str(n), ids, params(100, n)) for n, ids in enumerate(prefixes)]
         await asyncio.gather(*(anext(stream) for stream in streams))
         before = await gauges(server)
         for stream in streams[8:]:
@@ -166,7 +194,7 @@ async def test_closing_16_of_24_frees_their_blocks_while_8_go_on(
         while after["num_requests_running"] > 8:
             after = await gauges(server)
         lengths = await asyncio.gather(*(length(stream) for stream in streams[:8]))
-        assert lengths == [450 - 1] * 8, "the others notice nothing"
+        assert lengths == [100 - 1] * 8, "the others notice nothing"
         seen = before["num_requests_running"], after["num_requests_running"]
         if seen == (24, 8) and after["kv_cache_usage_perc"] < before["kv_cache_usage_perc"] / 2:
             return

@@ -48,6 +48,7 @@ async def engine(
     tmp_path_factory: pytest.TempPathFactory, incidents: list[str]
 ) -> AsyncIterator[VllmEngine]:
     """One engine on a server of its own, for all of this module."""
+    OTHERS.update(p.pid for p in below(os.getpid()))
     async with await open_vllm(
         settings(silence_s=30.0),
         WEIGHTS,
@@ -60,6 +61,7 @@ async def engine(
 
 
 _ROUNDS = 40
+OTHERS: set[int] = set()  # processes of the servers that other modules have started
 
 
 class Streams:
@@ -121,7 +123,8 @@ def below(pid: int) -> list[psutil.Process]:
 
 def named(name: str) -> list[psutil.Process]:
     """Those of our processes that have `name` in their title or command."""
-    found = [p for p in below(os.getpid()) if name in f"{p.name()} {' '.join(p.cmdline())}"]
+    ours = [p for p in below(os.getpid()) if p.pid not in OTHERS]
+    found = [p for p in ours if name in f"{p.name()} {' '.join(p.cmdline())}"]
     assert found, name
     return found
 
@@ -137,7 +140,7 @@ async def test_a_killed_server_costs_no_id(
 ) -> None:
     # the second name is in the command of the server and of its watcher: both are killed
     before = len(incidents)
-    processes = {p.pid for p in below(os.getpid())}
+    processes = {p.pid for p in below(os.getpid())} - OTHERS
     assert await killed_in_the_middle(engine, victim) == undisturbed
     assert all(len(ids) == GREEDY.max_tokens for ids in undisturbed)
     assert any("was lost" in what for what in incidents[before:])
