@@ -53,7 +53,7 @@ class Limits(BaseModel):
         default=(), description="layers of isolation without which nothing is run"
     )
     spares: int = Field(default=2, ge=0, description="kernels kept ready")
-    start_concurrency: int = Field(default=2, ge=1, description="kernels started at a time")
+    start_concurrency: int = Field(default=8, ge=1, description="kernels started at a time")
     start_timeout_s: float = Field(
         default=60.0, gt=0, description="seconds a kernel may take to start"
     )

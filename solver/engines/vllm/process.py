@@ -52,7 +52,9 @@ class ServerProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
+                # Not a session: Linux shares a busy machine out by session, and vLLM spins while it
+                # waits. In a session of its own it would starve the kernels where cores are few.
+                process_group=0,
             )
         return cls(watcher, log, start)
 
