@@ -20,7 +20,7 @@ from sandbox.zygote_launcher import ZygoteLauncher
 from tests.sandbox.conftest import entries, running, until
 
 PID = "import os; print(os.getpid())"
-SMALL = Limits(spares=0)
+SMALL = Limits(spares=0, start_concurrency=2)
 
 
 async def pid_of(sandbox: Sandbox) -> int:
