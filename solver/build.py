@@ -46,10 +46,13 @@ async def services(
     """
     clock = MonotonicClock()
     incidents: list[str] = []
+    is_open = False
 
     def on_incident(what: str) -> None:
+        if not is_open:  # nothing was lost, and the journal has not begun
+            return say(what)
         incidents.append(what)
-        record(EngineIncident(t=clock.now() - started_at, what=what))
+        return record(EngineIncident(t=clock.now() - started_at, what=what))
 
     async with _kernels(config.sandbox) as sandboxes:
         # Spares start in their own processes while the model loads in this one.
@@ -58,15 +61,15 @@ async def services(
         opening = _open_engine(config, folder, log_folder, say, on_incident)
         async with await opening as engine:
             scorer = await make_scorer(config, engine, dialect, folder)
+            recorded = await make_recorded_scorers(config, engine, dialect, folder, scorer)
+            is_open = True
             yield Services(
                 config=config,
                 engine=engine,
                 dialect=dialect,
                 sandboxes=sandboxes,
                 scorer=scorer,
-                recorded_scorers=await make_recorded_scorers(
-                    config, engine, dialect, folder, scorer
-                ),
+                recorded_scorers=recorded,
                 clock=clock,
                 record=record,
                 started_at=started_at,
