@@ -52,7 +52,7 @@ bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
 	$(BIN)/python -m benchmarks.report
 
 bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin against stock vLLM
-	$(VLLM)/bin/python -m benchmarks.orchestrator --engine vllm
+	$(VLLM)/bin/python -m benchmarks.orchestrator --engine vllm --layers 64 --at-once 1 --at-once 6 --num 12 --num-tokens 60
 	$(VLLM)/bin/python -m benchmarks.vllm_plugin
 
 clean:  ## forget the installation

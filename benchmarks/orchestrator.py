@@ -1,16 +1,20 @@
 """Does the solver keep its engine busy? Both sides from one run:
 
-    python -m benchmarks.orchestrator [--engine vllm] [--num 10] [--at-once 1 --at-once 4]
+    python -m benchmarks.orchestrator [--engine vllm] [--num 10] [--at-once 1 --at-once 4] [--layers 48]
 
 For each problem, the share of its wall time, outside tool calls, in which the engine had rows to
 decode (target: at least 90 %); and the sampled tokens a second of the whole solver, one problem at a
 time and several at once, against a bare client that keeps `launch` streams busy on the same engine
-and does nothing else (target on vLLM: at least 0.9).
+and does nothing else (target on vLLM: at least 0.9). `--layers` gives the model its real price: the
+embedded one is so small that kernels and HTTP weigh more than its steps, which no real model's do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import tempfile
 import time
 from collections import defaultdict
 from contextlib import aclosing
@@ -19,9 +23,12 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Annotated
 
+import torch
 import typer
+from safetensors.torch import load_file, save_file
 
 from solver import build
+from solver.embedded.paths import WEIGHTS
 from solver.events import Event, Executed, ProblemStarted, Sampled, Solved
 from solver.policy.seeds import trajectory_seed
 from solver.problems import load_problems
@@ -107,15 +114,40 @@ async def solve(services: Services, problems: list[Problem], events: list[Event]
     return tokens_of(events) / (time.perf_counter() - began)
 
 
-async def measure(engine: str, num: int, at_once: list[int]) -> None:
-    config = load_config(overrides={"model.engine": engine})
+def deepened(folder: Path, num_layers: int) -> Path:
+    """The embedded model with layers that add nothing: the same tokens at a bigger model's price."""
+    shutil.copytree(WEIGHTS, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    before, width = settings["num_hidden_layers"], settings["hidden_size"]
+    tensors = load_file(WEIGHTS / "model.safetensors")
+    copied = {k: v for k, v in tensors.items() if k.startswith("model.layers.0.")}
+    for layer in range(before, num_layers):
+        for name, tensor in copied.items():
+            silent = name.endswith(("o_proj.weight", "down_proj.weight"))
+            value = torch.zeros_like(tensor) if silent else tensor.clone()
+            tensors[name.replace("layers.0.", f"layers.{layer}.")] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    settings["num_hidden_layers"] = num_layers
+    (folder / "config.json").write_text(json.dumps(settings))
+    print(f"a model of {num_layers} layers instead of {before}, {width} wide")
+    return folder
+
+
+async def measure(
+    engine: str, num: int, at_once: list[int], layers: int | None, num_tokens: int
+) -> None:
+    settings: dict[str, object] = {"model.engine": engine}
+    if layers is not None:  # another model than the adapter's
+        folder = deepened(Path(tempfile.mkdtemp()) / "model", layers)
+        settings |= {"model.path": str(folder), "prune.scorer": "confidence"}
+    config = load_config("embedded", overrides=settings)
     problems = load_problems(EXAMPLES)[:num]
     events: list[Event] = []
     async with build.services(
         config, record=events.append, started_at=time.monotonic(), stopping=asyncio.Event()
     ) as services:
         await run_session(problems[:1], services, solved={})  # warm-up
-        client = [await bare(services, problems, num_tokens=150)]
+        client = [await bare(services, problems, num_tokens)]
         rates = {}
         for together in at_once:
             budget = config.budget.model_copy(update={"problems_at_once": together})
@@ -127,7 +159,7 @@ async def measure(engine: str, num: int, at_once: list[int]) -> None:
                     "engine busy outside tool calls:"
                     f" median {median(shares):.1%}, least {shares[0]:.1%}"
                 )
-            client.append(await bare(services, problems, num_tokens=150))
+            client.append(await bare(services, problems, num_tokens))
     base = mean(client)
     print(f"bare client, {config.prune.launch} streams: {base:,.0f} tok/s")
     for together, rate in rates.items():
@@ -138,8 +170,10 @@ def main(
     engine: str = "transformers",
     num: int = 10,
     at_once: Annotated[list[int], typer.Option()] = [1, 2, 4],  # noqa: B006
+    layers: int | None = None,
+    num_tokens: int = 150,
 ) -> None:
-    asyncio.run(measure(engine, num, at_once))
+    asyncio.run(measure(engine, num, at_once, layers, num_tokens))
 
 
 if __name__ == "__main__":
