@@ -18,8 +18,7 @@ async def launch(
     Those that are there already have ended in an earlier process and stay as they are.
     """
     prune = services.config.prune
-    everybody_goes_on = services.config.record == "full"
-    services.sandboxes.prepare(prune.launch if everybody_goes_on else prune.keep)
+    services.sandboxes.prepare(prune.keep)
     stage = Stage(prune.mark, state.budget.soft_deadline, at_limit=StopReason.MARK)
     ended = {trajectory.index for trajectory in state.trajectories}
     state.trajectories += [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from solver.services import Services
 from solver.state import ProblemState
 from solver.together import run_together
@@ -12,7 +14,12 @@ from solver.workbench import Workbench
 
 async def resume(state: ProblemState, services: Services, bench: Workbench) -> None:
     """Let every survivor vote, or as many as the rule needs, or as many as time allows."""
-    await _finish(state, services, bench)
+    await _finish(state.survivors(), state, services, bench)
+    if dropped := state.dropped():
+        # Only a full recording has any. They come last: so the survivors' times are those of
+        # a run, and a replay can tell the engine's speed with few streams from that with many.
+        services.sandboxes.prepare(len(dropped))
+        await _finish(dropped, state, services, bench)
     unfinished = state.waiting()
     if not unfinished:
         return
@@ -23,11 +30,13 @@ async def resume(state: ProblemState, services: Services, bench: Workbench) -> N
     await _force(unfinished, state, services, bench)
 
 
-async def _finish(state: ProblemState, services: Services, bench: Workbench) -> None:
+async def _finish(
+    trajectories: Sequence[Trajectory], state: ProblemState, services: Services, bench: Workbench
+) -> None:
     max_tokens = services.config.sampling.max_tokens
     stage = Stage(max_tokens, state.budget.soft_deadline, at_limit=StopReason.MAX_TOKENS)
     await run_together(
-        (advance(trajectory, stage, services, bench) for trajectory in state.waiting()),
+        (advance(trajectory, stage, services, bench) for trajectory in trajectories),
         deadline=stage.deadline,
         stopping=services.stopping,
         until=lambda: _decided(state, services),

@@ -34,6 +34,14 @@ class ProblemState:
         """Trajectories that stand at the mark or were stopped on the way to it."""
         return [t for t in self.trajectories if t.stop_reason in (None, StopReason.MARK)]
 
+    def survivors(self) -> list[Trajectory]:
+        """Those of the waiting that vote once they have ended."""
+        return [t for t in self.waiting() if not self._is_dropped(t)]
+
+    def dropped(self) -> list[Trajectory]:
+        """Those of the waiting that the check dropped; only a full recording still has any."""
+        return [t for t in self.waiting() if self._is_dropped(t)]
+
     def early_vote(self, config: VoteConfig) -> Vote | None:
         """The vote if it is decided already by ballots that nobody can still precede."""
         waiting = {t.index for t in self.waiting()}
@@ -52,12 +60,11 @@ class ProblemState:
 
     def voters(self) -> list[Trajectory]:
         """Those that the check did not drop; a full recording finishes the dropped ones as well."""
+        return [t for t in self.trajectories if not self._is_dropped(t)]
+
+    def _is_dropped(self, trajectory: Trajectory) -> bool:
         dropped = self.decision.dropped if self.decision is not None else ()
-        return [
-            t
-            for t in self.trajectories
-            if t.index not in dropped and t.stop_reason is not StopReason.PRUNED
-        ]
+        return trajectory.index in dropped or trajectory.stop_reason is StopReason.PRUNED
 
     def _ballots(self) -> Iterator[Ballot]:
         for trajectory in self.voters():

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from solver.config import SolverConfig
 from solver.errors import InputError
-from solver.events import Checked, Ended, RunEnded, RunResumed, Scored
+from solver.events import Checked, Ended, RunEnded, RunResumed, Sampled, Scored
 from solver.replay.record import RecordReader, load
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, play, recorded, write
@@ -32,6 +32,27 @@ def test_nobody_is_dropped_and_the_vote_is_the_policys() -> None:
     assert [last[i].stop_reason for i in range(4)] == [StopReason.ANSWERED] * 4
     assert [last[i].answer for i in range(4)] == [7, 7, 1, 1]
     assert rig.engine.open_requests == set()
+
+
+def test_the_dropped_go_on_when_the_survivors_have_ended() -> None:
+    """So that the survivors' times are those of a run."""
+    ordinary, rig = Rig(says=TALES, logprobs=SURE), Rig(says=TALES, logprobs=SURE, settings=full())
+    play(ordinary, [problem()])
+    play(rig, [problem()])
+
+    def ends(rig: Rig, *indices: int) -> list[float]:
+        return [
+            e.t
+            for e in rig.of(Ended)
+            if isinstance(e, Ended) and e.index in indices and e.stop_reason is StopReason.ANSWERED
+        ]
+
+    assert ends(rig, 0, 1) == ends(ordinary, 0, 1)
+    resumed = [e.started for e in rig.of(Sampled) if isinstance(e, Sampled) and e.index in (2, 3)][
+        2:
+    ]
+    assert len(resumed) == 2 and min(resumed) >= max(ends(rig, 0, 1))
+    assert rig.pool.prepared == [2, 2] and ordinary.pool.prepared == [2]
 
 
 def test_no_vote_stops_anybody() -> None:
