@@ -6,7 +6,6 @@ dropped. Writing never crashes a run: the first failure is announced, and the re
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from solver.errors import InputError
-from solver.events import EVENTS, Event, RunEnded, Sampled, Solved
+from solver.events import Event, RunEnded, Sampled, Solved, event_of
 from solver.journal_reader import JournalReader
 
 # Beyond what float32 sums are worth, or what anybody asks of them; keeps the files small.
@@ -86,11 +85,12 @@ def skim(path: Path, mentions: str = "") -> Iterator[Event]:
 
     For what must go on whatever the journal looks like, and must not hold a long run in memory.
     """
+    wanted = mentions.encode("utf-8", "replace")
     with path.open("rb") as file:
         for line in file:
-            if mentions.encode("utf-8", "replace") in line and line.endswith(b"\n"):
-                with contextlib.suppress(ValueError, RecursionError):  # also pydantic's own
-                    yield EVENTS.validate_json(line)
+            whole = wanted in line and line.endswith(b"\n")
+            if whole and (event := event_of(line)) is not None:
+                yield event
 
 
 def repair(path: Path) -> None:

@@ -10,10 +10,7 @@ from collections.abc import Iterable
 
 from solver.events import Checked, Ended, Event, Executed, Forced, ProblemStarted, Sampled
 from solver.policy.seeds import trajectory_seed
-from solver.types import StopReason, Trajectory, Turn
-
-# A failure of the engine may have been the crash itself: these have another try.
-_BEGIN_AGAIN = frozenset({None, StopReason.MARK, StopReason.ERROR})
+from solver.types import BEGINS_AGAIN, StopReason, Trajectory, Turn
 
 
 def finished_trajectories(
@@ -36,22 +33,29 @@ def finished_trajectories(
             if event.index not in found:
                 seed = trajectory_seed(run_seed, problem_id, event.index)
                 found[event.index] = Trajectory(problem_id, event.index, seed, prompt)
-            _take(found[event.index], event)
+            trajectory = found[event.index]
+            pruned = trajectory.stop_reason is StopReason.PRUNED
+            grow(trajectory, event)
+            if pruned:  # a full recording finishes them as well: they have no vote for that
+                trajectory.stop_reason = StopReason.PRUNED
     finished = _finished(found)
     return [finished[index] for index in sorted(finished)]
 
 
 def _finished(found: dict[int, Trajectory]) -> dict[int, Trajectory]:
-    return {index: t for index, t in found.items() if t.stop_reason not in _BEGIN_AGAIN}
+    return {index: t for index, t in found.items() if t.stop_reason not in BEGINS_AGAIN}
 
 
-def _take(trajectory: Trajectory, event: Sampled | Executed | Forced | Ended) -> None:
+def grow(trajectory: Trajectory, event: Sampled | Executed | Forced | Ended) -> None:
+    """Let a trajectory become what it was in the run when it wrote `event`."""
     turn = trajectory.turns[-1]
     if isinstance(event, Sampled):
         turn.token_ids += event.token_ids
         turn.logprobs += event.logprobs
-        turn.confidences += event.confidences or []
-        turn.entropies += event.entropies or []
+        turn.confidences += event.confidences or ()
+        turn.entropies += event.entropies or ()
+        trajectory.reused_tokens += event.reused_tokens
+        trajectory.encoded_tokens += event.encoded_tokens
     elif isinstance(event, Executed):
         turn.tool_call, turn.execution = event.code, event.result
         turn.appended_token_ids = tuple(event.appended_token_ids)
@@ -59,7 +63,6 @@ def _take(trajectory: Trajectory, event: Sampled | Executed | Forced | Ended) ->
     elif isinstance(event, Forced):
         turn.appended_token_ids += tuple(event.appended_token_ids)
         trajectory.turns.append(Turn())
-    elif trajectory.stop_reason is not StopReason.PRUNED:
+    else:
         trajectory.stop_reason = event.stop_reason
-        trajectory.answer = event.answer
-        trajectory.error = event.error
+        trajectory.answer, trajectory.error = event.answer, event.error

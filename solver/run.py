@@ -14,11 +14,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,14 +25,11 @@ from solver import scorers
 from solver.clock import MonotonicClock, process_start
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError, SolverError, UserError
-from solver.events import SCHEMA_MINOR, Event, RunEnded, RunResumed, RunStarted, Solved
+from solver.events import Event, RunEnded, Solved
 from solver.progress import Progress, printable
 from solver.rundir import RunFolder, create_run, open_run
 from solver.settings import load_config, parse_duration, parse_range, preset_names
 from solver.summary import OUTSIDE, SUMMARIZED, Summary, summarize
-
-if TYPE_CHECKING:
-    from solver.services import Services
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
@@ -195,6 +190,7 @@ def _carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
 
 async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
     from solver.build import services
+    from solver.services import first_event
     from solver.session import run_session
 
     clock = MonotonicClock()
@@ -224,7 +220,14 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
             say=progress.say,
             log_folder=run.path,
         ) as tools:
-            record(_first_event(run, tools))
+            record(
+                first_event(
+                    tools,
+                    resumed=bool(run.events),
+                    problem_ids=[problem.id for problem in run.problems],
+                    problems_sha256=run.problems_sha256,
+                )
+            )
             answers = await run_session(run.problems, tools, solved=solved)
             recorded = {event.problem_id for event in events if isinstance(event, Solved)}
             # Answers given after a stop are not in the journal: a resume solves these problems.
@@ -234,22 +237,6 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
             # Written before the model and the kernels are closed, which may take its time.
             run.write_results(answers, summary)
             return summary
-
-
-def _first_event(run: RunFolder, tools: Services) -> Event:
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    if run.events:
-        return RunResumed(t=tools.elapsed(), created=created, schema_minor=SCHEMA_MINOR)
-    return RunStarted(
-        t=tools.elapsed(),
-        schema_minor=SCHEMA_MINOR,
-        created=created,
-        config=run.config,
-        problem_ids=[problem.id for problem in run.problems],
-        problems_sha256=run.problems_sha256,
-        engine=asdict(tools.engine.capabilities),
-        isolation=tools.sandboxes.isolation,
-    )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from solver.config import VoteConfig
 from solver.policy.consensus import decide, settled
 from solver.types import (
+    NO_BALLOT,
     Ballot,
     Problem,
     ProblemBudget,
@@ -16,8 +17,6 @@ from solver.types import (
     Trajectory,
     Vote,
 )
-
-_NO_BALLOT = frozenset({None, StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
 
 
 @dataclass(slots=True)
@@ -68,5 +67,5 @@ class ProblemState:
 
     def _ballots(self) -> Iterator[Ballot]:
         for trajectory in self.voters():
-            if trajectory.stop_reason not in _NO_BALLOT:
+            if trajectory.stop_reason not in NO_BALLOT:
                 yield Ballot(trajectory.index, trajectory.answer, trajectory.num_sampled_tokens)

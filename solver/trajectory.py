@@ -14,14 +14,21 @@ from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import SamplingConfig
 from solver.dialects.base import TurnReader
 from solver.events import Ended, Executed, Forced, Sampled
+from solver.policy.forced import ANSWER_TOKENS
 from solver.policy.seeds import trajectory_seed
 from solver.services import Services
-from solver.types import FinishReason, Problem, SamplingParams, StopReason, Trajectory, Turn
+from solver.types import (
+    NO_BALLOT,
+    FinishReason,
+    Problem,
+    SamplingParams,
+    StopReason,
+    Trajectory,
+    Turn,
+)
 from solver.workbench import Workbench
 
-ANSWER_TOKENS = 16  # enough for any integer answer and its closing brace
 _GOES_ON = frozenset({StopReason.MARK})
-_HAS_NO_VOTE = frozenset({StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ async def end(
 ) -> None:
     """Write down why a trajectory stands still; unless it waits at the mark, free what it holds."""
     trajectory.stop_reason = stop_reason
-    if stop_reason not in _HAS_NO_VOTE:
+    if stop_reason not in NO_BALLOT:
         trajectory.answer = services.dialect.answer(trajectory, services.config.answer)
     services.record(
         Ended(

@@ -29,6 +29,12 @@ class StopReason(StrEnum):
     ERROR = "error"  # its own failure, recorded in `error`
 
 
+# Under way, or stopped without a vote.
+NO_BALLOT = frozenset({None, StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
+# Runs anew in a process that takes over: under way, or failed, which may have been the crash itself.
+BEGINS_AGAIN = frozenset({None, StopReason.MARK, StopReason.ERROR})
+
+
 class FinishReason(StrEnum):
     """Why the engine stopped a request."""
 

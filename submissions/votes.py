@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable
 from solver.config import VoteConfig
 from solver.events import Checked, Ended, Event
 from solver.policy.consensus import decide
-from solver.types import Ballot, StopReason, Trajectory
+from solver.types import NO_BALLOT, Ballot, Trajectory
 from submissions.protocol import Message, VoteSoFar
-
-_NO_BALLOT = frozenset({None, StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
 
 
 class VotesSoFar:
@@ -29,7 +27,7 @@ class VotesSoFar:
         self._ballots = {
             t.index: Ballot(t.index, t.answer, t.num_sampled_tokens)
             for t in finished
-            if t.stop_reason not in _NO_BALLOT
+            if t.stop_reason not in NO_BALLOT
         }
         self._tell()
 
@@ -39,7 +37,7 @@ class VotesSoFar:
             return
         if isinstance(event, Checked):
             self._dropped = frozenset(event.dropped)
-        elif isinstance(event, Ended) and event.stop_reason not in _NO_BALLOT:
+        elif isinstance(event, Ended) and event.stop_reason not in NO_BALLOT:
             if event.index in self._dropped:  # a full recording ends them, but they do not vote
                 return
             self._ballots[event.index] = Ballot(event.index, event.answer, event.num_sampled_tokens)

@@ -16,16 +16,14 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.errors import UserError
-from solver.events import Event, ProblemStarted, RunResumed, RunStarted, Solved
+from solver.events import Event, ProblemStarted, Solved
 from solver.journal import JournalWriter, repair, skim
 from solver.restore import finished_trajectories
-from solver.services import Services
+from solver.services import Services, first_event
 from solver.session import FAILED, answer_problem
 from solver.types import Problem, ProblemBudget, Trajectory
 from submissions.faults import Faults, parse_faults
@@ -90,7 +88,8 @@ class _Worker:
                 say=_complain,
                 log_folder=self._folder,
             ) as tools:
-                self._journal.record(self._first_event(tools, resumed=resumed))
+                # Without problems: they come one at a time.
+                self._journal.record(first_event(tools, resumed=resumed))
                 beating = asyncio.create_task(self._beat())
                 self._send(Ready())
                 try:
@@ -155,20 +154,6 @@ class _Worker:
         self._journal.record(event)
         self._votes.see(event)
         self._faults.see(event)
-
-    def _first_event(self, tools: Services, *, resumed: bool) -> RunStarted | RunResumed:
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        if resumed:
-            return RunResumed(t=tools.elapsed(), created=created)
-        return RunStarted(
-            t=tools.elapsed(),
-            created=created,
-            config=self._config,
-            problem_ids=[],  # they come one at a time
-            problems_sha256="",
-            engine=asdict(tools.engine.capabilities),
-            isolation=tools.sandboxes.isolation,
-        )
 
 
 def _failed(solved: Solved) -> bool:

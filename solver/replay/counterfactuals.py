@@ -19,7 +19,7 @@ from solver.replay.tape import LEARNED, NotRecorded, Tape
 from solver.replay.votes import dropped, vote_of
 from solver.stop.calibration import Bin, brier, calibration, chances
 from solver.stop.metrics import auroc
-from solver.types import Ballot, StopReason, Vote
+from solver.types import NO_BALLOT, Ballot, Vote
 
 COMPUTED = ("similarity", "confidence", "entropy", "deepconf")
 
@@ -152,10 +152,9 @@ def votes_over_time(record: ProblemRecord) -> list[Standing]:
         if index not in out and trajectory.ends
     )
     standings, ballots = [], []
-    silent = (StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS)
     for time, index in ends:
         end = record.trajectories[index].ends[-1]
-        if end.stop_reason in silent:
+        if end.stop_reason in NO_BALLOT:
             continue
         ballots.append(Ballot(end.index, end.answer, end.num_sampled_tokens))
         standings.append(Standing(time - record.started, vote(ballots)))

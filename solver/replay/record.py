@@ -30,7 +30,8 @@ from solver.events import (
 from solver.journal_reader import JournalReader
 from solver.policy.seeds import trajectory_seed
 from solver.problems import load_problems
-from solver.types import Problem, StopReason, Trajectory, Turn
+from solver.restore import grow
+from solver.types import BEGINS_AGAIN, Problem, Trajectory
 
 _OfProblem = Sampled | Executed | Forced | Ended | Checked | Scored | Solved
 
@@ -191,8 +192,7 @@ def _in_order(record: ProblemRecord) -> ProblemRecord:
 
 def _ended(record: ProblemRecord) -> dict[int, TrajectoryRecord]:
     known = record.earlier | record.trajectories
-    going = (None, StopReason.MARK, StopReason.ERROR)
-    return {i: t for i, t in known.items() if t.trajectory.stop_reason not in going}
+    return {i: t for i, t in known.items() if t.trajectory.stop_reason not in BEGINS_AGAIN}
 
 
 def _later(event: Event, seconds: float) -> Event:
@@ -224,32 +224,19 @@ def _trajectory(record: ProblemRecord, index: int, run_seed: int) -> TrajectoryR
 
 
 def _extend(record: TrajectoryRecord, event: Sampled | Executed | Forced | Ended) -> None:
-    """Let the trajectory grow as it did in the run."""
-    trajectory = record.trajectory
-    turn, place = trajectory.turns[-1], len(trajectory.turns) - 1
+    """Let the trajectory grow as it did in the run, and keep when."""
+    place = len(record.trajectory.turns) - 1
     if isinstance(event, Sampled):
-        turn.token_ids += event.token_ids
-        turn.logprobs += event.logprobs
-        turn.confidences += event.confidences or ()
-        turn.entropies += event.entropies or ()
-        trajectory.reused_tokens += event.reused_tokens
-        trajectory.encoded_tokens += event.encoded_tokens
         num, encoded = len(event.token_ids), event.encoded_tokens
         record.spans.append(Span(event.started, event.t, place, num, encoded))
     elif isinstance(event, Executed):
-        turn.tool_call, turn.execution = event.code, event.result
-        turn.appended_token_ids = tuple(event.appended_token_ids)
-        trajectory.turns.append(Turn())
         num = len(event.appended_token_ids)
         record.spans.append(Span(event.started, event.t, place, num, tool=True))
     elif isinstance(event, Forced):
-        turn.appended_token_ids += tuple(event.appended_token_ids)
-        trajectory.turns.append(Turn())
         record.forced = event.t
     else:
         record.ends.append(event)
-        trajectory.stop_reason = event.stop_reason
-        trajectory.answer, trajectory.error = event.answer, event.error
+    grow(record.trajectory, event)
 
 
 def _unstarted(problems: dict[str, Problem], event: _OfProblem) -> ProblemRecord:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from math import inf
 
 from solver.policy.consensus import decide, settled
+from solver.policy.forced import ANSWER_TOKENS
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
 from solver.replay.speeds import Speeds
 from solver.replay.tape import Tape
 from solver.replay.votes import dropped
 from solver.types import Vote
-
-FORCED_TOKENS = 16  # `trajectory.ANSWER_TOKENS`, whose module brings the whole story with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def simulate(
     vote, cut, forcing_s = _early(voters, policy), 0, 0.0
     if vote is None:
         cut = sum(not runner.finished for runner in voters)
-        forcing_s = min(reserve_s, FORCED_TOKENS * speeds.step(cut, 0))
+        forcing_s = min(reserve_s, ANSWER_TOKENS * speeds.step(cut, 0))
         vote = decide(ballots, len(voters), policy.vote)
         vote = vote or decide(ballots, len(ballots), policy.vote)
         assert vote is not None, "with every ballot in, the rule always decides"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from solver.errors import InputError
 from solver.events import (
-    EVENTS,
     SCHEMA_VERSION,
     Checked,
     Ended,
@@ -28,11 +27,11 @@ from solver.events import (
     Sampled,
     Scored,
     Solved,
+    event_of,
 )
 from solver.report.views import Call, Incident, Lane, ProblemRecord, RunRecord
-from solver.types import StopReason
+from solver.types import BEGINS_AGAIN, StopReason
 
-_BEGIN_AGAIN = frozenset({None, StopReason.MARK, StopReason.ERROR})  # after a crash
 _Lived = Sampled | Executed | Forced | Ended
 
 
@@ -71,7 +70,7 @@ class JournalReader:
         return self._position > before
 
     def _take(self, line: bytes, place: _Place) -> None:
-        event = _event(line)
+        event = event_of(line)
         record = self.record
         if event is None:
             record.unreadable += 1
@@ -112,7 +111,7 @@ class JournalReader:
             problem.lanes = {
                 index: lane
                 for index, lane in problem.lanes.items()
-                if lane.stop_reason not in _BEGIN_AGAIN
+                if lane.stop_reason not in BEGINS_AGAIN
             }
         elif isinstance(event, Checked):
             problem.checked = event
@@ -153,14 +152,7 @@ def lines_of(path: Path, problem: ProblemRecord) -> Iterator[tuple[int, Event]]:
             if not line:
                 return
             position += len(line)
-            event = _event(line)
+            event = event_of(line)
             if event is not None:
                 yield number, event
             number += 1
-
-
-def _event(line: bytes) -> Event | None:
-    try:
-        return EVENTS.validate_json(line)
-    except (ValueError, RecursionError):  # pydantic's own are ValueErrors
-        return None

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from solver.events import Checked, RunStarted, Solved
-from solver.types import Ballot, StopReason
+from solver.types import NO_BALLOT, Ballot, StopReason
 
-_VOTES_NOT = frozenset({None, StopReason.MARK, StopReason.PRUNED, StopReason.CONSENSUS})
 _BY_ITSELF = frozenset({StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS})
 
 
@@ -53,7 +52,7 @@ class Lane:
     @property
     def has_vote(self) -> bool:
         """Whether it stands still for good, in time to vote; the vote may still leave it out."""
-        return self.stop_reason not in _VOTES_NOT
+        return self.stop_reason not in NO_BALLOT
 
     @property
     def ended_by_itself(self) -> bool:
