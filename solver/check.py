@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from solver.errors import named
 from solver.events import Checked
 from solver.policy.prune import choose, choose_random, keep_all
 from solver.policy.seeds import trajectory_seed
@@ -68,5 +69,5 @@ async def _decide(
             scores = await services.scorer.score(waiting, state.budget.soft_deadline)
         return choose(dict(zip(indices, scores, strict=True)), keep, method)
     except Exception as error:  # the boundary: a scorer's failure is a named fallback
-        reason = f"{type(error).__name__}: {error}"
+        reason = named(error)
         return choose_random(indices, keep, seed, method, error=reason)

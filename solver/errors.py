@@ -49,3 +49,8 @@ class ScorerError(RunError):
 
 class JournalError(RunError):
     """The run folder cannot be read or written."""
+
+
+def named(error: BaseException) -> str:
+    """`KeyError: 'x'`: an error in one piece, for messages and records."""
+    return f"{type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from solver.errors import named
 from solver.events import Scored
 from solver.policy.prefix import prefix_at
 from solver.ports import Scorer
@@ -50,7 +51,7 @@ async def _record_one(
             values = await scorer.score(prefixes, state.budget.soft_deadline)
         scores = {p.index: score for p, score in zip(prefixes, values, strict=True)}
     except Exception as failure:  # the boundary: what cannot be scored is missing in the record
-        error = f"{type(failure).__name__}: {failure}"
+        error = named(failure)
     services.record(
         Scored(
             t=services.elapsed(),

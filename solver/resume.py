@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from solver.errors import named
 from solver.services import Services
 from solver.state import ProblemState
 from solver.together import run_together
@@ -68,4 +69,4 @@ async def _force_one(trajectory: Trajectory, services: Services) -> None:
     try:
         await force_answer(trajectory, services)
     except Exception as error:  # the boundary: one failed answer never costs the others
-        trajectory.error = f"{type(error).__name__}: {error}"
+        trajectory.error = named(error)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from math import inf
 
+from solver.errors import named
 from solver.events import Solved
 from solver.policy.budget import allot, even_share
 from solver.services import Services
@@ -101,7 +102,7 @@ async def _try_to_solve(state: ProblemState, services: Services) -> None:
         async with asyncio.timeout_at(state.budget.deadline + _OVERRUN_S):
             await solve(state, services)
     except Exception as error:  # the boundary: a problem's failure becomes a degraded answer
-        state.degraded.append(f"{FAILED} {type(error).__name__}: {error}")
+        state.degraded.append(f"{FAILED} {named(error)}")
 
 
 def _conclude(state: ProblemState, began: float, services: Services) -> Solved:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import SamplingConfig
 from solver.dialects.base import TurnReader
+from solver.errors import named
 from solver.events import Ended, Executed, Forced, Sampled
 from solver.policy.forced import ANSWER_TOKENS
 from solver.policy.seeds import trajectory_seed
@@ -53,7 +54,7 @@ async def advance(
     try:
         stop_reason = await _steps(trajectory, stage, services, bench)
     except Exception as error:  # the boundary: one trajectory's failure never costs the others
-        trajectory.error = f"{type(error).__name__}: {error}"
+        trajectory.error = named(error)
         stop_reason = StopReason.ERROR
     await end(trajectory, stop_reason, services, bench)
 

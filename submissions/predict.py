@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from solver.config import SolverConfig
+from solver.errors import named
 from solver.policy.budget import allot, even_share
 from solver.types import ProblemBudget
 from submissions.frames import one_row, problem_of
@@ -57,7 +58,7 @@ class Answerer:
             try:
                 problem_id, statement = problem_of((*values, *named.values()))
             except Exception as error:  # the boundary: a row that cannot be read is a row
-                self._log.note(f"a row could not be read: {type(error).__name__}: {error}")
+                self._log.note(f"a row could not be read: {named(error)}")
             return one_row(problem_id, self.answer(problem_id, statement))
 
         return predict
@@ -75,7 +76,7 @@ class Answerer:
                     answer = self._in_range(outcome)
                     self._answers[problem_id] = answer
             except Exception as error:  # the boundary: whatever failed, the row has an answer
-                outcome.notes.append(f"failed: {type(error).__name__}: {error}")
+                outcome.notes.append(f"failed: {named(error)}")
             if answer is None:
                 answer = self._config.answer.fallback_answer
             self._log.write(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from solver.errors import named
 from submissions.child import Child
 from submissions.outcome import Outcome, Patience
 from submissions.protocol import Done, Message, Ready, Refused, Task, VoteSoFar
@@ -111,7 +112,7 @@ class Supervisor:
                     pause = min(_MAX_PAUSE_S, 2.0 ** (failed_starts - 1)) if failed_starts else 0.0
                     self._wait(lambda: self._closing, time.monotonic() + pause)
         except Exception as error:  # the boundary: nobody may wait for a supervisor that is gone
-            self.give_up(f"{type(error).__name__}: {error}")
+            self.give_up(named(error))
 
     def _one_life(self) -> str:
         """Start a worker and look after it; returns why it must not or does not go on."""

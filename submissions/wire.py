@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from solver.errors import SolverError
+from solver.errors import SolverError, named
 from submissions.frames import frame_library
 
 
@@ -54,7 +54,7 @@ def answer_message(value: object) -> bytes:
 
 def error_message(error: BaseException) -> bytes:
     """What `predict` raised."""
-    return json.dumps({"kind": "error", "what": f"{type(error).__name__}: {error}"}).encode()
+    return json.dumps({"kind": "error", "what": named(error)}).encode()
 
 
 def _plain(series: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from solver.engines.cache import Cache
 from solver.engines.packed import Plan, Span
 from solver.engines.requests import Answer, Request, Want
 from solver.engines.sampler import Draw, Sampler
-from solver.errors import EngineError
+from solver.errors import EngineError, named
 from solver.types import Chunk, FinishReason, SamplingParams
 
 PREFILL_TOKENS = 512  # ids encoded in one step, all rows together, so that decoding rows go on
@@ -129,7 +129,7 @@ class Core:
     def _fail(self, error: Exception) -> None:
         """Answer everything that runs with an error, so that nobody waits for ever."""
         traceback.clear_frames(error.__traceback__)  # they hold the step's tensors
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = named(error).splitlines()[0]
         failed = self.cache.drop_live()
         if not failed and self._waiting:  # it happened while the first of them was looked at
             failed = [self._waiting.popleft()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from solver.errors import SolverError
+from solver.errors import SolverError, named
 
 _BYTES_PER_S = 15e6  # of a journal, on a busy core; see docs/report.md
 _START_S = 0.5
@@ -25,5 +25,5 @@ def report_line(folder: Path, seconds_left: float) -> str:
     except SolverError as error:
         return f"report: none, {error}"
     except Exception as error:  # the boundary: the answers are written, and must not look lost
-        return f"report: none, {type(error).__name__}: {error}"
+        return f"report: none, {named(error)}"
     return f"report: {output}"
