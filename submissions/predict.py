@@ -53,10 +53,10 @@ class Answerer:
     def predict(self) -> Callable[..., Any]:
         """A plain function by the name that gateways look for."""
 
-        def predict(*values: object, **named: object) -> Any:
+        def predict(*values: object, **keywords: object) -> Any:
             problem_id, statement = "", ""
             try:
-                problem_id, statement = problem_of((*values, *named.values()))
+                problem_id, statement = problem_of((*values, *keywords.values()))
             except Exception as error:  # the boundary: a row that cannot be read is a row
                 self._log.note(f"a row could not be read: {named(error)}")
             return one_row(problem_id, self.answer(problem_id, statement))
