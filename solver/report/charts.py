@@ -92,28 +92,27 @@ def _verdicts(one: Graded) -> list[bool]:
     return [one.is_right(one.fallback if answer is None else answer) for answer in answers]
 
 
-def outcomes(graded: Iterable[Graded]) -> list[tuple[float, bool]]:
-    """The score of every scored trajectory that ended by itself, and whether it ended right."""
+def outcomes(graded: Iterable[Graded], scorer: str) -> list[tuple[float, bool]]:
+    """What `scorer` said of every trajectory that ended by itself, and whether it ended right."""
     return [
         (score, lane.answer is not None and one.is_right(lane.answer))
         for one in graded
-        for lane, score in _scored(one.problem)
+        for lane, score in _scored(one.problem, scorer)
         if lane.ended_by_itself
     ]
 
 
-def _scored(problem: ProblemRecord) -> list[tuple[Lane, float]]:
-    scores = problem.checked.scores if problem.checked else {}
+def num_scored(graded: Iterable[Graded], scorer: str) -> int:
+    """How many trajectories have a score by `scorer`."""
+    return sum(len(_scored(one.problem, scorer)) for one in graded)
+
+
+def _scored(problem: ProblemRecord, scorer: str) -> list[tuple[Lane, float]]:
     return [
         (problem.lanes[i], score)
-        for i, score in scores.items()
+        for i, score in problem.scores(scorer).items()
         if i in problem.lanes and isfinite(score)
     ]
-
-
-def num_scored(graded: Iterable[Graded]) -> int:
-    """How many trajectories have a score."""
-    return sum(len(_scored(one.problem)) for one in graded)
 
 
 def calibration(found: Sequence[tuple[float, bool]], num_bins: int = BINS) -> list[Bin]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from solver.config import SolverConfig
 from solver.report import charts
 from solver.report.source import RunSource
 from solver.report.views import ProblemRecord, RunRecord
-from solver.scorers import READS_STOP
+from solver.scorers import GIVES_CHANCES
 from solver.summary import wilson_interval
 from solver.types import PruneReason
 
@@ -24,7 +24,6 @@ def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
     """The run in numbers."""
     record, config = source.record, source.config
     graded = source.graded()
-    found = charts.outcomes(graded)
     return {
         "name": source.name,
         "folder": str(source.folder),
@@ -37,13 +36,10 @@ def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
         "launch": config.prune.launch,
         "mark": config.prune.mark,
         "max_tokens": config.sampling.max_tokens,
-        "scorer": config.prune.scorer,
         "limit": config.budget.time_limit_s,
         "total": len(source.problems),
         "curve": charts.accuracy_curve(graded),
-        "bins": charts.calibration(found),
-        "scored": [len(found), charts.num_scored(graded)],
-        "link": _link(config.prune.scorer, found),
+        "judges": [_judge(scorer, graded) for scorer in _scorers(record, config)],
         "columns": charts.columns(record.problems.values()),
     }
 
@@ -155,8 +151,20 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, o
             yield prefix + name, value
 
 
-def _link(scorer: str, found: list[tuple[float, bool]]) -> str | None:
-    """How the scores would have to be read if they were chances: as logits, or as they are."""
-    if scorer in READS_STOP:
-        return "logit"
-    return "share" if found and all(0 <= score <= 1 for score, _ in found) else None
+def _scorers(record: RunRecord, config: SolverConfig) -> list[str]:
+    """Those that scored at the mark, the one that decided first."""
+    deciding = config.prune.scorer
+    others = {name for problem in record.problems.values() for name in problem.scored}
+    return [deciding, *sorted(others - {deciding})]
+
+
+def _judge(scorer: str, graded: Sequence[charts.Graded]) -> dict[str, Any]:
+    """How well a scorer knew; `link` says how its scores would be read if they were chances."""
+    found = charts.outcomes(graded, scorer)
+    link = "share" if found and all(0 <= score <= 1 for score, _ in found) else None
+    return {
+        "scorer": scorer,
+        "bins": charts.calibration(found),
+        "scored": [len(found), charts.num_scored(graded, scorer)],
+        "link": "logit" if scorer in GIVES_CHANCES else link,
+    }

@@ -108,6 +108,7 @@ class JournalReader:
         problem.end = place.end
         if isinstance(event, ProblemStarted):
             problem.began, problem.allotted_s, problem.checked = t, event.allotted_s, None
+            problem.scored = {}
             problem.lanes = {
                 index: lane
                 for index, lane in problem.lanes.items()
@@ -117,7 +118,11 @@ class JournalReader:
             problem.checked = event
         elif isinstance(event, Solved):
             problem.solved, problem.solved_at = event, t
-        elif not isinstance(event, Scored):
+        elif isinstance(event, Scored):
+            start = self.record.start
+            if start is not None and event.mark == start.config.prune.mark:
+                problem.scored[event.scorer] = event.scores
+        else:
             lane = problem.lanes.get(event.index)
             if lane is None:
                 began = self._base + getattr(event, "started", event.t)

@@ -62,7 +62,10 @@ class Lane:
 
 @dataclass(slots=True)
 class ProblemRecord:
-    """One problem; its lines lie between the bytes `begin` and `end`, the first is `line`."""
+    """One problem; its lines lie between the bytes `begin` and `end`, the first is `line`.
+
+    `scored` is what a full recording's other scorers said at the run's mark, by name.
+    """
 
     id: str
     begin: int
@@ -72,6 +75,7 @@ class ProblemRecord:
     allotted_s: float | None = None
     lanes: dict[int, Lane] = field(default_factory=dict)
     checked: Checked | None = None
+    scored: dict[str, dict[int, float]] = field(default_factory=dict)
     solved: Solved | None = None
     solved_at: float = 0.0
 
@@ -79,6 +83,12 @@ class ProblemRecord:
     def dropped(self) -> frozenset[int]:
         """Who was dropped at the check; in a full recording they went on all the same."""
         return frozenset(self.checked.dropped if self.checked else ())
+
+    def scores(self, scorer: str) -> dict[int, float]:
+        """What `scorer` said of whom at the run's mark."""
+        if self.checked is not None and self.checked.method == scorer:
+            return self.checked.scores
+        return self.scored.get(scorer, {})
 
     @property
     def ballots(self) -> list[Ballot]:

@@ -21,6 +21,7 @@ from solver.events import (
     RunEnded,
     RunStarted,
     Sampled,
+    Scored,
     Solved,
 )
 from solver.journal import JournalWriter
@@ -129,6 +130,10 @@ class RunBuilder:
                 started=self.now,
             )
         )
+
+    def also_scored(self, name: str, scorer: str, mark: int, scores: dict[int, float]) -> None:
+        """As a full recording has it."""
+        self.add(Scored(problem_id=name, scorer=scorer, mark=mark, scores=scores, started=self.now))
 
     def solves(self, name: str, answer: int, votes: dict[int, int], *degraded: str) -> None:
         counts = [*sorted(votes.values(), reverse=True), 0, 0]

@@ -72,8 +72,16 @@ def test_only_own_endings_say_what_a_score_was_worth() -> None:
         lane(4, 9, None, StopReason.PRUNED),
         scores={0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 4: 5.0, 9: 6.0},
     )
-    assert outcomes([graded(record, 4)]) == [(1.0, True), (2.0, False), (3.0, False)]
-    assert num_scored([graded(record, 4)]) == 5
+    assert outcomes([graded(record, 4)], "stop") == [(1.0, True), (2.0, False), (3.0, False)]
+    assert num_scored([graded(record, 4)], "stop") == 5
+
+
+def test_every_scorer_speaks_for_itself() -> None:
+    record = problem(lane(0, 9, 4, StopReason.ANSWERED), scores={0: 1.0})
+    record.scored = {"reward": {0: -2.0}, "stop": {0: 9.0}}  # the check's own word goes first
+    assert outcomes([graded(record, 4)], "stop") == [(1.0, True)]
+    assert outcomes([graded(record, 4)], "reward") == [(-2.0, True)]
+    assert outcomes([graded(record, 4)], "confidence") == []
 
 
 def test_bins_hold_about_equally_many_and_equal_scores_stay_together() -> None:

@@ -16,7 +16,8 @@ from solver.report import details
 from solver.report.details import Details, unpack
 from solver.report.page import data, embeddable, html, write_report
 from solver.report.source import RunSource
-from tests.report.builders import RunBuilder, three_problems
+from solver.types import StopReason
+from tests.report.builders import MARK, RunBuilder, three_problems
 
 HOSTILE = (
     "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1></style>"
@@ -47,6 +48,28 @@ def test_what_the_page_knows(finished: Path) -> None:
     assert detail["statement"][1]["s"] == "$2 + 2$"
     assert [lane["end"] for lane in detail["lanes"]] == ["answered", "answered", "pruned"]
     assert detail["lanes"][0]["steps"][1]["x"] == ["print(2 + 2)"]
+
+
+def test_every_scorer_of_a_full_recording_is_judged(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", [(f"p{k}", "1 + 1", 2) for k in range(8)])
+    for name, _, _ in run.problems:
+        run.start(name)
+        run.also_scored(name, "reward", MARK, {0: 1.0, 1: 2.0})
+        run.also_scored(name, "confidence", MARK, {0: -1.0, 1: -0.5})
+        for index, answer in ((0, 1), (1, 2)):
+            run.says(name, index, "so")
+            run.ends(name, index, StopReason.ANSWERED, 2, answer)
+        run.checks(name, {0: -1.0, 1: 1.0}, kept=[0, 1])
+        run.solves(name, 2, {2: 1, 1: 1})
+    (shown,) = embedded(page(run.write()))["runs"]
+    judges = shown["judges"]
+    assert [(j["scorer"], j["link"]) for j in judges] == [
+        ("stop", "logit"), ("confidence", None), ("reward", "logit"),
+    ]  # fmt: skip
+    for judge in judges:
+        assert judge["scored"] == [16, 16]
+        # the higher score of each problem was right
+        assert [(b[3], b[6]) for b in judge["bins"]] == [(0.0, 8), (1.0, 8)]
 
 
 def test_the_policy_allows_this_script_and_this_style_and_nothing_else(finished: Path) -> None:

@@ -47,6 +47,22 @@ def test_lines_lead_back_to_the_events(finished: Path) -> None:
             assert b'"type":"sampled"' in lines[lane.line - 1]
 
 
+def test_what_others_said_at_the_mark_is_kept(tmp_path: Path) -> None:
+    """At other marks they said it of other prefixes, and a problem begun anew is asked anew."""
+    run = RunBuilder(tmp_path / "run", [("sum", "1 + 1", 2)])
+    run.start("sum")
+    run.also_scored("sum", "confidence", MARK, {0: 1.0})
+    run.start("sum")
+    run.also_scored("sum", "reward", MARK, {0: 0.5, 1: -0.5})
+    run.also_scored("sum", "reward", MARK + 1, {0: 7.0})
+    run.checks("sum", {0: 2.0, 1: 3.0}, kept=[1])
+    run.write()
+    problem = read(tmp_path / "run").record.problems["sum"]
+    assert problem.scored == {"reward": {0: 0.5, 1: -0.5}}
+    assert problem.scores("reward") == {0: 0.5, 1: -0.5}
+    assert problem.scores("stop") == {0: 2.0, 1: 3.0} and problem.scores("confidence") == {}
+
+
 def test_a_growing_journal_is_read_on(tmp_path: Path) -> None:
     run = three_problems(tmp_path / "run")
     whole = run.events

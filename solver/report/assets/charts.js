@@ -86,13 +86,14 @@ function curveChart(runs) {
 
 // Scores of different scorers are different things: each has a picture of its own.
 function scoreCharts(runs) {
-  const drawn = runs.map((run, k) => [run, k]).filter(([run]) => run.bins.length > 1);
-  return [...new Set(drawn.map(([run]) => run.scorer))].map((scorer) =>
-    scoreChart(drawn.filter(([run]) => run.scorer === scorer), scorer));
+  const drawn = runs.flatMap((run, k) => run.judges.filter((judge) => judge.bins.length > 1)
+    .map((judge) => [judge, k, run.name]));
+  return [...new Set(drawn.map(([judge]) => judge.scorer))].map((scorer) =>
+    scoreChart(drawn.filter(([judge]) => judge.scorer === scorer), scorer));
 }
 
 function scoreChart(drawn, scorer) {
-  let [low, high] = extent(drawn.flatMap(([run]) => run.bins.map((b) => b[1])));
+  let [low, high] = extent(drawn.flatMap(([judge]) => judge.bins.map((b) => b[1])));
   const { link } = drawn[0][0];
   if (link === "share") [low, high] = [0, 1];
   const pad = (high - low) * 0.05 || 0.5;
@@ -105,9 +106,9 @@ function scoreChart(drawn, scorer) {
       const steps = Array.from({ length: 61 }, (_, k) => low + ((high - low) * k) / 60);
       node.append(svg("path", { class: "ideal", d: path(steps.map((v) => [x(v), y(expected(v))])) }));
     }
-    for (const [run, k] of drawn) {
-      const largest = Math.max(...run.bins.map((b) => b[6]));
-      for (const [, mean, , share, from, to, count] of run.bins) {
+    for (const [judge, k] of drawn) {
+      const largest = Math.max(...judge.bins.map((b) => b[6]));
+      for (const [, mean, , share, from, to, count] of judge.bins) {
         node.append(
           svg("line", { class: `whisker run${k}`, x1: x(mean), x2: x(mean), y1: y(from), y2: y(to) }),
           svg("circle", { class: `dot run${k}`, cx: x(mean), cy: y(share), r: 2.5 + 3 * Math.sqrt(count / largest) }));
@@ -115,12 +116,12 @@ function scoreChart(drawn, scorer) {
     }
     return node;
   };
-  const known = drawn.reduce((sum, [run]) => sum + run.scored[0], 0);
-  const scored = drawn.reduce((sum, [run]) => sum + run.scored[1], 0);
+  const known = drawn.reduce((sum, [judge]) => sum + judge.scored[0], 0);
+  const scored = drawn.reduce((sum, [judge]) => sum + judge.scored[1], 0);
   const note = `${scorer}: ${number(known)} of ${number(scored)} scored trajectories ended by themselves` +
     `${known < scored ? "; the others were pruned or cut short, and nobody knows" : ""}.` +
     `${expected ? " Dashed: what the scores claim." : ""}`;
-  const rows = drawn.flatMap(([one]) => one.bins.map((b) => [one.name, b[0].toFixed(3), b[2].toFixed(3),
+  const rows = drawn.flatMap(([judge, , name]) => judge.bins.map((b) => [name, b[0].toFixed(3), b[2].toFixed(3),
     percent(b[3]), `${percent(b[4])} to ${percent(b[5])}`, number(b[6])]));
   return figure("Did the scores know?", note, 260, draw,
     [["run", "score from", "to", "ended right", "interval", "trajectories"], ...rows]);
