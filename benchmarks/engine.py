@@ -23,14 +23,14 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
 import psutil
 import torch
-import transformers
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.tiny import tiny_model
 from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
@@ -136,22 +136,6 @@ def compare(model: Any, label: str, rows: list[Row], repeats: int, target: float
     )
 
 
-def tiny_model(folder: str) -> None:
-    """Save a small random Llama, so that every process has the same one."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        vocab_size=1024,
-        max_position_embeddings=1024,
-    )
-    transformers.utils.logging.disable_progress_bar()
-    LlamaForCausalLM(config).save_pretrained(folder)
-
-
 class Peak:
     """Watches this process's memory on the device (bytes) while a block runs."""
 
@@ -216,7 +200,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.model is None:
-            tiny_model(folder)
+            tiny_model(Path(folder), context_length=1024)
             arguments.model = folder
         torch.set_num_threads(arguments.threads)
         model = load_model(

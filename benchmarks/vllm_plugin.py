@@ -35,9 +35,8 @@ from typing import Any
 
 import psutil
 import torch
-import transformers
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.tiny import tiny_model
 from solver.embedded.paths import model_folder
 from solver.stop.adapter import save_adapter
 from solver.stop.fingerprint import fingerprint
@@ -171,21 +170,9 @@ def report(label: str, pairs: list[tuple[float, float]]) -> None:
     )
 
 
-def tiny_model(folder: Path) -> tuple[Path, Path]:
-    """A small random Llama with a long context, and an adapter for it."""
-    torch.manual_seed(0)
-    transformers.utils.logging.disable_progress_bar()
-    config = LlamaConfig(
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        vocab_size=1024,
-        max_position_embeddings=4096,
-    )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder / "model")
+def tiny_with_adapter(folder: Path) -> tuple[Path, Path]:
+    """The folders of a tiny model with a long context, and of an adapter for it."""
+    model = tiny_model(folder / "model", context_length=4096)
     for file in model_folder("embedded").glob("tokenizer*"):  # a server wants one
         shutil.copy(file, folder / "model")
     adapter = StopAdapter.fresh(model, STOP_IDS)
@@ -194,7 +181,7 @@ def tiny_model(folder: Path) -> tuple[Path, Path]:
     spec = StopSpec(
         base_model="tiny",
         fingerprint=fingerprint(folder / "model"),
-        hidden_size=128,
+        hidden_size=model.config.hidden_size,
         stop_token_ids=STOP_IDS,
         mark=PREFIX_LENGTH,
         dialect="fenced",
@@ -232,7 +219,7 @@ def check(url: str, prefixes: Sequence[Sequence[int]]) -> tuple[float, int, list
 
 
 def compare_checks(folder: Path, threads: int, mode: list[str], repeats: int) -> None:
-    model, adapter = tiny_model(folder)
+    model, adapter = tiny_with_adapter(folder)
     rows, flags = [], [*mode, *server_flags(adapter, model)]
     with served(model, folder / "tiny.log", threads, flags) as server:
         for repeat in range(repeats + 1):

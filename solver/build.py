@@ -55,9 +55,9 @@ async def services(
         return record(EngineIncident(t=clock.now() - started_at, what=what))
 
     async with _kernels(config.sandbox) as sandboxes:
-        # Spares start in their own processes while the model loads in this one.
+        # Spares start in their own processes while this one loads, in a thread: the loop goes on.
         folder = model_folder(config.model.path)
-        dialect = open_dialect(config, folder)
+        dialect = await asyncio.to_thread(open_dialect, config, folder)
         opening = _open_engine(config, folder, log_folder, say, on_incident)
         async with await opening as engine:
             scorer = await make_scorer(config, engine, dialect, folder)

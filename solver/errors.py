@@ -14,6 +14,13 @@ A `UserError`'s message says what is wrong and what to do about it. A bad trajec
 crash: `RunError`s are caught where they happen and recorded.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class SolverError(Exception):
     """Base of every error this package raises on purpose."""
@@ -54,3 +61,9 @@ class JournalError(RunError):
 def named(error: BaseException) -> str:
     """`KeyError: 'x'`: an error in one piece, for messages and records."""
     return f"{type(error).__name__}: {error}"
+
+
+def first_fault(error: ValidationError, whole: str = "the file") -> str:
+    """`key.path: what is wrong there`, of the first fault; `whole` is named where no key is at fault."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"

@@ -113,9 +113,11 @@ def _model(config: SolverConfig, folder: Path) -> Finding:
 
 def _memory(config: SolverConfig, folder: Path) -> Finding:
     on_cpu = _on_cpu(config)
-    kernels = config.prune.launch * config.budget.problems_at_once + config.sandbox.spares
     return machine.ram(
-        facts.available_memory(), kernels, _need(config, folder, on_cpu=on_cpu), model_on_cpu=on_cpu
+        facts.available_memory(),
+        _num_kernels(config),
+        _need(config, folder, on_cpu=on_cpu),
+        model_on_cpu=on_cpu,
     )
 
 
@@ -148,9 +150,13 @@ def _on_cpu(config: SolverConfig) -> bool:
     return config.model.device == "cpu" or facts.torch_gpus() == 0
 
 
+def _num_kernels(config: SolverConfig) -> int:
+    """How many may run at once."""
+    return config.prune.launch * config.budget.problems_at_once + config.sandbox.spares
+
+
 def _disk(config: SolverConfig) -> Finding:
-    kernels = config.prune.launch * config.budget.problems_at_once + config.sandbox.spares
-    return machine.disk(facts.free_disk(), kernels * config.sandbox.folder_bytes)
+    return machine.disk(facts.free_disk(), _num_kernels(config) * config.sandbox.folder_bytes)
 
 
 def _vllm(config: SolverConfig, folder: Path) -> Finding:

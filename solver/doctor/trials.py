@@ -20,6 +20,7 @@ from solver.config import SolverConfig
 from solver.doctor.finding import Finding, fail, ok, warn
 from solver.engines.vllm.command import PROGRAM, Recipe
 from solver.errors import ModelError
+from solver.scorers import READS_STOP
 from solver.scorers.registry import adapter_folder, reward_folder
 from solver.stop.fingerprint import read_config
 
@@ -76,7 +77,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     if name == "reward":
         read_config(reward_folder(config))
         return ok("scorer", f"{name}: its model is there")
-    if name not in ("stop", "stop+confidence"):
+    if name not in READS_STOP:
         return ok("scorer", f"{name}: needs no adapter")
     from solver.stop.adapter import load_adapter
 
@@ -95,7 +96,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
 def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
     """Let vLLM's own parser read the flags that a server would be started with; it starts nothing."""
     stop_flags: Sequence[str] = ()
-    if config.prune.scorer in ("stop", "stop+confidence"):
+    if config.prune.scorer in READS_STOP:
         from solver.stop.serving import server_flags
 
         stop_flags = server_flags(adapter_folder(config), folder)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 
 from solver.errors import ModelError
-from solver.stop.fingerprint import read_object
+from solver.stop.fingerprint import read_header, read_object
 
 _AGAIN = "save or download the model again"
 
@@ -32,16 +30,12 @@ def _whole(file: Path) -> int:
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > size - 8:
-                raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        end = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
+            header, header_size = read_header(stream, size)
+        end = 8 + header_size + max(entry["data_offsets"][1] for entry in header.values())
         if end != size:
             raise ValueError(f"{size:,} bytes of {end:,}")
     except FileNotFoundError:
         raise ModelError(f"{file} is missing: {_AGAIN}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not a whole safetensors file ({error}): {_AGAIN}") from None
     return size

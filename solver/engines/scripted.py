@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Self
 
+from solver.engines.refusals import check_ids, check_request
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
 from solver.types import Chunk, FinishReason, SamplingParams, TokenIds
@@ -77,12 +78,7 @@ class ScriptedEngine:
         self, trajectory_id: str, token_ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[Chunk, None]:
         """Sample the script, one id a chunk. Raises `EngineError` as the real engines do."""
-        if not token_ids:
-            raise EngineError("there are no token ids to continue")
-        if min(token_ids) < 0 or max(token_ids) >= self.capabilities.vocab_size:
-            raise EngineError(f"token ids must be from 0 to {self.capabilities.vocab_size - 1}")
-        if params.max_tokens < 1:
-            raise EngineError(f"max_tokens must be at least 1, not {params.max_tokens}")
+        check_request(token_ids, params, self.capabilities.vocab_size)
         return self._generate(trajectory_id, list(token_ids), params)
 
     async def _generate(
@@ -157,8 +153,7 @@ class ScriptedEngine:
 
     async def prompt_logprobs(self, token_ids: Sequence[int]) -> list[float]:
         """-1 for every id but the first."""
-        if not token_ids:
-            raise EngineError("there are no token ids to continue")
+        check_ids(token_ids, self.capabilities.vocab_size)
         return [-1.0] * (len(token_ids) - 1)
 
     async def release(self, trajectory_id: str) -> None:

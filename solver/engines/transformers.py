@@ -30,6 +30,7 @@ from solver.engines.loading import (
     load_model,
 )
 from solver.engines.packed import ATTENTION, packed_attention
+from solver.engines.refusals import check_ids, check_length, check_request
 from solver.engines.requests import Answer, Request, Want
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
@@ -119,9 +120,7 @@ class TransformersEngine:
         Raises `EngineError`: at once for ids or parameters that cannot be used, from the generator
         if a step fails or the trajectory already has an open request.
         """
-        self._check_ids(token_ids, self.capabilities.vocab_size)
-        if params.max_tokens < 1:
-            raise EngineError(f"max_tokens must be at least 1, not {params.max_tokens}")
+        check_request(token_ids, params, self.capabilities.vocab_size)
         if len(params.banned_token_ids) >= self.capabilities.vocab_size:
             raise EngineError("every id of the vocabulary is banned")
         return self._generate(trajectory_id, list(token_ids), params)
@@ -153,7 +152,7 @@ class TransformersEngine:
 
         Nothing is read from or left in the cache. Raises `EngineError`.
         """
-        self._check_ids(token_ids, self.capabilities.vocab_size)
+        check_ids(token_ids, self.capabilities.vocab_size)
         if len(token_ids) == 1:
             return []
         [answer] = await self._ask(Want.LOGPROBS, [("prompt", token_ids)])
@@ -170,9 +169,9 @@ class TransformersEngine:
         `EngineError`.
         """
         known = self.capabilities.vocab_size
-        self._check_ids(suffix_ids, known + self.probe_extra_ids)
+        check_ids(suffix_ids, known + self.probe_extra_ids)
         for _, ids in prefixes:
-            self._check_ids(ids, known)
+            check_ids(ids, known)
         asked = [(name, [*ids, *suffix_ids]) for name, ids in prefixes]
         answers = await self._ask(Want.STATE, asked)
         if not answers:
@@ -208,18 +207,10 @@ class TransformersEngine:
     ) -> None:
         await self.aclose()
 
-    def _check_ids(self, ids: Sequence[int], limit: int) -> None:
-        if not len(ids):
-            raise EngineError("there are no token ids to continue")
-        if min(ids) < 0 or max(ids) >= limit:
-            raise EngineError(f"token ids must be from 0 to {limit - 1}")
-
     async def _ask(self, want: Want, asked: Sequence[tuple[str, Sequence[int]]]) -> list[Any]:
         """Submit scratch requests together and wait for all of their answers."""
-        context = self.capabilities.context_length
         longest = max((len(ids) for _, ids in asked), default=0)
-        if longest > context:
-            raise EngineError(f"{longest} token ids do not fit into the context of {context}")
+        check_length(longest, self.capabilities.context_length)
         requests = [Request(name, list(ids), want) for name, ids in asked]
         try:
             for request in requests:

@@ -16,7 +16,7 @@ from solver.errors import ModelError, ScorerError
 from solver.stop.adapter import load_adapter
 from solver.stop.combine import Combiner, combine, confidence_statistics
 from solver.stop.gate import StopAdapter, StopGate
-from solver.stop.spec import StopSpec
+from solver.stop.spec import Handshake, StopSpec
 from solver.types import Trajectory
 
 Prefixes = Sequence[tuple[str, Sequence[int]]]
@@ -26,6 +26,11 @@ Prefixes = Sequence[tuple[str, Sequence[int]]]
 class StopReader(Protocol):
     """What reads [STOP] behind prefixes; the vLLM engine is one."""
 
+    @property
+    def handshake(self) -> Handshake | None:
+        """The stored prefix that it was already seen to score as when it was saved, if any."""
+        ...
+
     async def stop_logits(self, prefixes: Prefixes) -> list[float]:
         """The logit of "ends right" of each (trajectory id, ids)."""
         ...
@@ -33,6 +38,8 @@ class StopReader(Protocol):
 
 class GatedReader:
     """Reads [STOP] on the in-process engine, whose model carries the adapter until `close`."""
+
+    handshake: Handshake | None = None  # nobody has looked
 
     def __init__(self, engine: Any, gate: StopGate) -> None:
         """`engine` is a `TransformersEngine` (or has its `probe`); `gate` is attached to its model."""
@@ -85,7 +92,8 @@ class StopScorer:
 
         An engine that serves the adapter itself (`StopReader`) is taken as it is; on the in-process
         engine the adapter is attached. Raises `ModelError` or `ConfigError` with one line that says
-        what differs; it also scores the prefix that is stored with the adapter and compares.
+        what differs; it also scores the prefix that is stored with the adapter and compares, unless
+        the engine has seen its servers do that.
         """
         loaded = load_adapter(folder, model_folder, mark=mark, dialect=dialect, prompt=prompt)
         spec = loaded.spec
@@ -137,7 +145,7 @@ class StopScorer:
 
     async def _shake_hands(self, folder: Path, dtype: str) -> None:
         handshake = self.spec.handshake
-        if handshake is None:
+        if handshake is None or handshake == self._reader.handshake:
             return
         [logit] = await self._logits([("handshake", handshake.prefix_token_ids)])
         if not handshake.agrees(logit, dtype):

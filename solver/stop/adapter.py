@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from solver.errors import ConfigError, ModelError
+from solver.errors import ConfigError, ModelError, first_fault
 from solver.stop.fingerprint import fingerprint, read_config
 from solver.stop.folders import replace_folder, write_text
 from solver.stop.gate import StopAdapter, check_ids
@@ -122,9 +122,7 @@ def read_spec(folder: Path) -> StopSpec:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"{path} is not valid: {field}: {first['msg']}") from None
+        raise ModelError(f"{path} is not valid: {first_fault(error)}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from solver.errors import InputError
+from solver.errors import InputError, first_fault
 
 
 class StopExample(BaseModel):
@@ -89,11 +89,9 @@ def _read(line: bytes, place: str, vocab_size: int | None) -> StopExample:
     try:
         example = StopExample.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "json_invalid":
+        if error.errors(include_url=False)[0]["type"] == "json_invalid":
             raise InputError(f"{place} is torn or not JSON") from None
-        field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise InputError(f"{place}: {field}: {first['msg']}") from None
+        raise InputError(f"{place}: {first_fault(error, 'row')}") from None
     largest, smallest = max(example.prefix_token_ids), min(example.prefix_token_ids)
     if smallest < 0 or (vocab_size is not None and largest >= vocab_size):
         wrong = smallest if smallest < 0 else largest

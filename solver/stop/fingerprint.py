@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from solver.errors import ModelError
 
@@ -74,21 +73,32 @@ def fingerprint(folder: Path) -> str:
     for file in files:
         try:
             _hash_weights(digest, file)
-        except (OSError, ValueError, struct.error) as error:
+        except (OSError, ValueError) as error:
             raise ModelError(f"{file} is not a whole safetensors file: {error}") from None
     return digest.hexdigest()
+
+
+def read_header(stream: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """What a safetensors file of `size` bytes says of its tensors, and how many bytes it says it in.
+
+    The bytes of the tensors follow in `stream`. Raises `OSError`, or `ValueError` for another file.
+    """
+    header_size = int.from_bytes(stream.read(8), "little")
+    if header_size > size - 8:
+        raise ValueError("its header is longer than the file")
+    header = json.loads(stream.read(header_size))
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+    header.pop("__metadata__", None)
+    return header, header_size
 
 
 def _hash_weights(digest: Any, file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:
-        (header_size,) = struct.unpack("<Q", stream.read(8))
-        if header_size > size - 8:
-            raise ValueError("its header is longer than the file")
-        header = json.loads(stream.read(header_size))
-        header.pop("__metadata__", None)
+        header, header_size = read_header(stream, size)
         digest.update(json.dumps(header, sort_keys=True).encode())
-        digest.update(struct.pack("<Q", size - header_size))
+        digest.update((size - header_size).to_bytes(8, "little"))
         digest.update(stream.read(_SAMPLE_BYTES))
         # The last bytes may overlap the first ones in a small file: that harms nothing.
         stream.seek(max(8 + header_size, size - _SAMPLE_BYTES))

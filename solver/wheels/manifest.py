@@ -10,7 +10,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from solver.errors import ConfigError
+from solver.errors import ConfigError, first_fault
 from solver.wheels.closure import linux_environment, read_wheel, unmet
 
 FILE_NAME = "MANIFEST.json"
@@ -86,9 +86,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path} is not valid: {where}: {first['msg']}") from None
+        raise ConfigError(f"{path} is not valid: {first_fault(error)}") from None
 
 
 def faults(folder: Path, manifest: Manifest) -> list[str]:

@@ -65,9 +65,11 @@ async def test_a_full_context_ends_with_length(engine: Any) -> None:
         assert full.chunks == [Chunk((), (), FinishReason.LENGTH)]
 
 
-@pytest.mark.parametrize("ids", [[], [-1], [3, VOCAB]])
-async def test_unusable_ids_are_refused_at_once(engine: Any, ids: list[int]) -> None:
-    with pytest.raises(EngineError):
+@pytest.mark.parametrize(
+    ("ids", "why"), [([], "no token ids"), ([-1], "from 0 to"), ([3, VOCAB], f"0 to {VOCAB - 1}")]
+)
+async def test_unusable_ids_are_refused_at_once(engine: Any, ids: list[int], why: str) -> None:
+    with pytest.raises(EngineError, match=why):
         engine.generate("a", ids, greedy(3))
 
 
@@ -163,8 +165,9 @@ async def test_prompt_logprobs(engine: Any) -> None:
     logprobs = await engine.prompt_logprobs(prompt(40))
     assert len(logprobs) == 39
     assert all(logprob <= 0 for logprob in logprobs)
-    with pytest.raises(EngineError):
-        await engine.prompt_logprobs([])
+    for ids, why in ([], "no token ids"), ([-1], "from 0 to"):
+        with pytest.raises(EngineError, match=why):
+            await engine.prompt_logprobs(ids)
 
 
 async def test_capabilities(engine: Any) -> None:

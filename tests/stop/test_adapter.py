@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from solver.doctor.weights import weights_bytes
 from solver.errors import ConfigError, ModelError, UserError
 from solver.stop import adapter as adapter_module
 from solver.stop.adapter import load_adapter, save_adapter
@@ -226,9 +227,17 @@ def test_a_fingerprint_sees_weights_shapes_and_architecture(
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
     assert fingerprint(copy) != original
-    weights.write_bytes(content[:20])
-    with pytest.raises(ModelError, match="not a whole safetensors file"):
-        fingerprint(copy)
+    for broken, why in {
+        b"": "header is longer",
+        bytes(content[:20]): "header is longer",
+        (2).to_bytes(8, "little") + b"[]": "not a JSON object",
+        (2).to_bytes(8, "little") + b"{'": "double quotes",
+    }.items():
+        weights.write_bytes(broken)
+        with pytest.raises(ModelError, match=f"not a whole safetensors file.*{why}"):
+            fingerprint(copy)
+        with pytest.raises(ModelError, match=f"not a whole safetensors file.*{why}"):
+            weights_bytes(copy)
     weights.unlink()
     with pytest.raises(ModelError, match=r"no \*.safetensors weights"):
         fingerprint(copy)

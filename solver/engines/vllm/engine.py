@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from solver.config import VllmConfig
+from solver.engines.refusals import check_ids, check_length, check_request
 from solver.engines.vllm.admission import HEADROOM, Admission
 from solver.engines.vllm.fleet import Closing, Fleet, Server, connect
 from solver.engines.vllm.hosts import Host
@@ -17,6 +18,7 @@ from solver.engines.vllm.visit import Visit, ask
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
 from solver.stop.serving import read_logit
+from solver.stop.spec import Handshake
 from solver.types import Chunk, FinishReason, SamplingParams
 
 V = TypeVar("V", bound=Visit)
@@ -63,10 +65,12 @@ class VllmEngine:
         *,
         candidates: bool,
         stop_token_ids: tuple[int, ...] | None,
+        handshake: Handshake | None,
         on_incident: Callable[[str], None],
     ) -> None:
         """See `open`, which makes it."""
         self.capabilities = capabilities
+        self.handshake = handshake
         self._config, self._candidates, self._stop_ids = config, candidates, stop_token_ids
         self._fleet = Fleet(servers, config.probe_s, on_incident)
         self._open: set[Visit] = set()
@@ -85,14 +89,16 @@ class VllmEngine:
         config: VllmConfig,
         candidates: bool,
         stop_token_ids: tuple[int, ...] | None,
+        handshake: Handshake | None = None,
         on_incident: Callable[[str], None],
     ) -> Self:
         """An engine on hosts that have been started; it closes them in the end.
 
         `context_length` is cut to what the smallest KV cache can hold. `candidates` fills the
         confidences and entropies of chunks, at the price of larger events. `stop_token_ids` are
-        those of the servers' adapter, None without one. `on_incident` gets one sentence for each
-        loss and return of a server. Raises `EngineError`.
+        those of the servers' adapter, None without one; `handshake` is the stored prefix that every
+        host sees scored before its server serves, None if they do not look. `on_incident` gets one
+        sentence for each loss and return of a server. Raises `EngineError`.
         """
         servers = []
         for host in hosts:
@@ -114,6 +120,7 @@ class VllmEngine:
             config,
             candidates=candidates,
             stop_token_ids=stop_token_ids,
+            handshake=handshake,
             on_incident=on_incident,
         )
 
@@ -134,9 +141,7 @@ class VllmEngine:
         if the server refuses the request, every server is given up, or the trajectory already has
         an open request.
         """
-        self._check_ids(token_ids)
-        if params.max_tokens < 1:
-            raise EngineError(f"max_tokens must be at least 1, not {params.max_tokens}")
+        check_request(token_ids, params, self.capabilities.vocab_size)
         return self._generate(trajectory_id, token_ids, params)
 
     async def _generate(
@@ -195,7 +200,7 @@ class VllmEngine:
 
         The server encodes every id again for it. Raises `EngineError`.
         """
-        self._check_ids(token_ids)
+        check_ids(token_ids, self.capabilities.vocab_size)
         ids = list(token_ids)
         if len(ids) == 1:
             return []
@@ -225,17 +230,9 @@ class VllmEngine:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        if not len(ids):
-            raise EngineError("there are no token ids to continue")
-        if min(ids) < 0 or max(ids) >= self.capabilities.vocab_size:
-            raise EngineError(f"token ids must be from 0 to {self.capabilities.vocab_size - 1}")
-
     def _visit(self, trajectory_id: str | None, ids: Sequence[int]) -> Visit:
         """A visit that samples one id; its prompt must leave room for that one."""
-        context = self.capabilities.context_length
-        if len(ids) >= context:
-            raise EngineError(f"{len(ids)} token ids do not fit into the context of {context}")
+        check_length(len(ids), self.capabilities.context_length, num_new=1)
         return Visit(self._fleet, self._config.silence_s, trajectory_id, len(ids))
 
     @contextmanager

@@ -62,6 +62,7 @@ async def open_vllm(
             config=config.vllm,
             candidates=config.prune.scorer in READS_CANDIDATES or config.record == "full",
             stop_token_ids=expected.spec.stop_token_ids if expected.spec else None,
+            handshake=expected.spec.handshake if expected.spec else None,
             on_incident=on_incident,
         )
         stack.pop_all()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from solver.engines.vllm.greeted import Greeted
 from solver.engines.vllm.handshake import Expected
 from solver.engines.vllm.open import open_vllm
 from solver.errors import ConfigError, EngineError, ModelError
+from solver.scorers.stop import StopScorer
+from solver.types import Trajectory
 from tests.engines.vllm_hosts import fake_server
 from tests.engines.vllm_hosts.conftest import Told, flags, num_starts, pids, runs
 from tests.engines.vllm_hosts.fake_server import InThread, Play
@@ -92,6 +96,40 @@ async def test_running_servers_are_used_and_left_alone(
     assert not num_starts(tmp_path) and not (tmp_path / "vllm.log").exists()
     async with await opens(servers[1].url):
         pass
+
+
+def another_prefix(folder: Path) -> Path:
+    """The adapter as if it had been saved with another score."""
+    shutil.copytree(ADAPTER, folder)
+    path = folder / "stop.json"
+    spec = json.loads(path.read_text())
+    spec["handshake"]["logit"] += 1
+    path.write_text(json.dumps(spec))
+    return folder
+
+
+async def test_the_scorer_does_not_repeat_the_handshake_that_the_servers_have_shaken(
+    opens: Open, in_thread: Callable[..., InThread], tmp_path: Path
+) -> None:
+    fake = in_thread(logit=LOGIT)
+
+    async def scorer(engine: VllmEngine, adapter: Path) -> StopScorer:
+        return await StopScorer.open(
+            engine, adapter, WEIGHTS, mark=32, dialect="fenced", prompt="bare"
+        )
+
+    async with await opens(fake.url) as engine:
+        asked = fake.server.asked
+        made = await scorer(engine, ADAPTER)
+        assert fake.server.asked == asked
+        assert await made.score([Trajectory("p", 0, 0, (1, 2))], inf) == [pytest.approx(LOGIT)]
+        with pytest.raises(
+            ModelError, match="when it was saved"
+        ):  # of another adapter they know none
+            await scorer(engine, another_prefix(tmp_path / "other"))
+    async with await opens(fake.url, adapter=None) as engine:
+        with pytest.raises(EngineError, match="without an adapter"):
+            await scorer(engine, ADAPTER)
 
 
 async def test_one_server_that_does_not_fit_is_enough_to_refuse_all(
