@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
@@ -23,16 +21,14 @@ from rich.console import Console
 
 from solver import scorers
 from solver.clock import MonotonicClock, process_start
+from solver.command_line import EXIT_INTERRUPTED, complain, quiet_libraries, run_app
 from solver.config import SolverConfig
-from solver.errors import ConfigError, InputError, SolverError, UserError
+from solver.errors import ConfigError, InputError, UserError
 from solver.events import Event, RunEnded, Solved
 from solver.progress import Progress, printable
 from solver.rundir import RunFolder, create_run, open_run
 from solver.settings import load_config, parse_duration, parse_range, preset_names
 from solver.summary import OUTSIDE, SUMMARIZED, Summary, summarize
-
-_EXIT_USER_ERROR = 2
-_EXIT_INTERRUPTED = 130
 
 
 class _Screen(Console):
@@ -52,22 +48,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; without `argv` it began when the process did."""
     started_at = process_start() if argv is None else MonotonicClock().now()
-    _tame_output()
-    try:
-        with warnings.catch_warnings():
-            if not sys.warnoptions:
-                warnings.simplefilter("ignore")
-            return int(app(args=argv, standalone_mode=False, obj=started_at) or 0)
-    except typer.TyperException as error:
-        return _fail(error.format_message())
-    except SolverError as error:
-        for note in getattr(error, "__notes__", ()):  # the end of a server's log
-            for line in note.splitlines():
-                _complain(line)
-        return _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort, asyncio.CancelledError):
-        _complain("interrupted; a run that had begun goes on with --resume and its folder")
-        return _EXIT_INTERRUPTED
+    with quiet_libraries():
+        return run_app(
+            app,
+            argv,
+            obj=started_at,
+            say=_complain,
+            interrupted="interrupted; a run that had begun goes on with --resume and its folder",
+        )
 
 
 @app.command()
@@ -181,11 +169,16 @@ def _carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
     else:
         try:
             summary = asyncio.run(_run(run, started_at, quiet=quiet))
-        except UserError:
+        except UserError as error:
             run.discard_if_blank()
+            for note in getattr(error, "__notes__", ()):  # the end of a server's log
+                for line in note.splitlines():
+                    _complain(line)
             raise
+        except asyncio.CancelledError:  # a second Ctrl-C
+            raise typer.Abort from None
     _report(run, summary, started_at)
-    return _EXIT_INTERRUPTED if summary.interrupted else 0
+    return EXIT_INTERRUPTED if summary.interrupted else 0
 
 
 async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
@@ -306,22 +299,8 @@ def _model_path(model: str | None) -> str | None:
     return model if model in (None, "embedded") else str(Path(model).absolute())
 
 
-def _tame_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows any id
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
 def _complain(message: str) -> None:
-    print(printable(message, 500), file=sys.stderr)
-
-
-def _fail(message: str) -> int:
-    _complain(f"error: {message}")
-    return _EXIT_USER_ERROR
+    complain(printable(message, 500))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from solver.command_line import run_app
 from solver.config import AnswerConfig
-from solver.errors import ConfigError, InputError, SolverError
+from solver.errors import ConfigError, InputError
 from solver.problems import load_problems
 from solver.settings import load_config, parse_duration
 from solver.types import Problem
@@ -37,16 +38,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        return int(app(args=argv, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
-    except SolverError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; nothing of the submission is left running", file=sys.stderr)
-        return 130
-    return 2
+    return run_app(app, argv, interrupted="interrupted; nothing of the submission is left running")
 
 
 @app.command()

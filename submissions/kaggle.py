@@ -16,8 +16,9 @@ from typing import Annotated
 
 import typer
 
+from solver.command_line import run_app
 from solver.config import SolverConfig
-from solver.errors import SolverError, UserError
+from solver.errors import UserError
 from solver.problems import write_whole
 from solver.settings import differing_key
 from submissions.child import Child
@@ -173,13 +174,7 @@ def submit(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; mistakes of the user are one line and exit code 2."""
-    try:
-        app(args=argv, standalone_mode=False)
-        return 0
-    except (typer.TyperException, SolverError) as error:
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"error: {message}", file=sys.stderr)
-        return 2
+    return run_app(app, argv)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from solver.errors import ConfigError, InputError, SolverError
+from solver.command_line import run_app
+from solver.errors import ConfigError, InputError
 from submissions.competitions import COMPETITIONS, competition
 from submissions.wheelhouse import ROOT, check_wheelhouse, make_wheelhouse
 
@@ -175,13 +176,7 @@ def _described(folder: Path, requirement: str, sizes: Sequence[int]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; mistakes of the user are one line and exit code 2."""
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
-    try:
-        return int(app(args=argv, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
-    except SolverError as error:
-        print(f"error: {error}", file=sys.stderr)
-    return 2
+    return run_app(app, argv)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ Exit code 0 if a run can start, 1 if something fails, 2 for flags and settings t
 from __future__ import annotations
 
 import json
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,13 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from solver.command_line import EXIT_FAILED, quiet_libraries, run_app
 from solver.doctor.finding import Finding, Status
-from solver.errors import SolverError
 from solver.settings import load_config
 
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 _FILE_WIDTH = 120  # columns where nobody says how wide the page is
-_EXIT_FAIL, _EXIT_USER_ERROR, _EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -57,7 +54,7 @@ def doctor(
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         _show(findings)
-    return _EXIT_FAIL if any(f.status is Status.FAIL for f in findings) else 0
+    return EXIT_FAILED if any(f.status is Status.FAIL for f in findings) else 0
 
 
 def _show(findings: Sequence[Finding]) -> None:
@@ -75,20 +72,8 @@ def _show(findings: Sequence[Finding]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; mistakes of the user are one line and exit code 2."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with warnings.catch_warnings():
-            if not sys.warnoptions:
-                warnings.simplefilter("ignore")
-            return int(app(args=argv, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
-    except SolverError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except (KeyboardInterrupt, typer.Abort):
-        return _EXIT_INTERRUPTED
-    return _EXIT_USER_ERROR
+    with quiet_libraries():
+        return run_app(app, argv)
 
 
 if __name__ == "__main__":

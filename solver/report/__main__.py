@@ -9,23 +9,15 @@ from typing import Annotated
 
 import typer
 
-from solver.errors import InputError, SolverError
+from solver.command_line import run_app
+from solver.errors import InputError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-_EXIT_USER_ERROR, _EXIT_INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        return int(app(args=argv, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        return _fail(error.format_message())
-    except SolverError as error:
-        return _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        return _EXIT_INTERRUPTED
+    return run_app(app, argv)
 
 
 @app.command()
@@ -70,11 +62,6 @@ def _opening(path: Path) -> str:
             return file.read(200).decode(errors="replace")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return _EXIT_USER_ERROR
 
 
 if __name__ == "__main__":
