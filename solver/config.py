@@ -112,8 +112,11 @@ class PruneConfig(_Frozen):
 
 
 class VoteConfig(_Frozen):
-    """When the vote may end before every survivor has voted."""
+    """What a ballot counts, and when the vote may end before every survivor has voted."""
 
+    rule: Literal["majority", "weighted"] = Field(
+        "majority", description="weighted: a ballot counts its chance to be right, by prune.scorer"
+    )
     stop: Literal["posterior", "certain", "off"] = Field(
         "posterior", description="rule that ends a vote early: see docs/architecture.md"
     )

@@ -9,6 +9,7 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
 
     1.0  the first form
     1.1  scored, engine_incident, schema_minor
+    1.2  the weights of solved, vote.rule in the config
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from solver.config import SolverConfig
 from solver.types import PruneReason, StopReason
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 1
+SCHEMA_MINOR = 2
 
 
 class _Event(BaseModel):
@@ -150,12 +151,16 @@ class EngineIncident(_Event):
 
 
 class Solved(_Event):
-    """A problem has its answer; the run never comes back to it."""
+    """A problem has its answer; the run never comes back to it.
+
+    `votes` and `weights` (empty where every ballot weighs 1) are those of `solver.types.Vote`.
+    """
 
     type: Literal["solved"] = "solved"
     problem_id: str
     answer: int
     votes: dict[int, int]
+    weights: dict[int, float] = {}
     num_votes: int
     margin: int
     tied: bool

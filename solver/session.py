@@ -120,6 +120,7 @@ def _conclude(state: ProblemState, began: float, services: Services) -> Solved:
         problem_id=state.problem.id,
         answer=answer,
         votes=dict(vote.counts),
+        weights=dict(vote.weights),
         num_votes=vote.num_votes,
         margin=vote.margin,
         tied=vote.tied,

@@ -195,6 +195,11 @@ def _validated(layer: _Layer) -> SolverConfig:
         near = difflib.get_close_matches(config.prune.scorer, scorers.NAMES, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(scorers.NAMES)}"
         raise ConfigError(f"unknown scorer {config.prune.scorer!r}{hint}")
+    if config.vote.rule == "weighted" and config.prune.scorer not in scorers.GIVES_CHANCES:
+        names = ", ".join(sorted(scorers.GIVES_CHANCES))
+        raise ConfigError(
+            f"vote.rule=weighted weighs votes by chances: choose prune.scorer from {names}"
+        )
     return config
 
 

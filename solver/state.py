@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from solver.config import VoteConfig
 from solver.policy.consensus import decide, settled
+from solver.policy.weights import weigh
 from solver.types import (
     NO_BALLOT,
     Ballot,
@@ -45,12 +45,12 @@ class ProblemState:
         """The vote if it is decided already by ballots that nobody can still precede."""
         waiting = {t.index for t in self.waiting()}
         unfinished = [(t.num_sampled_tokens, t.index) for t in self.voters() if t.index in waiting]
-        ballots = settled(self._ballots(), unfinished)
+        ballots = settled(self._ballots(config), unfinished)
         return decide(ballots, len(self.voters()), config)
 
     def final_vote(self, config: VoteConfig) -> Vote:
         """The vote over every ballot that was cast, by the same rule."""
-        ballots = list(self._ballots())
+        ballots = self._ballots(config)
         vote = decide(ballots, len(self.voters()), config)
         # After a failure some voters never cast a ballot: those that were cast decide.
         vote = vote or decide(ballots, len(ballots), config)
@@ -65,7 +65,10 @@ class ProblemState:
         dropped = self.decision.dropped if self.decision is not None else ()
         return trajectory.index in dropped or trajectory.stop_reason is StopReason.PRUNED
 
-    def _ballots(self) -> Iterator[Ballot]:
-        for trajectory in self.voters():
-            if trajectory.stop_reason not in NO_BALLOT:
-                yield Ballot(trajectory.index, trajectory.answer, trajectory.num_sampled_tokens)
+    def _ballots(self, config: VoteConfig) -> list[Ballot]:
+        cast = [
+            Ballot(trajectory.index, trajectory.answer, trajectory.num_sampled_tokens)
+            for trajectory in self.voters()
+            if trajectory.stop_reason not in NO_BALLOT
+        ]
+        return weigh(cast, self.decision.scores if self.decision is not None else {}, config)

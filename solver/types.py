@@ -190,16 +190,25 @@ class PruneDecision:
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One trajectory's vote, as the vote rule sees it: its index, answer (None abstains), sampled tokens."""
+    """One trajectory's vote, as the vote rule sees it: its index, answer (None abstains), sampled tokens.
+
+    `weight` is what it counts, more than 0 and at most 1.
+    """
 
     index: int
     answer: int | None
     num_sampled_tokens: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """The outcome of a vote. `counts` maps answer to votes; `margin` is leader minus runner-up."""
+    """The outcome of a vote. `counts` maps answer to ballots, the best answer first.
+
+    `margin` is the winner's ballots minus the most that another answer has: negative where fewer
+    ballots weighed more. `weights` maps answer to what its ballots weigh together; it is empty where
+    all weigh 1.
+    """
 
     answer: int | None
     counts: Mapping[int, int]
@@ -207,6 +216,7 @@ class Vote:
     margin: int
     tied: bool
     decided_early: bool = False
+    weights: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from solver.config import VoteConfig
 from solver.events import Checked, Ended, Event
 from solver.policy.consensus import decide
+from solver.policy.weights import weigh
 from solver.types import NO_BALLOT, Ballot, Trajectory
 from submissions.protocol import Message, VoteSoFar
 
@@ -19,11 +20,13 @@ class VotesSoFar:
         self._problem_id = ""
         self._ballots: dict[int, Ballot] = {}
         self._dropped: frozenset[int] = frozenset()
+        self._scores: Mapping[int, float] = {}
         self._told: int | None = None
 
     def begin(self, problem_id: str, finished: Iterable[Trajectory]) -> None:
         """A problem begins, or goes on with what an earlier worker finished."""
-        self._problem_id, self._dropped, self._told = problem_id, frozenset(), None
+        self._problem_id, self._told = problem_id, None
+        self._dropped, self._scores = frozenset(), {}
         self._ballots = {
             t.index: Ballot(t.index, t.answer, t.num_sampled_tokens)
             for t in finished
@@ -36,7 +39,7 @@ class VotesSoFar:
         if getattr(event, "problem_id", None) != self._problem_id:
             return
         if isinstance(event, Checked):
-            self._dropped = frozenset(event.dropped)
+            self._dropped, self._scores = frozenset(event.dropped), event.scores
         elif isinstance(event, Ended) and event.stop_reason not in NO_BALLOT:
             if event.index in self._dropped:  # a full recording ends them, but they do not vote
                 return
@@ -44,7 +47,8 @@ class VotesSoFar:
             self._tell()
 
     def _tell(self) -> None:
-        vote = decide(self._ballots.values(), len(self._ballots), self._config)
+        ballots = weigh(self._ballots.values(), self._scores, self._config)
+        vote = decide(ballots, len(ballots), self._config)
         if vote is None or vote.answer is None or vote.answer == self._told:
             return
         self._told = vote.answer

@@ -8,12 +8,13 @@ unfinished one can still come before it, so what is decided early is what all ba
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from fractions import Fraction
 
 from solver.config import VoteConfig
-from solver.policy.vote import leaders, vote
+from solver.policy.vote import exact_weight, leaders, vote
 from solver.types import Ballot, Vote
 
 
@@ -55,35 +56,41 @@ def decide(ballots: Iterable[Ballot], num_voters: int, config: VoteConfig) -> Vo
     `ballots` are all ballots or the settled ones. The rule fires when all `num_voters` are in, and
     before that, if `config.stop` is
 
-    - "certain": when the leader's lead is larger than the number of voters still to come;
-    - "posterior": when certain, or `leader_probability` of the two leaders >= `config.confidence`;
+    - "certain": when the leader's lead in weight is larger than the number of voters still to come.
+      None of them weighs more than 1, so if all of them went to one other answer, it would still
+      weigh less than the leader does now, and the leader only grows: all ballots elect it;
+    - "posterior": when certain, or `leader_probability` of the two leaders >= `config.confidence`,
+      the leader's weight taken down and the runner-up's up to a whole number of votes;
     - "off": never.
 
     Abstentions have come, but are no votes. The vote counts the prefix only; `decided_early` says
-    that it is not everybody. Raises ValueError for more ballots than voters.
+    that it is not everybody. The weights must be those of the final vote. Raises ValueError for more
+    ballots than voters.
     """
     ordered = sorted(ballots, key=_place)
     if len(ordered) > num_voters:
         raise ValueError(f"{len(ordered)} ballots of {num_voters} voters")
-    votes: Counter[int] = Counter()
+    weights: dict[int, Fraction] = defaultdict(Fraction)
     for seen, ballot in enumerate(ordered, start=1):
         if ballot.answer is not None:
-            votes[ballot.answer] += 1
+            weights[ballot.answer] += exact_weight(ballot)
         to_come = num_voters - seen
-        if _fires(votes, to_come, config):
+        if _fires(weights.values(), to_come, config):
             return replace(vote(ordered[:seen]), decided_early=to_come > 0)
     return vote(()) if num_voters == 0 else None
 
 
-def _fires(votes: Counter[int], to_come: int, config: VoteConfig) -> bool:
+def _fires(weights: Iterable[Fraction], to_come: int, config: VoteConfig) -> bool:
     if to_come == 0:
         return True
     if config.stop == "off":
         return False
-    first, second = leaders(votes)
+    first, second = leaders(weights)
     if first - second > to_come:
         return True
-    return config.stop == "posterior" and leader_probability(first, second) >= config.confidence
+    if config.stop == "certain":
+        return False
+    return leader_probability(math.floor(first), math.ceil(second)) >= config.confidence
 
 
 def _place(ballot: Ballot) -> tuple[int, int]:

@@ -6,7 +6,7 @@ Mistakes of the user are one line on stderr and exit code 2.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from solver.errors import ConfigError, InputError, SolverError
+from solver.command_line import complain, run_app
+from solver.errors import ConfigError, InputError
 from solver.policy.statistics import Interval
 from solver.problems import write_whole
 from solver.replay.grid import KEYS, grid, parse_sweep
@@ -28,7 +29,7 @@ from solver.replay.tape import require_full
 
 EXAMPLE = (
     "Example: python -m solver.replay runs/full --sweep launch=8,16,24 keep=4,8 mark=32"
-    " scorer=stop,confidence,none stop=off,posterior limit=1h"
+    " scorer=stop,confidence,none vote=majority,weighted stop=off,posterior limit=1h"
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -36,14 +37,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        return int(app(args=argv, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        return _fail(error.format_message())
-    except SolverError as error:
-        return _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted")
+    return run_app(app, argv, interrupted="error: interrupted")
 
 
 @app.command(epilog=EXAMPLE)
@@ -112,12 +106,12 @@ def _load(folders: Sequence[Path]) -> list[Recording]:
     for recording in recordings:
         require_full(recording)
         if recording.torn_bytes:
-            _complain(
+            complain(
                 f"the last line of {recording.path / 'journal.jsonl'} was torn"
                 f" ({recording.torn_bytes} bytes) and is left out"
             )
         if recording.skipped:
-            _complain(f"{recording.skipped} events of {recording.path} are of a newer version")
+            complain(f"{recording.skipped} events of {recording.path} are of a newer version")
     return recordings
 
 
@@ -148,7 +142,7 @@ def _heading(replay: Replay) -> list[str]:
     ]
 
 
-def _footing(rows: Sequence[Row], left_out: int) -> list[str]:
+def _footing(rows: Sequence[Row], left_out: Mapping[str, int]) -> list[str]:
     lines = [
         "",
         "* nothing is as accurate and faster, or more accurate and as fast. Intervals: 95 %,"
@@ -160,8 +154,7 @@ def _footing(rows: Sequence[Row], left_out: int) -> list[str]:
             "Under a limit, a trajectory that is cut has no vote here, where a run would force an"
             " answer: accuracy is a lower bound."
         )
-    if left_out:
-        lines.append(f"{left_out} combinations were left out: keep is larger than launch.")
+    lines += [f"{count} combinations were left out: {why}." for why, count in left_out.items()]
     return lines
 
 
@@ -177,15 +170,6 @@ def _write_config(rows: Sequence[Row], number: int, recording: Recording, out: P
         f"wrote row {number} to {out}: python -m solver.run PROBLEMS --config {out}"
         f" (about {duration(expected.value)} for these problems)"
     )
-
-
-def _complain(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _fail(message: str) -> int:
-    _complain(f"error: {message}")
-    return 2
 
 
 if __name__ == "__main__":

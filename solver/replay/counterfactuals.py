@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from solver.config import VoteConfig
 from solver.policy.vote import vote
+from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.record import ProblemRecord
 from solver.replay.sweep import Replay, draw_of
-from solver.replay.tape import LEARNED, NotRecorded, Tape
-from solver.replay.votes import dropped, vote_of
+from solver.replay.tape import NotRecorded, Tape
+from solver.replay.votes import check, vote_of
+from solver.scorers import GIVES_CHANCES
 from solver.stop.calibration import Bin, brier, calibration, chances
 from solver.stop.metrics import auroc
 from solver.types import NO_BALLOT, Ballot, Vote
@@ -83,17 +86,17 @@ class StopRule:
 def pruned(tape: Tape, policy: Policy, run_seed: int) -> Pruned:
     """What pruning did to one problem. Raises `NotRecorded`."""
     indices = draw_of(tape, policy.launch, 0, 0).indices
-    out = dropped(tape, policy, indices, run_seed)
-    voters = [index for index in indices if index not in out]
-    kept_vote = vote_of(tape, voters, policy.vote)
-    all_vote = vote_of(tape, indices, policy.vote)
+    decision = check(tape, policy, indices, run_seed)
+    voters = [index for index in indices if index not in decision.dropped]
+    kept_vote = vote_of(tape, voters, decision.scores, policy.vote)
+    all_vote = vote_of(tape, indices, decision.scores, policy.vote)
     kept_right, all_right = tape.right(kept_vote.answer), tape.right(all_vote.answer)
     return Pruned(
         problem_id=tape.problem.id,
         voters=Counter(tape.paths[index].ballot.answer for index in voters),
-        dropped=Counter(tape.paths[index].ballot.answer for index in sorted(out)),
+        dropped=Counter(tape.paths[index].ballot.answer for index in decision.dropped),
         right_voters=sum(tape.paths[index].right for index in voters),
-        right_dropped=sum(tape.paths[index].right for index in out),
+        right_dropped=sum(tape.paths[index].right for index in decision.dropped),
         vote=kept_vote,
         vote_of_all=all_vote,
         lost=all_right and not kept_right,
@@ -105,7 +108,7 @@ def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
     """Every scorer that has scores at `mark`, over the problems whose answers are known."""
     graded = [tape for tape in tapes if tape.problem.answer is not None]
     found = []
-    for scorer in (*COMPUTED, *sorted(LEARNED)):
+    for scorer in (*COMPUTED, *sorted(GIVES_CHANCES)):
         try:
             found.append(_quality(graded, scorer, mark))
         except NotRecorded:
@@ -126,7 +129,7 @@ def _quality(tapes: Sequence[Tape], scorer: str, mark: int) -> ScoreQuality:
             within.append(value)
         scores += known.values()
         right += mine
-    logits = scorer in LEARNED and scores
+    logits = scorer in GIVES_CHANCES and scores
     return ScoreQuality(
         scorer=scorer,
         mark=mark,
@@ -143,30 +146,35 @@ def _auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
     return auroc(np.asarray(scores, np.float64), labels, np.ones(len(labels)))
 
 
-def votes_over_time(record: ProblemRecord) -> list[Standing]:
-    """The majority among the run's voters whenever one of them ended, on the recorded clock."""
+def votes_over_time(record: ProblemRecord, config: VoteConfig) -> list[Standing]:
+    """The vote of the run's voters whenever one of them ended, on the recorded clock.
+
+    `config` is the run's own; the weights are those that its check gave.
+    """
     out = set(record.checked.dropped) if record.checked is not None else set()
+    scores = record.checked.scores if record.checked is not None else {}
     ends = sorted(
         (trajectory.ends[-1].t, index)
         for index, trajectory in record.trajectories.items()
         if index not in out and trajectory.ends
     )
-    standings, ballots = [], []
+    standings: list[Standing] = []
+    ballots: list[Ballot] = []
     for time, index in ends:
         end = record.trajectories[index].ends[-1]
         if end.stop_reason in NO_BALLOT:
             continue
-        ballots.append(Ballot(end.index, end.answer, end.num_sampled_tokens))
+        ballots += weigh([Ballot(end.index, end.answer, end.num_sampled_tokens)], scores, config)
         standings.append(Standing(time - record.started, vote(ballots)))
     return standings
 
 
 def leader_shares(
-    records: Sequence[ProblemRecord], moments: Sequence[float]
+    problems: Sequence[Sequence[Standing]], moments: Sequence[float]
 ) -> list[tuple[float, float, float]]:
     """At each share of the time to the last ballot: (share, problems with a leader, whose leader is
-    the final one), as shares of the problems that had any vote."""
-    told = [standings for record in records if (standings := votes_over_time(record))]
+    the final one), as shares of the problems that had any vote; `problems` as `votes_over_time` tells."""
+    told = [standings for standings in problems if standings]
     rows = []
     for moment in moments:
         led = final = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,6 +14,7 @@ from solver.replay.policy import Policy
 from solver.settings import parse_duration
 
 KEYS = ("launch", "keep", "mark", "scorer", "vote", "stop", "limit")
+_RULES = ("majority", "weighted")
 _STOPS = ("posterior", "certain", "off")
 _NO_LIMIT = ("none", "off")
 
@@ -21,10 +23,10 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The policies to play, and how many combinations were left out because keep exceeds launch."""
+    """The policies to play, and how many were left out, by the reason why."""
 
     policies: tuple[Policy, ...]
-    left_out: int
+    left_out: Mapping[str, int]
 
 
 def parse_sweep(items: Sequence[str]) -> Values:
@@ -46,37 +48,37 @@ def parse_sweep(items: Sequence[str]) -> Values:
 
 def grid(values: Values, own: Policy) -> Grid:
     """Every combination; what is not swept is as in `own`. Raises `ConfigError`."""
-    _check_vote(values.get("vote", ()))
     launches = _numbers(values, "launch", own.launch)
     keeps = _numbers(values, "keep", own.keep)
     marks = _numbers(values, "mark", own.mark)
     names = _names(values, "scorer", own.scorer, scorers.NAMES)
+    rules = _names(values, "vote", own.vote.rule, _RULES)
     stops = _names(values, "stop", own.vote.stop, _STOPS)
     limits = [_limit(text) for text in values["limit"]] if "limit" in values else [own.limit_s]
-    found: dict[Policy, None] = {}
-    left_out = 0
-    for launch, mark, name, keep, stop, limit in product(
-        launches, marks, names, keeps, stops, limits
+    policies: dict[Policy, str | None] = {}
+    for launch, mark, name, keep, rule, stop, limit in product(
+        launches, marks, names, keeps, rules, stops, limits
     ):
         # Without pruning neither keep nor mark means anything: one row stands for all of them.
-        plain = name == "none"
-        if keep > launch and not plain:
-            left_out += 1
-            continue
-        vote = own.vote.model_copy(update={"stop": stop})
-        kept, at = (launch, marks[0]) if plain else (keep, mark)
-        found[Policy(launch, kept, at, name, vote, limit)] = None
-    if not found:
-        raise ConfigError("--sweep: every keep is larger than every launch; give a smaller keep")
-    return Grid(tuple(found), left_out)
+        kept, at = (launch, marks[0]) if name == "none" else (keep, mark)
+        vote = own.vote.model_copy(update={"rule": rule, "stop": stop})
+        policy = Policy(launch, kept, at, name, vote, limit)
+        policies[policy] = _why_not(policy)
+    played = tuple(policy for policy, why in policies.items() if why is None)
+    left_out = Counter(why for why in policies.values() if why is not None)
+    if not played:
+        raise ConfigError(f"--sweep leaves nothing to play: {'; '.join(left_out)}")
+    return Grid(played, left_out)
 
 
-def _check_vote(kinds: Sequence[str]) -> None:
-    if other := [kind for kind in kinds if kind != "majority"]:
-        raise ConfigError(
-            f"--sweep vote={other[0]}: the solver votes by majority only, so that the early stop and"
-            " the final vote are one rule; leave vote out"
-        )
+def _why_not(policy: Policy) -> str | None:
+    """What makes no sense in a policy, if anything does not."""
+    if policy.keep > policy.launch:
+        return "keep must not be larger than launch"
+    if policy.vote.rule == "weighted" and policy.scorer not in scorers.GIVES_CHANCES:
+        names = ", ".join(sorted(scorers.GIVES_CHANCES))
+        return f"vote=weighted needs a scorer that gives chances ({names})"
+    return None
 
 
 def _numbers(values: Values, key: str, own: int) -> list[int]:

@@ -10,7 +10,7 @@ from solver.config import SolverConfig, VoteConfig
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Launch `launch`, keep `keep` at `mark` by `scorer`, stop by `stop`; `limit_s` for the whole run."""
+    """Launch `launch`, keep `keep` at `mark` by `scorer`, vote by `vote`; `limit_s` for the whole run."""
 
     launch: int
     keep: int

@@ -7,18 +7,20 @@ accuracy under a limit is a lower bound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from solver.policy.consensus import decide, settled
 from solver.policy.forced import ANSWER_TOKENS
+from solver.policy.prune import keep_all
+from solver.policy.weights import weigh
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
 from solver.replay.speeds import Speeds
 from solver.replay.tape import Tape
-from solver.replay.votes import dropped
-from solver.types import Vote
+from solver.replay.votes import check
+from solver.types import Ballot, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,25 @@ def simulate(
     waiting = tape.waiting(draw.indices, policy.mark)
     for index in waiting:
         runners[index].goal = policy.mark
-    out: frozenset[int] = frozenset()
+    decision = keep_all(waiting, policy.scorer)  # if time is over before there is a check
     if machine.run(runners.values()):
-        out = dropped(tape, policy, draw.indices, run_seed, draw.number)
-        machine.wait(speeds.check_s.get(policy.scorer, 0.0) * len(waiting) if out else 0.0)
-    voters = [runner for index, runner in runners.items() if index not in out]
+        decision = check(tape, policy, draw.indices, run_seed, draw.number)
+        if decision.dropped:
+            machine.wait(speeds.check_s.get(policy.scorer, 0.0) * len(waiting))
+    voters = [runner for index, runner in runners.items() if index not in decision.dropped]
+    weighed = weigh([runner.path.ballot for runner in voters], decision.scores, policy.vote)
+    ballots = {ballot.index: ballot for ballot in weighed}
     going = [runner for runner in voters if not runner.finished]
     for runner in going:
         runner.goal = None
-    machine.run(going, until=lambda: _early(voters, policy) is not None)
+    machine.run(going, until=lambda: _early(voters, ballots, policy) is not None)
 
-    ballots = [runner.path.ballot for runner in voters if runner.finished]
-    vote, cut, forcing_s = _early(voters, policy), 0, 0.0
+    vote, cut, forcing_s = _early(voters, ballots, policy), 0, 0.0
     if vote is None:
         cut = sum(not runner.finished for runner in voters)
         forcing_s = min(reserve_s, ANSWER_TOKENS * speeds.step(cut, 0))
-        vote = decide(ballots, len(voters), policy.vote)
-        vote = vote or decide(ballots, len(ballots), policy.vote)
+        cast = [ballots[runner.path.index] for runner in voters if runner.finished]
+        vote = decide(cast, len(voters), policy.vote) or decide(cast, len(cast), policy.vote)
         assert vote is not None, "with every ballot in, the rule always decides"
     if any(runner.finished and not runner.path.complete for runner in voters):
         raise tape.unfinished()
@@ -107,8 +111,8 @@ def _runners(tape: Tape, indices: Sequence[int]) -> dict[int, Runner]:
     }
 
 
-def _early(voters: Sequence[Runner], policy: Policy) -> Vote | None:
+def _early(voters: Sequence[Runner], ballots: Mapping[int, Ballot], policy: Policy) -> Vote | None:
     """The vote if it is decided by ballots that nobody can still precede, as a run asks it."""
-    ballots = [runner.path.ballot for runner in voters if runner.finished]
+    cast = [ballots[runner.path.index] for runner in voters if runner.finished]
     places = [runner.place for runner in voters if not runner.finished]
-    return decide(settled(ballots, places), len(voters), policy.vote)
+    return decide(settled(cast, places), len(voters), policy.vote)

@@ -13,6 +13,7 @@ from solver.replay.counterfactuals import (
     pruned,
     score_qualities,
     stop_rules,
+    votes_over_time,
 )
 from solver.replay.policy import Policy
 from solver.replay.speeds import Speeds
@@ -22,12 +23,19 @@ _MOMENTS = (0.25, 0.5, 0.75, 1.0)
 
 
 def sweep_table(rows: Sequence[Row]) -> list[str]:
-    """One line a policy; `*` marks those that no other beats in accuracy and time at once."""
+    """One line a policy; `*` marks those that no other beats in accuracy and time at once.
+
+    The rule of the vote has a column where it is not the majority everywhere.
+    """
     head = [
-        "#", "", "launch", "keep", "mark", "scorer", "stop", "limit",
+        "#", "", "launch", "keep", "mark", "scorer", "vote", "stop", "limit",
         "accuracy, %", "voters right, %", "tokens a problem", "time of the run", "in time, %",
     ]  # fmt: skip
-    return _table(head, [_sweep_cells(number, row) for number, row in enumerate(rows, 1)])
+    lines = [head, *(_sweep_cells(number, row) for number, row in enumerate(rows, 1))]
+    if all(row.policy.vote.rule == "majority" for row in rows):
+        place = head.index("vote")
+        lines = [line[:place] + line[place + 1 :] for line in lines]
+    return _table(lines[0], lines[1:])
 
 
 def _sweep_cells(number: int, row: Row) -> list[str]:
@@ -39,6 +47,7 @@ def _sweep_cells(number: int, row: Row) -> list[str]:
         "-" if none else str(policy.keep),
         "-" if none else str(policy.mark),
         policy.scorer,
+        policy.vote.rule,
         policy.vote.stop,
         "-" if policy.limit_s is None else duration(policy.limit_s),
         _percent(row.accuracy),
@@ -145,10 +154,14 @@ def quality_lines(qualities: Sequence[ScoreQuality]) -> list[str]:
 
 def leader_lines(replay: Replay) -> list[str]:
     """How early the final leader led."""
-    records = [tape.record for tapes in replay.tapes for tape in tapes]
+    problems = [
+        votes_over_time(tape.record, recording.config.vote)
+        for recording, tapes in zip(replay.recordings, replay.tapes, strict=True)
+        for tape in tapes
+    ]
     rows = [
         [f"{moment:.0%}", f"{led:.0%}", f"{final:.0%}"]
-        for moment, led, final in leader_shares(records, _MOMENTS)
+        for moment, led, final in leader_shares(problems, _MOMENTS)
     ]
     return _table(["time to the last ballot", "somebody leads", "the final leader leads"], rows)
 

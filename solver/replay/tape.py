@@ -12,12 +12,12 @@ from solver.policy.prefix import prefix_at
 from solver.policy.similarity import diversity, shingles
 from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
 from solver.replay.speeds import tool_work
+from solver.scorers import GIVES_CHANCES
 from solver.scorers.confidence import GROUPS
 from solver.scorers.similarity import WIDTH
 from solver.summary import is_correct
 from solver.types import Ballot, PruneReason, StopReason, Trajectory
 
-LEARNED = frozenset({"stop", "stop+confidence", "reward"})
 _OWN_ENDS = frozenset(
     {StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS, StopReason.ERROR}
 )
@@ -124,7 +124,7 @@ class Tape:
                 return None
             if checked.scores:
                 return checked.scores
-        if scorer in LEARNED:
+        if scorer in GIVES_CHANCES:
             raise self._not_scored(scorer, mark)
         self.waiting(self.indices, mark)
         return {

@@ -1,44 +1,48 @@
-"""Who is dropped and what is answered under a policy: exact, for neither depends on time.
+"""What the check decides and what is answered under a policy: exact, for neither depends on time.
 
-The same functions decide as in a run (`policy.prune`, `policy.consensus`), on the same trajectories.
+The same functions decide as in a run (`policy.prune`, `policy.weights`, `policy.consensus`), on the
+same trajectories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from solver.config import VoteConfig
 from solver.policy.consensus import decide, settled
-from solver.policy.prune import choose, choose_random
+from solver.policy.prune import choose, choose_random, keep_all
 from solver.policy.seeds import trajectory_seed
+from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.tape import Tape
-from solver.types import Vote
+from solver.types import PruneDecision, Vote
 
 
-def dropped(
+def check(
     tape: Tape, policy: Policy, indices: Sequence[int], run_seed: int, draw: int = 0
-) -> frozenset[int]:
-    """The indices that the check drops of those launched; `draw` 0 is the run's own random choice."""
+) -> PruneDecision:
+    """Who of those launched is dropped, by which scores; `draw` 0 is the run's own random choice."""
     waiting = tape.waiting(indices, policy.mark)
     if policy.scorer == "none" or len(waiting) <= policy.keep:
-        return frozenset()
+        return keep_all(waiting, policy.scorer)
     scores = None
     if policy.scorer != "random":
         scores = tape.scores(policy.scorer, policy.mark, waiting)
     if scores is None:  # random, or a scorer that failed in the run
         seed = trajectory_seed(run_seed, tape.problem.id, -1 - draw)
-        return frozenset(choose_random(waiting, policy.keep, seed, policy.scorer).dropped)
-    return frozenset(choose(scores, policy.keep, policy.scorer).dropped)
+        return choose_random(waiting, policy.keep, seed, policy.scorer)
+    return choose(scores, policy.keep, policy.scorer)
 
 
-def vote_of(tape: Tape, voters: Sequence[int], config: VoteConfig) -> Vote:
-    """The vote of these trajectories, when time is not short.
+def vote_of(
+    tape: Tape, voters: Sequence[int], scores: Mapping[int, float], config: VoteConfig
+) -> Vote:
+    """The vote of these trajectories, when time is not short; `scores` are the check's.
 
     Raises `NotRecorded` if it hangs on one whose end was not recorded.
     """
     paths = [tape.paths[index] for index in voters]
-    complete = [path.ballot for path in paths if path.complete]
+    complete = weigh([path.ballot for path in paths if path.complete], scores, config)
     unfinished = [
         (path.ballot.num_sampled_tokens, path.index) for path in paths if not path.complete
     ]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
 
+from solver.config import VoteConfig
 from solver.policy.vote import vote
+from solver.policy.weights import weigh
 from solver.report.views import Lane, ProblemRecord
 from solver.summary import wilson_interval
 
@@ -53,11 +55,15 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A solved problem whose answer is known. `fallback` is answered when nobody voted."""
+    """A solved problem whose answer is known, and how it was voted on.
+
+    `fallback` is answered when nobody voted.
+    """
 
     problem: ProblemRecord
     is_right: IsRight
     fallback: int
+    rule: VoteConfig
 
 
 def accuracy_curve(graded: Sequence[Graded], num_caps: int = CAPS) -> list[Point]:
@@ -87,7 +93,9 @@ def accuracy_curve(graded: Sequence[Graded], num_caps: int = CAPS) -> list[Point
 
 def _verdicts(one: Graded) -> list[bool]:
     """Whether the vote of the first 0, 1, 2, ... ballots is right."""
-    ballots = one.problem.ballots
+    method = one.problem.checked.method if one.problem.checked else ""
+    scores = {lane.index: score for lane, score in _scored(one.problem, method)}
+    ballots = weigh(one.problem.ballots, scores, one.rule)
     answers = [vote(ballots[:count]).answer for count in range(len(ballots) + 1)]
     return [one.is_right(one.fallback if answer is None else answer) for answer in answers]
 

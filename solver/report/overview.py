@@ -56,6 +56,7 @@ def result(source: RunSource, name: str) -> dict[str, Any] | None:
         "a": str(solved.answer),
         "ok": source.is_right(name, solved.answer),
         "v": [[str(answer), count] for answer, count in solved.votes.items()],
+        "w": [[str(answer), round(weight, 2)] for answer, weight in solved.weights.items()],
         "n": solved.num_votes,
         "margin": solved.margin,
         "early": int(solved.decided_early),

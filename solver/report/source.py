@@ -65,8 +65,9 @@ class RunSource:
 
     def graded(self) -> list[Graded]:
         """The solved problems with a known answer, in the order of the file."""
+        config = self.config
         return [
-            Graded(record, _judge(self, problem.id), self.config.answer.fallback_answer)
+            Graded(record, _judge(self, problem.id), config.answer.fallback_answer, config.vote)
             for problem, record in self._known()
             if problem.answer is not None and record.solved is not None
         ]

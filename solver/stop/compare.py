@@ -18,13 +18,13 @@ from solver.policy.statistics import (
     mean_interval,
     ratio_interval,
 )
+from solver.scorers import GIVES_CHANCES
 from solver.stop.calibration import brier, chances
 from solver.stop.kept import Outcome, outcome
 from solver.stop.metrics import auroc
 from solver.stop.scoring import Marked
 
 ALL = "all"  # the kind that stands for every problem
-CHANCES = frozenset({"stop", "stop+confidence", "reward"})  # whose scores are logits of "right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,9 @@ def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) 
         saving=ratio_interval(saved, before, seed),
         within=mean_interval(pairs, seed) if pairs else None,
         overall=_auroc(scores, right) if scores else None,
-        brier=brier(chances(scores).tolist(), right) if scores and method in CHANCES else None,
+        brier=brier(chances(scores).tolist(), right)
+        if scores and method in GIVES_CHANCES
+        else None,
         seconds=float(np.mean(seconds)) if seconds else None,
     )
 

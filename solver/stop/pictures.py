@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from solver.scorers import GIVES_CHANCES
 from solver.stop.calibration import calibration, chances, roc
-from solver.stop.compare import ALL, CHANCES, Row
+from solver.stop.compare import ALL, Row
 from solver.stop.scoring import Marked
 
 
@@ -32,7 +33,9 @@ def draw_calibration(path: Path, marked: Sequence[Marked]) -> None:
     """Observed against predicted share of right ends, for methods whose scores are chances."""
     figure, [panel] = _figure(1)
     panel.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    for method in dict.fromkeys(name for unit in marked for name in unit.scores if name in CHANCES):
+    for method in dict.fromkeys(
+        name for unit in marked for name in unit.scores if name in GIVES_CHANCES
+    ):
         scores, right = _pooled(marked, method)
         bins = calibration(chances(scores).tolist(), right)
         panel.plot(

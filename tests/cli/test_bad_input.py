@@ -146,6 +146,11 @@ def test_a_huge_file_is_refused_without_reading_it(
         (["--answer-range", "9:3"], "the answer range 9:3 is empty"),
         (["--preset", "emebdded"], "unknown preset 'emebdded'; the presets are embedded, general"),
         (["--scorer", "confidance"], "did you mean confidence"),
+        (
+            ["--scorer", "confidence", "--set", "vote.rule=weighted"],
+            "vote.rule=weighted weighs votes by chances: choose prune.scorer from reward, stop, stop+",
+        ),
+        (["--set", "vote.rule=random"], "vote.rule = 'random'"),
         (["--set", "prune.lunch=3"], "unknown key 'prune.lunch'; did you mean prune.launch?"),
         (["--set", "launch=3"], "did you mean prune.launch?"),
         (["--set", "qqq.zzz=3"], "sections: seed, model"),

@@ -54,6 +54,7 @@ def test_everything_is_recorded(recording: Recording) -> None:
         ("--launch", "8", "--keep", "4"),
         ("--launch", "6", "--keep", "2", "--scorer", "confidence", "--mark", "48"),
         ("--launch", "5", "--keep", "3", "--scorer", "random", "--set", "vote.stop=off"),
+        ("--launch", "7", "--keep", "3", "--set", "vote.rule=weighted"),
     ],
 )
 def test_a_replay_votes_as_the_run_does(
@@ -68,5 +69,6 @@ def test_a_replay_votes_as_the_run_does(
             record.solved.answer,
             record.solved.votes,
         )
+        assert outcome.vote.weights == pytest.approx(record.solved.weights, abs=1e-4)
         # a stop finds the others wherever the wall clock left them
         assert outcome.tokens == pytest.approx(record.solved.sampled_tokens, rel=0.05)

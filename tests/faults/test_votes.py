@@ -10,6 +10,7 @@ from solver.engines.scripted import Fault
 from solver.events import Ended, Solved
 from solver.session import run_session
 from solver.types import StopReason
+from tests.replay.runs import Judge
 from tests.rig import END, Rig, config, every, ids, problem, says
 from tests.support import run_virtual
 
@@ -40,6 +41,38 @@ def test_four_to_one_goes_on() -> None:
     tales = every([says(7, 10 + i) for i in range(4)] + [says(1, 12)] + [says(1, 100)] * 3)
     rig = Rig(says=tales, settings=config(prune=ALL))
     assert solved(rig).num_votes == 8
+
+
+# Weighted votes: two say 1, the judge believes the one that says 7; the last is dropped.
+LOGITS = {"p#0": -2.0, "p#1": -2.0, "p#2": 3.0, "p#3": -9.0}
+TALES = every([says(1, 20), says(1, 25), says(7, 30), says(1, 35)])
+
+
+def weighted(keep: int, logits: dict[str, float] = LOGITS, says: dict[str, str] = TALES) -> Rig:
+    prune = {"launch": 4, "keep": keep, "mark": 10, "scorer": "stop"}
+    settings = config(prune=prune, vote={"rule": "weighted", "stop": "off"})
+    return Rig(says=says, settings=settings, scorer=Judge("stop", logits))
+
+
+def test_a_vote_by_chances() -> None:
+    result = solved(weighted(keep=3))
+    assert (result.answer, result.votes, result.margin) == (7, {7: 1, 1: 2}, -1)
+    assert result.weights == pytest.approx({7: 0.9526, 1: 0.2384}, abs=1e-4)
+    assert list(result.weights) == list(result.votes) == [7, 1]
+
+
+def test_who_ended_before_the_mark_weighs_the_mean_of_those_there() -> None:
+    rig = weighted(keep=1, says={**TALES, "p#0": says(1, 0)})
+    result = solved(rig)
+    mean = (0.1192 + 0.9526 + 0.0001) / 3
+    assert result.weights == pytest.approx({7: 0.9526, 1: mean}, abs=1e-4)
+
+
+def test_a_vote_without_chances_is_a_majority() -> None:
+    nobody_pruned, broken = solved(weighted(keep=4)), solved(weighted(keep=3, logits={}))
+    assert (nobody_pruned.answer, nobody_pruned.votes) == (1, {1: 3, 7: 1})
+    assert broken.degraded and broken.num_votes == 3
+    assert nobody_pruned.weights == broken.weights == {}
 
 
 def test_off_lets_everybody_vote() -> None:

@@ -15,8 +15,8 @@ Stop = Literal["posterior", "certain", "off"]
 STOPS: list[Stop] = ["posterior", "certain", "off"]
 
 
-def cast(*answers: int | None) -> list[Ballot]:
-    return [Ballot(index, answer, 10 + index) for index, answer in enumerate(answers)]
+def cast(*answers: int | None, weight: float = 1.0) -> list[Ballot]:
+    return [Ballot(index, answer, 10 + index, weight) for index, answer in enumerate(answers)]
 
 
 # The rule
@@ -55,6 +55,24 @@ def test_certain_stops_when_nobody_can_catch_up() -> None:
     assert decide(cast(7, 7, 7, 7), 8, config) is None
     outcome = decide(cast(7, 7, 7, 7, 7), 8, config)
     assert outcome is not None and outcome.answer == 7 and outcome.decided_early
+
+
+def test_posterior_takes_weights_for_whole_votes_with_care() -> None:
+    config = VoteConfig(stop="posterior")
+    assert decide(cast(7, 7, 7, 7, weight=0.99), 16, config) is None  # 3.96 is three votes
+    assert decide(cast(7, 7, 7, 7, 7, weight=0.81), 16, config) is not None
+    light = Ballot(99, 5, 0, 0.01)  # a hundredth is one vote
+    assert decide([light, *cast(*[7] * 5)], 16, config) is None
+    assert decide([light, *cast(*[7] * 6)], 16, config) is not None
+
+
+def test_certain_takes_those_to_come_for_whole_votes() -> None:
+    config = VoteConfig(stop="certain")
+    ballots = [Ballot(0, 7, 10, 1.0), Ballot(1, 7, 11, 0.5), Ballot(2, 5, 12, 0.5)]
+    assert decide(ballots, 4, config) is None  # a lead of 1, and 1 to come
+    ballots[2] = Ballot(2, 5, 12, 0.49)
+    outcome = decide(ballots, 4, config)
+    assert outcome is not None and outcome.weights == {7: 1.5, 5: 0.49} and outcome.decided_early
 
 
 def test_an_abstention_has_come() -> None:
@@ -105,16 +123,20 @@ class Race:
     steps: list[tuple[int, int]]
 
 
+# Majority, and weights of any kind.
+weights = st.sampled_from([st.just(1.0), st.just(1.0) | st.floats(0, 1, exclude_min=True)])
+
+
 @st.composite
 def races(draw: st.DrawFn) -> Race:
     rows = draw(
         st.lists(
-            st.tuples(st.sampled_from([None, 5, 5, 5, 7, 7, 9]), st.integers(0, 6)),
+            st.tuples(st.sampled_from([None, 5, 5, 5, 7, 7, 9]), st.integers(0, 6), draw(weights)),
             min_size=1,
             max_size=9,
         )
     )
-    finals = [Ballot(index, answer, tokens) for index, (answer, tokens) in enumerate(rows)]
+    finals = [Ballot(index, *row) for index, row in enumerate(rows)]
     # Each voter samples in strides of any length and ends in a step of its own: with an error it
     # may end without another token.
     steps = [(b.index, draw(st.integers(1, 3))) for b in finals for _ in range(7)]
@@ -145,6 +167,7 @@ def test_pitfall_9_the_early_decision_is_the_final_one(
     assert decide(settled(finished.values(), []), num_voters, config) == final
 
 
+@settings(max_examples=500)
 @given(races())
 def test_certain_and_off_elect_whom_everybody_would(race: Race) -> None:
     everybody = vote(race.finals)

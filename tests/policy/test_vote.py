@@ -1,3 +1,4 @@
+from fractions import Fraction
 from random import Random
 
 from hypothesis import given
@@ -9,6 +10,10 @@ from solver.types import Ballot
 ballots = st.lists(st.tuples(st.none() | st.integers(0, 3), st.integers(0, 20)), max_size=12).map(
     lambda rows: [Ballot(index, *row) for index, row in enumerate(rows)]
 )
+weights = st.just(1.0) | st.floats(0, 1, exclude_min=True)
+weighed = st.lists(
+    st.tuples(st.none() | st.integers(0, 3), st.integers(0, 20), weights), max_size=12
+).map(lambda rows: [Ballot(index, *row) for index, row in enumerate(rows)])
 
 
 def cast(*answers: int | None, tokens: list[int] | None = None) -> list[Ballot]:
@@ -48,19 +53,55 @@ def test_pitfall_10_abstentions_are_no_votes() -> None:
     assert vote(cast(None, 5, 7, 7)) == vote(cast(5, 7, 7))
 
 
-@given(ballots, st.randoms())
+def test_more_weight_wins_over_more_ballots() -> None:
+    outcome = vote([Ballot(0, 5, 10, 0.25), Ballot(1, 5, 10, 0.5), Ballot(2, 7, 99, 0.875)])
+    assert (outcome.answer, outcome.margin, outcome.num_votes) == (7, -1, 3)
+    assert list(outcome.counts.items()) == [(7, 1), (5, 2)]  # the best first
+    assert list(outcome.weights.items()) == [(7, 0.875), (5, 0.75)]
+    assert not outcome.tied
+
+
+def test_a_tie_in_weight_goes_to_the_shorter_in_the_mean() -> None:
+    short = [Ballot(0, 7, 14, 0.5), Ballot(1, 7, 16, 0.5)]
+    for tokens, winner in [(16, 7), (15, 5), (14, 5)]:
+        outcome = vote([Ballot(2, 5, tokens, 1.0), *short])
+        assert (outcome.answer, outcome.tied) == (winner, True)
+    assert vote([Ballot(2, 9, 15, 1.0), *short]).answer == 7
+
+
+@given(ballots | weighed, st.randoms())
 def test_order_does_not_matter(ballots: list[Ballot], random: Random) -> None:
     shuffled = list(ballots)
     random.shuffle(shuffled)
     first, second = vote(ballots), vote(shuffled)
     assert first == second
-    assert list(first.counts) == list(second.counts)
+    assert list(first.counts) == list(second.counts) == list(first.weights or first.counts)
+
+
+@given(weighed)
+def test_the_winner_weighs_most(ballots: list[Ballot]) -> None:
+    outcome = vote(ballots)
+    totals = {
+        answer: sum(Fraction(b.weight) for b in ballots if b.answer == answer)
+        for answer in outcome.counts
+    }
+    if outcome.answer is None:
+        assert not totals
+        return
+    heaviest = [answer for answer, total in totals.items() if total == max(totals.values())]
+    assert outcome.answer in heaviest and outcome.tied == (len(heaviest) > 1)
+    others = [count for answer, count in outcome.counts.items() if answer != outcome.answer]
+    assert outcome.margin == outcome.counts[outcome.answer] - max(others, default=0)
+    light = any(b.weight != 1 for b in ballots if b.answer is not None)
+    expected = {answer: float(total) for answer, total in totals.items()}
+    assert outcome.weights == (expected if light else {})
 
 
 @given(ballots)
 def test_the_winner_has_most_votes_and_the_fewest_tokens_of_those(ballots: list[Ballot]) -> None:
     outcome = vote(ballots)
     assert outcome.num_votes == sum(ballot.answer is not None for ballot in ballots)
+    assert outcome.weights == {}
     if outcome.answer is None:
         return
 

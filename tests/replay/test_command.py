@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from solver.config import SolverConfig
+from solver.config import SolverConfig, VoteConfig
 from solver.replay.__main__ import main
 from solver.replay.grid import grid, parse_sweep
 from solver.replay.policy import Policy
@@ -82,6 +82,20 @@ def test_the_config_of_a_row_runs(
     assert "exists" in capsys.readouterr().err
 
 
+def test_a_weighted_row(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "policy.json"
+    words = ["--sweep", "scorer=stop,none", "vote=majority,weighted", "stop=off"]
+    assert main([str(run), *words, "--config-for", "2", "--out", str(place)]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split("|")[7].strip() for line in out.splitlines() if line.startswith("| ")]
+    assert rows == ["vote", "-" * 8, "majority", "weighted", "majority"]
+    assert "1 combinations were left out: vote=weighted needs a scorer that gives chances" in out
+    made = load_config(config_file=place)
+    assert (made.prune.scorer, made.vote.rule, made.vote.stop) == ("stop", "weighted", "off")
+    assert main([str(run), "--sweep", "scorer=stop,none"]) == 0
+    assert "| vote " not in capsys.readouterr().out
+
+
 def test_what_would_have_been(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run), "--counterfactuals"]) == 0
     out = capsys.readouterr().out
@@ -103,11 +117,12 @@ def test_what_would_have_been(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["RUN", "--sweep", "keep=1", "keep=2"], "names keep twice"),
         (["RUN", "--sweep", "keep=two"], "keep=two: expected a whole number"),
         (["RUN", "--sweep", "keep=0"], "from 1 on"),
-        (["RUN", "--sweep", "keep=6", "launch=2"], "larger than every launch"),
+        (["RUN", "--sweep", "keep=6", "launch=2"], "nothing to play: keep must not be larger"),
         (["RUN", "--sweep", "launch=99", "scorer=none"], "launch=99: only 6 trajectories"),
         (["RUN", "--sweep", "scorer=best"], "scorer=best: there are stop"),
         (["RUN", "--sweep", "stop=never"], "stop=never: there are posterior"),
-        (["RUN", "--sweep", "vote=weighted"], "majority only"),
+        (["RUN", "--sweep", "vote=fair"], "vote=fair: there are majority, weighted"),
+        (["RUN", "--sweep", "vote=weighted", "scorer=none"], "play: vote=weighted needs a scorer"),
         (["RUN", "--sweep", "limit=soon"], "'soon' is not a duration"),
         (["RUN", "--sweep", "limit=0s"], "longer than 0 seconds"),
         (["RUN", "--sweep", "mark=999", "scorer=confidence"], "larger than max_tokens"),
@@ -155,13 +170,34 @@ def test_the_grid() -> None:
         (4, 4, "confidence"),
         (4, 4, "none"),
     ]
-    assert found.left_out == 1
+    assert found.left_out == {"keep must not be larger than launch": 1}
     assert grid({}, own).policies == (own,)
     assert [p.limit_s for p in grid(parse_sweep(["limit=none,1h,30m"]), own).policies] == [
         None,
         3600.0,
         1800.0,
     ]
+
+
+def test_a_weighted_vote_is_swept_where_there_are_chances() -> None:
+    own = Policy.of(config())
+    items = ["launch=4", "keep=2,3", "scorer=stop,confidence,none", "vote=majority,weighted"]
+    found = grid(parse_sweep(items), own)
+    kinds = [(p.scorer, p.keep, p.vote.rule) for p in found.policies]
+    assert kinds == [
+        ("stop", 2, "majority"),
+        ("stop", 2, "weighted"),
+        ("stop", 3, "majority"),
+        ("stop", 3, "weighted"),
+        ("confidence", 2, "majority"),
+        ("confidence", 3, "majority"),
+        ("none", 4, "majority"),
+    ]
+    assert list(found.left_out.values()) == [3]
+    # what is not swept is the run's own, and the rule is no exception
+    weighted = Policy(4, 2, 10, "reward", VoteConfig(rule="weighted"))
+    [played] = grid(parse_sweep(["scorer=reward,none"]), weighted).policies
+    assert played == weighted
 
 
 def test_subsets(recording: Recording) -> None:

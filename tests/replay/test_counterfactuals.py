@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from solver.config import VoteConfig
 from solver.replay.counterfactuals import (
     leader_shares,
     pruned,
@@ -25,10 +27,10 @@ PRUNE = {"launch": 6, "keep": 2, "mark": 10, "scorer": "stop"}
 ANSWERS = [1, 5, 5, 1, 5, 5]  # 5 is right
 
 
-def run(place: Path, scores: list[float]) -> Recording:
+def run(place: Path, scores: list[float], keep: int = 2) -> Recording:
     judge = Judge("stop", {f"p#{i}": score for i, score in enumerate(scores)})
     tales = every([says(answer, 20 + 10 * i) for i, answer in enumerate(ANSWERS)])
-    rig = Rig(says=tales, settings=full(prune=PRUNE), scorer=judge)
+    rig = Rig(says=tales, settings=full(prune={**PRUNE, "keep": keep}), scorer=judge)
     return recorded(place, rig, [problem(answer=5)], (judge,))
 
 
@@ -63,10 +65,27 @@ def test_scores_are_judged(tmp_path: Path) -> None:
 def test_the_vote_as_time_went_by(tmp_path: Path) -> None:
     recording = run(tmp_path / "run", [2.0, 1.0, -1.0, -2.0, -2.0, -3.0])  # a 1, then a 5
     [record] = recording.problems
-    standings = votes_over_time(record)
+    standings = votes_over_time(record, recording.config.vote)
     assert [s.vote.counts for s in standings] == [{1: 1}, {1: 1, 5: 1}]
     assert standings[0].seconds < standings[1].seconds
-    assert leader_shares([record], (0.0, 1.0)) == [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]
+    assert leader_shares([standings, []], (0.0, 1.0)) == [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]
+
+
+def test_weights_are_those_of_the_check(tmp_path: Path) -> None:
+    """A 1 that is believed, and two 5s that are not, go on."""
+    recording = run(tmp_path / "run", [3.0, -2.0, -2.0, -9.0, -9.0, -9.0], keep=3)
+    [record], weighted = recording.problems, VoteConfig(rule="weighted", stop="off")
+    answers = [s.vote.answer for s in votes_over_time(record, weighted)]
+    assert answers == [1, 1, 1]
+    assert [s.vote.answer for s in votes_over_time(record, recording.config.vote)] == [1, 1, 5]
+    replay = Replay([recording], STILL)
+    policy = replace(Policy.of(recording.config), vote=weighted)
+    [[tape]] = replay.tapes
+    end = pruned(tape, policy, 0)
+    assert (end.vote.answer, end.vote.counts) == (1, {1: 1, 5: 2})
+    assert end.vote_of_all.weights == pytest.approx({1: 0.9527, 5: 0.2387}, abs=1e-4)
+    assert [rule.num_right for rule in stop_rules(replay, policy)] == [0, 0, 0]
+    assert [rule.num_right for rule in stop_rules(replay, Policy.of(recording.config))] == [1, 1, 1]
 
 
 def test_rules_never_change_a_vote_that_is_clear(tmp_path: Path) -> None:

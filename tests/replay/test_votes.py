@@ -16,10 +16,10 @@ from solver.replay.record import Recording
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
 from solver.replay.tape import NotRecorded, tapes_of
-from solver.replay.votes import dropped, vote_of
+from solver.replay.votes import check, vote_of
 from solver.scorers.confidence import ConfidenceScorer
 from solver.types import StopReason
-from tests.replay.runs import full, recorded
+from tests.replay.runs import Judge, full, recorded
 from tests.rig import END, Rig, config, every, problem, says
 
 STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
@@ -40,10 +40,11 @@ TALES = st.builds(
 
 @dataclass(frozen=True)
 class Case:
-    """What every trajectory writes, how sure it is, and two policies."""
+    """What every trajectory writes, how sure it is, how a judge finds it, and two policies."""
 
     tales: list[str]
     logprobs: list[float]
+    logits: list[float]
     run: dict[str, object]
     other: dict[str, object]
 
@@ -54,58 +55,68 @@ def cases(draw: st.DrawFn) -> Case:
 
     def policy() -> dict[str, object]:
         launch = draw(st.integers(1, num))
+        scorer = draw(st.sampled_from(["stop", "stop", "confidence", "random", "none"]))
+        rules = ["majority", "weighted"] if scorer == "stop" else ["majority"]
         return {
             "prune": {
                 "launch": launch,
                 "keep": draw(st.integers(1, launch)),
                 "mark": draw(st.integers(1, 60)),
-                "scorer": draw(st.sampled_from(["confidence", "random", "none"])),
+                "scorer": scorer,
             },
-            "vote": {"stop": draw(st.sampled_from(["posterior", "certain", "off"]))},
+            "vote": {
+                "rule": draw(st.sampled_from(rules)),
+                "stop": draw(st.sampled_from(["posterior", "certain", "off"])),
+            },
             "sampling": {"max_tokens": draw(st.sampled_from([60, 75, 400]))},
         }
 
     one, two = policy(), policy()
     two["sampling"] = one["sampling"]
+    logprobs = st.floats(-2, 0).map(lambda x: round(x, 3))
     return Case(
         draw(st.lists(TALES, min_size=num, max_size=num)),
-        draw(st.lists(st.floats(-2, 0).map(lambda x: round(x, 3)), min_size=num, max_size=num)),
+        draw(st.lists(logprobs, min_size=num, max_size=num)),
+        draw(st.lists(st.floats(-5, 5), min_size=num, max_size=num)),
         one,
         two,
     )
 
 
-def rig_of(case: Case, settings: SolverConfig) -> Rig:
-    logprobs = {f"p#{i}": value for i, value in enumerate(case.logprobs)}
-    scorer = ConfidenceScorer() if settings.prune.scorer == "confidence" else None
-    return Rig(says=every(case.tales), settings=settings, logprobs=logprobs, scorer=scorer)
-
-
 def run_of(case: Case, settings: SolverConfig, place: Path) -> Recording:
-    return recorded(place, rig_of(case, settings), [problem(answer=1)])
+    logprobs = {f"p#{i}": value for i, value in enumerate(case.logprobs)}
+    judge = Judge("stop", {f"p#{i}": value for i, value in enumerate(case.logits)})
+    scorers = {"stop": judge, "confidence": ConfidenceScorer()}
+    scorer = scorers.get(settings.prune.scorer)
+    rig = Rig(says=every(case.tales), settings=settings, logprobs=logprobs, scorer=scorer)
+    return recorded(place, rig, [problem(answer=1)], (judge,) if settings.record == "full" else ())
 
 
-def in_full(policy: dict[str, object], num: int) -> SolverConfig:
-    """A full recording of all `num`, whatever the policy would launch."""
-    prune = {**policy["prune"], "launch": num}  # type: ignore[dict-item]
-    return full(**{**policy, "prune": prune})
+def in_full(case: Case) -> SolverConfig:
+    """A full recording of all, whatever the policies would launch, scored at both marks."""
+    prune, other = case.run["prune"], case.other["prune"]
+    settings = full(**{**case.run, "prune": {**prune, "launch": len(case.tales)}})  # type: ignore[dict-item]
+    marks = (other["mark"],)  # type: ignore[index]
+    return SolverConfig.model_validate(settings.model_dump() | {"record_marks": marks})
 
 
 @settings(max_examples=60)
 @given(cases())
 def test_any_policy_replayed_is_that_policy_run(case: Case) -> None:
     with TemporaryDirectory() as folder:
-        recording = run_of(case, in_full(case.run, len(case.tales)), Path(folder) / "full")
+        recording = run_of(case, in_full(case), Path(folder) / "full")
         real = run_of(case, config(**case.other), Path(folder) / "real")
         solved, checked = real.problems[0].solved, real.problems[0].checked
-        assert solved is not None and checked is not None
+        assert solved is not None and checked is not None and checked.error is None
         policy = Policy.of(real.config)
         [tape] = tapes_of(recording)
         indices = tape.indices[: policy.launch]
-        out = dropped(tape, policy, indices, run_seed=0)
-        assert sorted(out) == checked.dropped
-        vote = vote_of(tape, [i for i in indices if i not in out], policy.vote)
+        decision = check(tape, policy, indices, run_seed=0)
+        assert list(decision.dropped) == checked.dropped and decision.scores == checked.scores
+        voters = [i for i in indices if i not in decision.dropped]
+        vote = vote_of(tape, voters, decision.scores, policy.vote)
         assert (vote.counts, vote.num_votes) == (solved.votes, solved.num_votes)
+        assert (vote.weights, vote.margin) == (solved.weights, solved.margin)
         assert (vote.decided_early, vote.tied) == (solved.decided_early, solved.tied)
         # the same on the simulated clock, which decides when everybody is stopped
         [outcome] = Replay([recording], STILL).session(0, policy, 0)
@@ -125,9 +136,10 @@ def test_every_run_replays_its_own_vote(case: Case) -> None:
             assert solved is not None
             policy = Policy.of(recording.config)
             [tape] = tapes_of(recording)
-            out = dropped(tape, policy, tape.indices, 0)
-            vote = vote_of(tape, [i for i in tape.indices if i not in out], policy.vote)
-            assert vote.counts == solved.votes
+            decision = check(tape, policy, tape.indices, 0)
+            voters = [i for i in tape.indices if i not in decision.dropped]
+            vote = vote_of(tape, voters, decision.scores, policy.vote)
+            assert (vote.counts, vote.weights) == (solved.votes, solved.weights)
         # a full recording answers what its policy would have answered
         answers = [r.problems[0].solved for r in (real, own)]
         assert answers[0] is not None and answers[1] is not None
@@ -141,8 +153,8 @@ def test_what_was_pruned_cannot_be_asked(tmp_path: Path) -> None:
     assert stops.count(StopReason.PRUNED) == 2
     [tape] = tapes_of(recording)
     policy = replace(Policy.of(recording.config), keep=4)
-    assert not dropped(tape, policy, tape.indices, 0)
+    assert not check(tape, policy, tape.indices, 0).dropped
     with pytest.raises(NotRecorded, match="--record full"):
-        vote_of(tape, tape.indices, policy.vote)
+        vote_of(tape, tape.indices, {}, policy.vote)
     with pytest.raises(NotRecorded, match="--record full"):
         Replay([recording], STILL).session(0, policy, 0)

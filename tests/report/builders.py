@@ -135,13 +135,21 @@ class RunBuilder:
         """As a full recording has it."""
         self.add(Scored(problem_id=name, scorer=scorer, mark=mark, scores=scores, started=self.now))
 
-    def solves(self, name: str, answer: int, votes: dict[int, int], *degraded: str) -> None:
+    def solves(
+        self,
+        name: str,
+        answer: int,
+        votes: dict[int, int],
+        *degraded: str,
+        weights: dict[int, float] | None = None,
+    ) -> None:
         counts = [*sorted(votes.values(), reverse=True), 0, 0]
         self.add(
             Solved(
                 problem_id=name,
                 answer=answer,
                 votes=votes,
+                weights=weights or {},
                 num_votes=sum(votes.values()),
                 margin=counts[0] - counts[1],
                 tied=False,

@@ -101,6 +101,21 @@ def test_filters_search_and_sorting(browser: Browser, report: str) -> None:
     assert shown(browser) == ["sum", "product", "square"]
 
 
+def test_weights_have_a_line_where_there_are_any(browser: Browser, tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", [("a", "?", 4), ("b", "?", 4)])
+    run.solves("a", 4, {4: 1, 5: 2}, weights={4: 0.9526, 5: 0.2})
+    run.solves("b", 4, {4: 2})
+    source = RunSource(run.write())
+    browser.open(write_report([source], source.folder / "report.html").as_uri())
+    for place, told in [(1, ["4: 0.95, 5: 0.20"]), (2, [])]:
+        browser.click(f".problems tbody tr:nth-child({place}) a")
+        browser.until("return document.querySelector('.standing') !== null")
+        facts = dict(zip(browser.texts(".standing dt"), browser.texts(".standing dd"), strict=True))
+        assert [facts[name] for name in facts if name == "Weights"] == told
+        browser.driver.back()
+        browser.until("return document.querySelector('.problems') !== null")
+
+
 def test_a_problem_and_its_traces(browser: Browser, report: str) -> None:
     browser.open(report)
     browser.click(".problems tbody tr:nth-child(2) a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from solver.config import VoteConfig
 from solver.events import Checked, Solved
 from solver.report.charts import (
     Graded,
@@ -35,8 +36,8 @@ def problem(*lanes: Lane, scores: dict[int, float] | None = None) -> ProblemReco
     return record
 
 
-def graded(record: ProblemRecord, right: int) -> Graded:
-    return Graded(record, lambda answer: answer == right, fallback=0)
+def graded(record: ProblemRecord, right: int, rule: VoteConfig | None = None) -> Graded:
+    return Graded(record, lambda answer: answer == right, 0, rule or VoteConfig())
 
 
 def test_the_curve_is_the_vote_of_what_was_said_by_then() -> None:
@@ -51,6 +52,20 @@ def test_the_curve_is_the_vote_of_what_was_said_by_then() -> None:
     # The tie at 30 goes to the shorter one, which is wrong.
     assert [(p.tokens, p.share) for p in points] == [(90, 0.0), (120, 0.0), (135, 1.0)]
     assert points[0].low == 0.0 < points[0].high
+
+
+def test_the_curve_follows_the_rule_of_the_run() -> None:
+    record = problem(
+        lane(0, 20, 4, StopReason.ANSWERED),
+        lane(1, 30, 5, StopReason.ANSWERED),
+        lane(2, 40, 5, StopReason.ANSWERED),
+        scores={0: 3.0, 1: -2.0, 2: float("nan"), 9: 50.0},
+    )
+    shares = {
+        rule: [p.share for p in accuracy_curve([graded(record, 4, VoteConfig(rule=rule))])]
+        for rule in ("majority", "weighted")
+    }
+    assert shares == {"majority": [1.0, 1.0, 0.0], "weighted": [1.0, 1.0, 1.0]}
 
 
 def test_without_a_vote_the_fallback_counts() -> None:

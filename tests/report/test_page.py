@@ -50,6 +50,14 @@ def test_what_the_page_knows(finished: Path) -> None:
     assert detail["lanes"][0]["steps"][1]["x"] == ["print(2 + 2)"]
 
 
+def test_weights_are_told_where_there_are_any(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", [("a", "?", 4), ("b", "?", 4)])
+    run.solves("a", 4, {4: 1, 5: 2}, weights={4: 0.9526, 5: 0.2384})
+    run.solves("b", 4, {4: 2, 5: 1})
+    rows = [problem["r"][0] for problem in embedded(page(run.write()))["problems"]]
+    assert [row["w"] for row in rows] == [[["4", 0.95], ["5", 0.24]], []]
+
+
 def test_every_scorer_of_a_full_recording_is_judged(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path / "run", [(f"p{k}", "1 + 1", 2) for k in range(8)])
     for name, _, _ in run.problems:

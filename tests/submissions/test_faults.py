@@ -95,3 +95,17 @@ def test_the_vote_so_far_is_told_when_it_changes() -> None:
     votes.see(ended(6, answer=9))
     votes.see(ended(7, answer=9))
     assert told == [7, 9]
+
+
+def test_the_vote_so_far_weighs_as_the_run_does() -> None:
+    told: list[int] = []
+    config = VoteConfig(rule="weighted")
+    votes = VotesSoFar(config, lambda message: told.append(message.answer))  # type: ignore[union-attr]
+    for name in ("p", "q"):  # what a check said of one problem is nothing to the next
+        votes.begin(name, [])
+        if name == "p":
+            scores = {2: 3.0, 3: -2.0, 4: -2.0}
+            votes.see(CHECKED.model_copy(update={"scores": scores}))
+        for index, answer in [(2, 7), (3, 9), (4, 9)]:
+            votes.see(ended(index, answer=answer).model_copy(update={"problem_id": name}))
+    assert told == [7, 7, 9]

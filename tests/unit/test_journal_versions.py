@@ -11,7 +11,7 @@ import pytest
 
 from solver.config import SolverConfig
 from solver.errors import JournalError
-from solver.events import SCHEMA_MINOR, Ended, RunEnded, RunResumed, RunStarted, Scored
+from solver.events import SCHEMA_MINOR, Ended, RunEnded, RunResumed, RunStarted, Scored, Solved
 from solver.journal import JournalWriter, read_journal
 from solver.schema import journal_schema, schema_text
 from solver.types import StopReason
@@ -33,6 +33,11 @@ FIRST_VERSION = (
     '"scorer":"stop","adapter":null,"reward_model":null},"vote":{"stop":"posterior","confidence":'
     '0.95}},"problem_ids":["a"],"problems_sha256":"00","engine":{},"isolation":""}\n'
 )
+FIRST_SOLVED = (
+    '{"t":4.0,"type":"solved","problem_id":"a","answer":7,"votes":{"7":2},"num_votes":2,"margin":2,'
+    '"tied":false,"decided_early":false,"elapsed_s":1.0,"sampled_tokens":9,"reused_tokens":0,'
+    '"encoded_tokens":3,"degraded":[]}\n'
+)
 FUTURE = {"t": 1.0, "type": "dreamt", "problem_id": "a"}
 
 
@@ -47,10 +52,13 @@ def newer(**changes: Any) -> dict[str, Any]:
 
 def test_the_first_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    path.write_text(FIRST_VERSION + '{"t":4.0,"type":"run_ended","interrupted":false}\n')
-    [start, end] = read_journal(path).events
+    ended = '{"t":4.0,"type":"run_ended","interrupted":false}\n'
+    path.write_text(FIRST_VERSION + FIRST_SOLVED + ended)
+    [start, solved, end] = read_journal(path).events
     assert isinstance(start, RunStarted) and start.schema_minor == 0
     assert start.config.record == "run" and start.config.prune.scorer == "stop"
+    assert start.config.vote.rule == "majority"
+    assert isinstance(solved, Solved) and (solved.votes, solved.weights) == ({7: 2}, {})
     assert end == RunEnded(t=4.0)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from solver import scorers
 from solver.config import SolverConfig
 from solver.errors import ConfigError
 from solver.settings import differing_key, load_config, parse_duration, parse_range
@@ -116,6 +118,15 @@ def test_any_set_is_a_config_or_one_line(key: str, value: str) -> None:
         load_config(sets=[f"{key}={value}"])
     except ConfigError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("scorer", sorted(scorers.GIVES_CHANCES))
+def test_votes_are_weighed_by_chances(scorer: str) -> None:
+    sets = [f"prune.scorer={scorer}", "vote.rule=weighted"]
+    assert load_config(sets=sets).vote.rule == "weighted"
+    for other in set(scorers.NAMES) - scorers.GIVES_CHANCES:
+        with pytest.raises(ConfigError, match=rf"choose prune\.scorer from .*{re.escape(scorer)}"):
+            load_config(sets=[*sets, f"prune.scorer={other}"])
 
 
 def test_the_general_preset_needs_a_model() -> None:
