@@ -37,7 +37,9 @@ def run_app(
     """
     tame_output()
     try:
-        return int(app(args=argv, standalone_mode=False, obj=obj) or 0)
+        code = int(app(args=argv, standalone_mode=False, obj=obj) or 0)
+        if code != EXIT_INTERRUPTED:
+            return code
     except typer.TyperException as error:
         say(f"error: {error.format_message()}")
         return EXIT_USER_ERROR
@@ -45,9 +47,10 @@ def run_app(
         say(f"error: {error}")
         return EXIT_USER_ERROR if isinstance(error, UserError) else failed
     except (KeyboardInterrupt, typer.Abort):
-        if interrupted is not None:
-            say(interrupted)
-        return EXIT_INTERRUPTED
+        pass
+    if interrupted is not None:  # typer makes an exit code of a Ctrl-C, and says nothing
+        say(interrupted)
+    return EXIT_INTERRUPTED
 
 
 def tame_output() -> None:

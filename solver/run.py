@@ -49,13 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; without `argv` it began when the process did."""
     started_at = process_start() if argv is None else MonotonicClock().now()
     with quiet_libraries():
-        return run_app(
-            app,
-            argv,
-            obj=started_at,
-            say=_complain,
-            interrupted="interrupted; a run that had begun goes on with --resume and its folder",
-        )
+        return run_app(app, argv, obj=started_at, say=_complain)
 
 
 @app.command()
@@ -176,7 +170,8 @@ def _carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
                     _complain(line)
             raise
         except asyncio.CancelledError:  # a second Ctrl-C
-            raise typer.Abort from None
+            _complain("interrupted; a run that had begun goes on with --resume and its folder")
+            return EXIT_INTERRUPTED
     _report(run, summary, started_at)
     return EXIT_INTERRUPTED if summary.interrupted else 0
 

@@ -41,7 +41,7 @@ def raising(error: BaseException) -> typer.Typer:
         (raising(InputError("no such file")), 2, "error: no such file\n"),
         (raising(JournalError("unreadable")), 1, "error: unreadable\n"),
         (raising(typer.Abort()), 130, "called off\n"),
-        (raising(KeyboardInterrupt()), 130, ""),  # typer's own way to end
+        (raising(KeyboardInterrupt()), 130, "called off\n"),  # which typer would say nothing of
     ],
 )
 def test_how_a_command_ends(
