@@ -243,7 +243,7 @@ def compare_checks(folder: Path, threads: int, mode: list[str], repeats: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=1, help="of each server")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--new", type=int, default=128, help="sampled tokens a stream")
     parser.add_argument("--compiled", action="store_true", help="instead of eager mode")
     arguments = parser.parse_args()
