@@ -12,7 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from solver.events import Checked, Ended, ProblemStarted, RunResumed, Sampled, Solved
+from solver.events import (
+    SCHEMA_MINOR,
+    Checked,
+    Ended,
+    ProblemStarted,
+    RunResumed,
+    RunStarted,
+    Sampled,
+    Solved,
+)
 from solver.journal import read_journal
 from solver.problems import write_whole
 from solver.settings import load_config
@@ -128,6 +137,8 @@ def test_a_worker_that_takes_over_knows_what_was_solved(bench: Bench) -> None:
     assert again.solve(1).solved.answer == 101
     again.supervisor.close()
     assert len(bench.events(Solved)) == 1
+    beginnings = [*bench.events(RunStarted), *bench.events(RunResumed)]
+    assert [event.schema_minor for event in beginnings] == [SCHEMA_MINOR] * 2
 
 
 def test_a_kill_from_outside_while_idle_is_repaired(bench: Bench) -> None:
