@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.replay.record import ProblemRecord, RecordReader, TrajectoryRecord
+from solver.replay.reader import RecordReader
+from solver.replay.record import ProblemRecord, TrajectoryRecord
 from solver.summary import is_correct
 from solver.types import Problem
 

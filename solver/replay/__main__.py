@@ -21,10 +21,13 @@ from solver.errors import ConfigError, InputError
 from solver.policy.statistics import Interval
 from solver.problems import write_whole
 from solver.replay.grid import KEYS, grid, parse_sweep
+from solver.replay.markdown import duration
 from solver.replay.policy import Policy
-from solver.replay.record import Recording, load
+from solver.replay.reader import load
+from solver.replay.record import Recording
+from solver.replay.sections import counterfactual_lines
 from solver.replay.sweep import DRAWS, Replay, Row, sweep
-from solver.replay.table import counterfactual_lines, duration, speeds_lines, sweep_table
+from solver.replay.table import speeds_lines, sweep_table
 from solver.replay.tape import require_full
 
 EXAMPLE = (

@@ -1,4 +1,4 @@
-"""What would have been: the ends of the dropped, what the scores were worth, when a vote was clear.
+"""What would have been: the ends of the dropped, when a vote was clear, what stopping early saves.
 
 Functions of full recordings under one policy, with the first trajectories of each problem, as in a run.
 """
@@ -9,22 +9,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from solver.config import VoteConfig
 from solver.policy.vote import vote
 from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.record import ProblemRecord
 from solver.replay.sweep import Replay, draw_of
-from solver.replay.tape import NotRecorded, Tape
+from solver.replay.tape import Tape
 from solver.replay.votes import check, vote_of
-from solver.scorers import GIVES_CHANCES
-from solver.stop.calibration import Bin, brier, calibration, chances
-from solver.stop.metrics import auroc
 from solver.types import NO_BALLOT, Ballot, Vote
-
-COMPUTED = ("similarity", "confidence", "entropy", "deepconf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +37,6 @@ class Pruned:
     vote_of_all: Vote
     lost: bool
     won: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreQuality:
-    """How well a scorer tells right from wrong at a mark.
-
-    `within` is the mean over problems of the AUROC of their own prefixes, `overall` takes all pairs;
-    `brier` and `bins` are for scores that are logits of "ends right". None without right and wrong.
-    """
-
-    scorer: str
-    mark: int
-    num_prefixes: int
-    within: float | None
-    overall: float | None
-    brier: float | None
-    bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,48 +78,6 @@ def pruned(tape: Tape, policy: Policy, run_seed: int) -> Pruned:
         lost=all_right and not kept_right,
         won=kept_right and not all_right,
     )
-
-
-def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
-    """Every scorer that has scores at `mark`, over the problems whose answers are known."""
-    graded = [tape for tape in tapes if tape.problem.answer is not None]
-    found = []
-    for scorer in (*COMPUTED, *sorted(GIVES_CHANCES)):
-        try:
-            found.append(_quality(graded, scorer, mark))
-        except NotRecorded:
-            continue  # nobody asked it there
-    return found
-
-
-def _quality(tapes: Sequence[Tape], scorer: str, mark: int) -> ScoreQuality:
-    scores: list[float] = []
-    right: list[bool] = []
-    within = []
-    for tape in tapes:
-        waiting = tape.waiting(tape.indices, mark)
-        known = tape.scores(scorer, mark, waiting) or {}
-        mine = [tape.paths[index].right for index in known]
-        value = _auroc(list(known.values()), mine)
-        if value is not None:
-            within.append(value)
-        scores += known.values()
-        right += mine
-    logits = scorer in GIVES_CHANCES and scores
-    return ScoreQuality(
-        scorer=scorer,
-        mark=mark,
-        num_prefixes=len(scores),
-        within=float(np.mean(within)) if within else None,
-        overall=_auroc(scores, right),
-        brier=brier(chances(scores).tolist(), right) if logits else None,
-        bins=tuple(calibration(chances(scores).tolist(), right)) if logits else (),
-    )
-
-
-def _auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
-    labels = np.asarray(right, np.float64)
-    return auroc(np.asarray(scores, np.float64), labels, np.ones(len(labels)))
 
 
 def votes_over_time(record: ProblemRecord, config: VoteConfig) -> list[Standing]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from solver.policy.budget import allot, even_share
 from solver.policy.seeds import trajectory_seed
 from solver.policy.statistics import Interval, nested_interval
+from solver.replay.fit import fit_speeds
 from solver.replay.policy import Policy
 from solver.replay.record import Recording
 from solver.replay.simulate import Draw, Outcome, simulate
-from solver.replay.speeds import Speeds, fit_speeds
+from solver.replay.speeds import Speeds
 from solver.replay.tape import NotRecorded, Tape, tapes_of
 from solver.types import Vote
 

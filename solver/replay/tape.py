@@ -10,8 +10,8 @@ from solver.errors import InputError
 from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
 from solver.policy.prefix import prefix_at
 from solver.policy.similarity import diversity, shingles
+from solver.replay.flows import tool_work
 from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
-from solver.replay.speeds import tool_work
 from solver.scorers import GIVES_CHANCES
 from solver.scorers.confidence import GROUPS
 from solver.scorers.similarity import WIDTH

@@ -22,7 +22,8 @@ from solver.stop.ablate_scores import Evaluation, values_of
 from solver.stop.ablate_task import Ablation, Task, make_task
 from solver.stop.adapter import SPEC, load_adapter
 from solver.stop.base import load_base
-from solver.stop.train import Report, checkpoint_folder, train
+from solver.stop.epochs import Report
+from solver.stop.train import checkpoint_folder, train
 
 
 def run_points(

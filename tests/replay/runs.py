@@ -10,7 +10,8 @@ from solver.config import SolverConfig
 from solver.events import SCHEMA_MINOR, Event, RunEnded, RunStarted, Solved
 from solver.journal import JournalWriter
 from solver.ports import Scorer
-from solver.replay.record import Recording, load
+from solver.replay.reader import load
+from solver.replay.record import Recording
 from solver.session import run_session
 from solver.types import Problem, Trajectory
 from tests.rig import Rig, config

@@ -10,7 +10,8 @@ from solver.config import SolverConfig, VoteConfig
 from solver.replay.__main__ import main
 from solver.replay.grid import grid, parse_sweep
 from solver.replay.policy import Policy
-from solver.replay.record import Recording, load
+from solver.replay.reader import load
+from solver.replay.record import Recording
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay, draw_of, sweep
 from solver.replay.tape import NotRecorded

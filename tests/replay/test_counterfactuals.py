@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 
 from solver.config import VoteConfig
-from solver.replay.counterfactuals import (
-    leader_shares,
-    pruned,
-    score_qualities,
-    stop_rules,
-    votes_over_time,
-)
+from solver.replay.counterfactuals import leader_shares, pruned, stop_rules, votes_over_time
 from solver.replay.policy import Policy
+from solver.replay.quality import score_qualities
 from solver.replay.record import Recording
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import Step
+from solver.replay.fit import fit_speeds
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
-from solver.replay.speeds import Speeds, fit_speeds
+from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
 from solver.replay.tape import Leg
 from solver.replay.tape import Path as Route

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from solver.config import SolverConfig
 from solver.errors import InputError
 from solver.events import Checked, Ended, RunEnded, RunResumed, Sampled, Scored
-from solver.replay.record import RecordReader, load
+from solver.replay.reader import RecordReader, load
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, play, recorded, write
 from tests.rig import Rig, config, every, problem, says

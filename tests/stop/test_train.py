@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from solver.errors import ConfigError, InputError, ModelError
-from solver.stop import train as train_module
+from solver.stop import epochs as epochs_module
 from solver.stop.adapter import load_adapter, read_spec
 from solver.stop.checkpoint import TrainingState
 from solver.stop.examples import StopExample
 from solver.stop.gate import StopGate
+from solver.stop.learner import TrainingFailed
 from solver.stop.prefixes import PrefixStore
 from solver.stop.recipe import Recipe, make_recipe
 from solver.stop.score import encode_prefixes, score_prefixes
-from solver.stop.train import TrainingFailed, checkpoint_folder, train
+from solver.stop.train import checkpoint_folder, train
 
 from .conftest import STOP_IDS, tiny_model
 
@@ -123,14 +124,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
 ) -> None:
     run(tmp_path / "whole" / "adapter", llama_folder, SHORT)
     out = tmp_path / "cut" / "adapter"
-    save = train_module.save_checkpoint
+    save = epochs_module.save_checkpoint
 
     def save_and_die(folder: Path, state: TrainingState, *rest: Any) -> None:
         save(folder, state, *rest)
         if len(state.epochs) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "save_checkpoint", save_and_die)
+    monkeypatch.setattr(epochs_module, "save_checkpoint", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         run(out, llama_folder, SHORT)
     assert not out.exists() and checkpoint_folder(out).is_dir()

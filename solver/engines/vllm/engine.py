@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from solver.config import VllmConfig
@@ -14,6 +13,7 @@ from solver.engines.vllm.admission import HEADROOM, Admission
 from solver.engines.vllm.fleet import Closing, Fleet, Server, connect
 from solver.engines.vllm.hosts import Host
 from solver.engines.vllm.sampling import Sampling
+from solver.engines.vllm.stats import VllmStats
 from solver.engines.vllm.visit import Visit, ask
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
@@ -22,30 +22,6 @@ from solver.stop.spec import Handshake
 from solver.types import Chunk, FinishReason, SamplingParams
 
 V = TypeVar("V", bound=Visit)
-
-
-@dataclass(slots=True)
-class VllmStats:
-    """Counters since the engine was opened, in tokens unless noted.
-
-    `sampled`   ids sampled and handed on
-    `reused`    ids given in requests that the server had cached, as far as it was asked to the end:
-                a request that is closed early never says
-    `encoded`   ids given in requests that it had to encode; same reserve
-    `scored`, `scored_cached`   prefixes and their [STOP] ids that were scored, and the cached part
-    `retries`   attempts that failed and were repeated
-    `losses`    servers that were lost
-    `gave_way`  requests that had to wait for room once they had begun
-    """
-
-    sampled: int = 0
-    reused: int = 0
-    encoded: int = 0
-    scored: int = 0
-    scored_cached: int = 0
-    retries: int = 0
-    losses: int = 0
-    gave_way: int = 0
 
 
 class VllmEngine:
@@ -171,7 +147,7 @@ class VllmEngine:
                     yield Chunk((), (), FinishReason.ABORT)
                     return
                 for chunk in chunks:
-                    self._count(chunk)
+                    self._stats.count(chunk)
                     yield chunk
                     if chunk.finish_reason is not None:
                         return
@@ -246,11 +222,6 @@ class VllmEngine:
             self._open.discard(visit)
             visit.stand()
             self._stats.retries += visit.retries
-
-    def _count(self, chunk: Chunk) -> None:
-        self._stats.sampled += len(chunk.token_ids)
-        self._stats.reused += chunk.reused_tokens
-        self._stats.encoded += chunk.encoded_tokens
 
 
 async def _all_of(jobs: Sequence[Coroutine[Any, Any, float]]) -> list[float]:

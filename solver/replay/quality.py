@@ -1,0 +1,74 @@
+"""What scores were worth: how well each scorer told right from wrong at a mark, and how truly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from solver.replay.tape import NotRecorded, Tape
+from solver.scorers import GIVES_CHANCES
+from solver.stop.calibration import Bin, brier, calibration, chances
+from solver.stop.metrics import auroc
+
+COMPUTED = ("similarity", "confidence", "entropy", "deepconf")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreQuality:
+    """How well a scorer tells right from wrong at a mark.
+
+    `within` is the mean over problems of the AUROC of their own prefixes, `overall` takes all pairs;
+    `brier` and `bins` are for scores that are logits of "ends right". None without right and wrong.
+    """
+
+    scorer: str
+    mark: int
+    num_prefixes: int
+    within: float | None
+    overall: float | None
+    brier: float | None
+    bins: tuple[Bin, ...]
+
+
+def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
+    """Every scorer that has scores at `mark`, over the problems whose answers are known."""
+    graded = [tape for tape in tapes if tape.problem.answer is not None]
+    found = []
+    for scorer in (*COMPUTED, *sorted(GIVES_CHANCES)):
+        try:
+            found.append(_quality(graded, scorer, mark))
+        except NotRecorded:
+            continue  # nobody asked it there
+    return found
+
+
+def _quality(tapes: Sequence[Tape], scorer: str, mark: int) -> ScoreQuality:
+    scores: list[float] = []
+    right: list[bool] = []
+    within = []
+    for tape in tapes:
+        waiting = tape.waiting(tape.indices, mark)
+        known = tape.scores(scorer, mark, waiting) or {}
+        mine = [tape.paths[index].right for index in known]
+        value = _auroc(list(known.values()), mine)
+        if value is not None:
+            within.append(value)
+        scores += known.values()
+        right += mine
+    logits = scorer in GIVES_CHANCES and scores
+    return ScoreQuality(
+        scorer=scorer,
+        mark=mark,
+        num_prefixes=len(scores),
+        within=float(np.mean(within)) if within else None,
+        overall=_auroc(scores, right),
+        brier=brier(chances(scores).tolist(), right) if logits else None,
+        bins=tuple(calibration(chances(scores).tolist(), right)) if logits else (),
+    )
+
+
+def _auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+    labels = np.asarray(right, np.float64)
+    return auroc(np.asarray(scores, np.float64), labels, np.ones(len(labels)))
