@@ -52,7 +52,7 @@ class JournalReader:
         try:
             if number == 1:
                 self._minor = _checked_minor(json.loads(line), where)
-                line = _without_unknown_settings(line) if self._newer else line
+                line = without_unknown_settings(line) if self._newer else line
             event = EVENTS.validate_json(line)
         except (ValidationError, ValueError, RecursionError):
             self._pass_over(line, where)
@@ -99,9 +99,13 @@ def _type_of(line: bytes) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _without_unknown_settings(line: bytes) -> bytes:
+def without_unknown_settings(line: bytes) -> bytes:
+    """The first line of a journal, without the settings that only a newer version knows.
+
+    Raises ValueError for a line that is not JSON.
+    """
     fields = json.loads(line)
-    if isinstance(fields.get("config"), dict):
+    if isinstance(fields, dict) and isinstance(fields.get("config"), dict):
         fields["config"] = _known(fields["config"], SolverConfig)
     return json.dumps(fields).encode()
 

@@ -33,6 +33,7 @@ def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
         "numbers": _numbers(source),
         "notices": list(_notices(source))[:_NOTICES],
         "settings": [[key, value] for key, value in _settings(config)],
+        "full": config.record == "full",
         "launch": config.prune.launch,
         "mark": config.prune.mark,
         "max_tokens": config.sampling.max_tokens,

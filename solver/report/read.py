@@ -7,6 +7,7 @@ later, problem by problem (`lines_of`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from solver.events import (
     Solved,
     event_of,
 )
+from solver.journal_reader import without_unknown_settings
 from solver.report.views import Call, Incident, Lane, ProblemRecord, RunRecord
 from solver.types import BEGINS_AGAIN, StopReason
 
@@ -71,6 +73,9 @@ class JournalReader:
 
     def _take(self, line: bytes, place: _Place) -> None:
         event = event_of(line)
+        if event is None and place.line == 1:  # a newer version may have written it
+            with contextlib.suppress(ValueError, RecursionError):
+                event = event_of(without_unknown_settings(line))
         record = self.record
         if event is None:
             record.unreadable += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_what_others_said_at_the_mark_is_kept(tmp_path: Path) -> None:
     assert problem.scored == {"reward": {0: 0.5, 1: -0.5}}
     assert problem.scores("reward") == {0: 0.5, 1: -0.5}
     assert problem.scores("stop") == {0: 2.0, 1: 3.0} and problem.scores("confidence") == {}
+
+
+def test_settings_that_only_a_newer_version_knows_are_left_out(finished: Path) -> None:
+    journal = finished / "journal.jsonl"
+    first, rest = journal.read_text().split("\n", 1)
+    start = json.loads(first)
+    start["schema_minor"] += 1
+    start["config"] |= {"magic": True}
+    start["config"]["prune"] |= {"wand": "elder"}
+    journal.write_text(f"{json.dumps(start)}\n{rest}")
+    record = read(finished).record
+    assert record.start is not None and record.start.config.prune.mark == MARK
+    assert not record.unreadable
 
 
 def test_a_growing_journal_is_read_on(tmp_path: Path) -> None:
