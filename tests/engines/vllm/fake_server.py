@@ -242,7 +242,11 @@ class FakeServer:
                     finish = "length"
                 event["choices"][0]["finish_reason"] = finish
                 self._event_out(writer, event)
-                await writer.drain()
+                try:
+                    await writer.drain()
+                except ConnectionError:  # closed since it was asked above
+                    self.aborted += 1
+                    return None
                 if finish is not None:
                     break
             if self.usage_fault is not None:
