@@ -43,6 +43,11 @@ def load_problems(path: Path) -> list[Problem]:
     return problems
 
 
+def problem_copies(run: Path) -> list[Path]:
+    """The copy of its problems file that a run folder holds: one path, none if it is no run folder."""
+    return [path for name in ("problems.csv", "problems.jsonl") if (path := run / name).is_file()]
+
+
 def write_answers(path: Path, rows: Iterable[tuple[str, int]]) -> None:
     """Write `id,answer` lines; `path` holds all of them or is what it was before."""
     text = io.StringIO(newline="")

@@ -30,7 +30,7 @@ from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.events import Event, RunStarted, Solved
 from solver.journal import JournalWriter, read_journal, repair
-from solver.problems import load_problems, write_answers, write_whole
+from solver.problems import load_problems, problem_copies, write_answers, write_whole
 from solver.settings import differing_key
 from solver.summary import Summary
 from solver.types import Problem
@@ -189,13 +189,10 @@ def _check_output(output: Path, problems_file: Path, *, replaceable: bool) -> No
 def _read_run(folder: Path) -> tuple[SolverConfig, Path, Path]:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
-    copies = [
-        path for path in (folder / "problems.csv", folder / "problems.jsonl") if path.exists()
-    ]
     try:
         config = SolverConfig.model_validate_json((folder / "config.json").read_bytes())
         intended = Path(json.loads((folder / "command.json").read_bytes())["output"])
-        return config, intended, copies[0]
+        return config, intended, problem_copies(folder)[0]
     except OSError as error:
         raise InputError(f"cannot read the run in {folder}: {error.strerror}") from None
     except (ValidationError, ValueError, LookupError, TypeError):

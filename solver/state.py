@@ -43,8 +43,7 @@ class ProblemState:
 
     def early_vote(self, config: VoteConfig) -> Vote | None:
         """The vote if it is decided already by ballots that nobody can still precede."""
-        waiting = {t.index for t in self.waiting()}
-        unfinished = [(t.num_sampled_tokens, t.index) for t in self.voters() if t.index in waiting]
+        unfinished = [(t.num_sampled_tokens, t.index) for t in self.survivors()]
         ballots = settled(self._ballots(config), unfinished)
         return decide(ballots, len(self.voters()), config)
 

@@ -15,7 +15,7 @@ from solver.config import SamplingConfig
 from solver.dialects.base import TurnReader
 from solver.errors import named
 from solver.events import Ended, Executed, Forced, Sampled
-from solver.policy.forced import ANSWER_TOKENS
+from solver.policy.answer import FORCED_TOKENS
 from solver.policy.seeds import trajectory_seed
 from solver.services import Services
 from solver.types import (
@@ -84,7 +84,7 @@ async def end(
 async def force_answer(trajectory: Trajectory, services: Services) -> None:
     """Open the final answer in the model's name and let it write a few tokens, if the context has room."""
     opening = services.dialect.final_opening(trajectory)
-    if _context_room(trajectory, services) < len(opening) + ANSWER_TOKENS:
+    if _context_room(trajectory, services) < len(opening) + FORCED_TOKENS:
         return
     trajectory.turns[-1].appended_token_ids += tuple(opening)
     trajectory.turns.append(Turn())
@@ -96,7 +96,7 @@ async def force_answer(trajectory: Trajectory, services: Services) -> None:
             appended_token_ids=opening,
         )
     )
-    await _sample(trajectory, services.dialect.reader(), ANSWER_TOKENS, services)
+    await _sample(trajectory, services.dialect.reader(), FORCED_TOKENS, services)
 
 
 async def _steps(

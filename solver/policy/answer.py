@@ -6,7 +6,9 @@ from solver.config import AnswerConfig
 from solver.policy.boxes import boxed
 from solver.policy.integers import read_integer
 
-__all__ = ["boxed", "read_answer", "read_integer"]
+__all__ = ["FORCED_TOKENS", "boxed", "read_answer", "read_integer"]
+
+FORCED_TOKENS = 16  # sampled when an answer is forced: any integer and its closing brace
 
 
 def read_answer(text: str, rule: AnswerConfig) -> int | None:

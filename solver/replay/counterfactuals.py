@@ -87,20 +87,16 @@ def votes_over_time(record: ProblemRecord, config: VoteConfig) -> list[Standing]
     """
     out = set(record.checked.dropped) if record.checked is not None else set()
     scores = record.checked.scores if record.checked is not None else {}
+    last = [t.ends[-1] for t in record.trajectories.values() if t.index not in out and t.ends]
     ends = sorted(
-        (trajectory.ends[-1].t, index)
-        for index, trajectory in record.trajectories.items()
-        if index not in out and trajectory.ends
+        (end for end in last if end.stop_reason not in NO_BALLOT),
+        key=lambda end: (end.t, end.index),
     )
-    standings: list[Standing] = []
-    ballots: list[Ballot] = []
-    for time, index in ends:
-        end = record.trajectories[index].ends[-1]
-        if end.stop_reason in NO_BALLOT:
-            continue
-        ballots += weigh([Ballot(end.index, end.answer, end.num_sampled_tokens)], scores, config)
-        standings.append(Standing(time - record.started, vote(ballots)))
-    return standings
+    cast = [Ballot(end.index, end.answer, end.num_sampled_tokens) for end in ends]
+    ballots = weigh(cast, scores, config)
+    return [
+        Standing(end.t - record.started, vote(ballots[:num])) for num, end in enumerate(ends, 1)
+    ]
 
 
 def leader_shares(

@@ -26,7 +26,7 @@ from solver.events import (
 )
 from solver.journal_reader import JournalReader
 from solver.policy.seeds import trajectory_seed
-from solver.problems import load_problems
+from solver.problems import load_problems, problem_copies
 from solver.replay.record import ProblemRecord, Recording, Span, TrajectoryRecord
 from solver.restore import grow
 from solver.types import BEGINS_AGAIN, Problem, Trajectory
@@ -66,7 +66,12 @@ class RecordReader:
         if not isinstance(first, RunStarted):
             raise InputError(f"nothing is recorded in {run} yet")
         self.start = first
-        self.problems = _problems(run)
+        copies = problem_copies(run)
+        if not copies:
+            raise InputError(
+                f"{run} lacks its copy of the problems (problems.csv or problems.jsonl)"
+            )
+        self.problems = load_problems(copies[0])
         self.incidents: list[EngineIncident] = []
         self.end: RunEnded | None = None
 
@@ -172,10 +177,3 @@ def _unstarted(problems: dict[str, Problem], event: _OfProblem) -> ProblemRecord
     """The record of a problem that got its answer without being started: there was no time left."""
     problem = problems.get(event.problem_id) or Problem(event.problem_id, "")
     return ProblemRecord(problem, event.t, 0.0, ())
-
-
-def _problems(run: Path) -> list[Problem]:
-    for name in ("problems.csv", "problems.jsonl"):
-        if (run / name).is_file():
-            return load_problems(run / name)
-    raise InputError(f"{run} lacks its copy of the problems (problems.csv or problems.jsonl)")

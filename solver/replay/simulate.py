@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from solver.policy.answer import FORCED_TOKENS
 from solver.policy.consensus import decide, settled
-from solver.policy.forced import ANSWER_TOKENS
 from solver.policy.prune import keep_all
 from solver.policy.weights import weigh
 from solver.replay.machine import Machine, Runner
@@ -81,7 +81,7 @@ def simulate(
     vote, cut, forcing_s = _early(voters, ballots, policy), 0, 0.0
     if vote is None:
         cut = sum(not runner.finished for runner in voters)
-        forcing_s = min(reserve_s, ANSWER_TOKENS * speeds.step(cut, 0))
+        forcing_s = min(reserve_s, FORCED_TOKENS * speeds.step(cut, 0))
         cast = [ballots[runner.path.index] for runner in voters if runner.finished]
         vote = decide(cast, len(voters), policy.vote) or decide(cast, len(cast), policy.vote)
         assert vote is not None, "with every ballot in, the rule always decides"

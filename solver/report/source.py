@@ -9,7 +9,7 @@ from pathlib import Path
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
 from solver.errors import InputError
-from solver.problems import load_problems
+from solver.problems import load_problems, problem_copies
 from solver.report.charts import Graded, IsRight
 from solver.report.decode import Decoder
 from solver.report.read import JournalReader
@@ -24,11 +24,10 @@ class RunSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.journal = folder / "journal.jsonl"
-        copies = [folder / "problems.csv", folder / "problems.jsonl"]
-        found = [path for path in copies if path.is_file()]
-        if not found or not self.journal.is_file():
+        copies = problem_copies(folder)
+        if not copies or not self.journal.is_file():
             raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
-        self.problems = {problem.id: problem for problem in load_problems(found[0])}
+        self.problems = {problem.id: problem for problem in load_problems(copies[0])}
         self._reader = JournalReader(self.journal)
         self._reader.update()
 

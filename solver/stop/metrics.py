@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from solver.stop.calibration import chances
 from solver.stop.spec import Metrics
 
 Array = NDArray[np.float64]
@@ -56,10 +57,9 @@ def measure(
     margins, targets = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
     counts = np.asarray(weights, np.float64)
     shares = counts / counts.sum()
-    chances = 1 / (1 + np.exp(-np.clip(margins, -500, 500)))
     return Metrics(
         loss=float(shares @ (np.logaddexp(0, margins) - targets * margins)),
-        brier=float(shares @ (chances - targets) ** 2),
+        brier=float(shares @ (chances(logits) - targets) ** 2),
         auroc=auroc(margins, targets, counts),
         within_auroc=within_auroc(margins, targets, counts, problem_ids),
         num_examples=len(targets),
