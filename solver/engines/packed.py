@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
 from solver.engines.arena import Arena
 
@@ -113,3 +114,6 @@ def packed_attention(
         count += length
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return output[None], None
+
+
+AttentionInterface.register(ATTENTION, packed_attention)

@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
 from solver.config import ModelConfig
 from solver.engines.arena import BLOCK
@@ -29,7 +28,7 @@ from solver.engines.loading import (
     default_max_tokens,
     load_model,
 )
-from solver.engines.packed import ATTENTION, packed_attention
+from solver.engines.packed import ATTENTION
 from solver.engines.refusals import check_ids, check_length, check_request
 from solver.engines.requests import Answer, Request, Want
 from solver.errors import EngineError
@@ -103,7 +102,6 @@ class TransformersEngine:
         self._closed = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._former_attention: str = model.config._attn_implementation
-        AttentionInterface.register(ATTENTION, packed_attention)
         model.set_attn_implementation(ATTENTION)
 
     @property

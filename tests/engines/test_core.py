@@ -15,11 +15,8 @@ from solver.engines.core import Core
 from solver.engines.loading import cache_shape
 from solver.engines.packed import ATTENTION
 from solver.engines.requests import Request, Want
-from solver.engines.transformers import TransformersEngine  # registers the attention
 from solver.types import Chunk, FinishReason, SamplingParams
 from tests.engines.helpers import CONTEXT, greedy, params, prompt
-
-assert TransformersEngine
 
 
 class Driver:
