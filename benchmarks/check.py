@@ -27,19 +27,19 @@ from transformers import AutoTokenizer
 
 from benchmarks.orchestrator import length
 from solver import build
+from solver.adapter.folder import load_adapter
+from solver.adapter.gate import StopAdapter, StopGate
+from solver.adapter.ids import find_stop_ids
+from solver.adapter.spec import StopSpec
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
 from solver.engines.transformers import TransformersEngine
-from solver.events import Event, Sampled
-from solver.problems import load_problems
+from solver.files.problems import load_problems
+from solver.journal.events import Event, Sampled
+from solver.runs.settings import load_config
 from solver.scorers.registry import SHIPPED_ADAPTER
 from solver.scorers.stop import GatedReader, StopScorer
-from solver.session import run_session
-from solver.settings import load_config
-from solver.stop.adapter import load_adapter
-from solver.stop.gate import StopAdapter, StopGate
-from solver.stop.ids import find_stop_ids
-from solver.stop.spec import StopSpec
+from solver.solving.session import run_session
 from solver.types import Trajectory
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "problems.csv"

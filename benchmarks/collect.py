@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from solver.services import Services
-from solver.stop.collect import Collected, collect, select
+from solver.solving.services import Services
 from solver.stop.commands.sampling import Job, make_job, problems_of, running
+from solver.stop.rollouts.collect import Collected, collect, select
 from solver.types import Problem
 
 

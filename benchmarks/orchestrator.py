@@ -29,12 +29,12 @@ from safetensors.torch import load_file, save_file
 
 from solver import build
 from solver.embedded.paths import WEIGHTS
-from solver.events import Event, Executed, ProblemStarted, Sampled, Solved
+from solver.files.problems import load_problems
+from solver.journal.events import Event, Executed, ProblemStarted, Sampled, Solved
 from solver.policy.seeds import trajectory_seed
-from solver.problems import load_problems
-from solver.services import Services
-from solver.session import run_session
-from solver.settings import load_config
+from solver.runs.settings import load_config
+from solver.solving.services import Services
+from solver.solving.session import run_session
 from solver.types import Problem, SamplingParams
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "problems.csv"

@@ -19,13 +19,13 @@ from tempfile import TemporaryDirectory
 import typer
 
 from solver.config import VoteConfig
+from solver.journal.summary import is_correct
 from solver.replay.fit import fit_speeds
 from solver.replay.policy import Policy
 from solver.replay.reader import load
 from solver.replay.record import Recording
 from solver.replay.sweep import Replay, Row, sweep
 from solver.replay.table import speeds_lines
-from solver.summary import is_correct
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "problems.csv"
 POLICIES = (

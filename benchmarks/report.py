@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from solver.problems import load_problems
+from solver.files.problems import load_problems
 from solver.types import Problem
 
 _EVERY = 10  # of so many copies one has another known answer

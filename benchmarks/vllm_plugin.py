@@ -37,12 +37,12 @@ import psutil
 import torch
 
 from benchmarks.tiny import tiny_model
+from solver.adapter.fingerprint import fingerprint
+from solver.adapter.folder import save_adapter
+from solver.adapter.gate import StopAdapter
+from solver.adapter.spec import StopSpec
+from solver.adapter.vllm.serving import read_logit, server_flags
 from solver.embedded.paths import model_folder
-from solver.stop.adapter import save_adapter
-from solver.stop.fingerprint import fingerprint
-from solver.stop.gate import StopAdapter
-from solver.stop.serving import read_logit, server_flags
-from solver.stop.spec import StopSpec
 
 STREAMS, PREFIX_LENGTH = 24, 2000
 STOP_IDS = (1020, 1021, 1022, 1023)

@@ -17,11 +17,11 @@ from solver.dialects.base import Dialect
 from solver.embedded.judge import prompt_judge
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, ModelError
-from solver.events import EngineIncident, Event
+from solver.journal.events import EngineIncident, Event
 from solver.ports import Engine
-from solver.scorers import READS_STOP
+from solver.scorers import READS_CANDIDATES, READS_STOP
 from solver.scorers.registry import adapter_folder, make_recorded_scorers, make_scorer
-from solver.services import Services
+from solver.solving.services import Services
 
 if TYPE_CHECKING:
     from solver.engines.transformers import TransformersEngine
@@ -91,7 +91,13 @@ async def _open_engine(
 
         adapter = adapter_folder(config) if config.prune.scorer in READS_STOP else None
         return await open_vllm(
-            config, folder, adapter, log_folder=log_folder, say=say, on_incident=on_incident
+            config,
+            folder,
+            adapter,
+            candidates=config.prune.scorer in READS_CANDIDATES or config.record == "full",
+            log_folder=log_folder,
+            say=say,
+            on_incident=on_incident,
         )
     from solver.engines.transformers import load
 

@@ -16,14 +16,14 @@ from typing import Annotated
 import typer
 
 from solver import scorers
-from solver.carry_out import carry_out, served
 from solver.clock import MonotonicClock, process_start
 from solver.command_line import quiet_libraries, run_app
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.rundir import create_run, open_run
-from solver.screen import complain
-from solver.settings import load_config, parse_duration, parse_range, preset_names
+from solver.runs.console import complain
+from solver.runs.folder import create_run, open_run
+from solver.runs.run import carry_out, served
+from solver.runs.settings import load_config, parse_duration, parse_range, preset_names
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from solver.config import AnswerConfig
+from solver.journal.summary import is_correct
 from solver.policy.statistics import Interval, mean_interval
-from solver.summary import is_correct
 from solver.types import Problem
 from submissions.frames import frame_library
 

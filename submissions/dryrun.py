@@ -20,8 +20,8 @@ from rich.console import Console
 from solver.command_line import run_app
 from solver.config import AnswerConfig
 from solver.errors import ConfigError, InputError
-from solver.problems import load_problems
-from solver.settings import load_config, parse_duration
+from solver.files.problems import load_problems
+from solver.runs.settings import load_config, parse_duration
 from solver.types import Problem
 from submissions.checking import answers_in, file_faults, private_score
 from submissions.competitions import Competition

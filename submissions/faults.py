@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from solver.errors import ConfigError
-from solver.events import Checked, Ended, Event, ProblemStarted, Solved
+from solver.journal.events import Checked, Ended, Event, ProblemStarted, Solved
 
 KINDS = ("crash", "hang", "stall", "raise", "exit")
 STAGES = ("begin", "launch", "check", "resume", "vote")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from solver.errors import RunError
-from solver.problems import load_problems
+from solver.files.problems import load_problems
 from submissions.frames import frame_library
 from submissions.wire import row_message
 

@@ -19,8 +19,8 @@ import typer
 from solver.command_line import run_app
 from solver.config import SolverConfig
 from solver.errors import UserError
-from solver.problems import write_whole
-from solver.settings import differing_key
+from solver.files.whole import write_whole
+from solver.runs.settings import differing_key
 from submissions.child import Child
 from submissions.competitions import COMPETITIONS
 from submissions.frames import frame_library

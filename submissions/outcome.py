@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from solver.events import Solved
+from solver.journal.events import Solved
 
 
 @dataclass(frozen=True, slots=True)

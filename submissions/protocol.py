@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from solver.events import Solved
+from solver.journal.events import Solved
 
 MAX_LINE = 16_000_000  # bytes; a longer line is nobody's message
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from solver.errors import InputError
-from solver.problems import load_problems
+from solver.files.problems import load_problems
 from submissions.competitions import Competition
 from submissions.gateway import STARTUP_S, Gateway, GatewayError, Row, rows_of
 from submissions.guard import end_tree, guarded

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from solver.errors import ConfigError, InputError
-from solver.problems import load_problems
+from solver.files.problems import load_problems
 from submissions.competitions import Competition
 from submissions.frames import problem_of
 from submissions.paths import COMPETITION_FILES, attached, listing

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from solver.clock import process_start
 from solver.config import SolverConfig
 from solver.errors import ConfigError
-from solver.settings import load_config, parse_duration
+from solver.runs.settings import load_config, parse_duration
 from submissions.competitions import Competition, competition
 from submissions.outcome import Patience
 from submissions.paths import INPUT

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from solver.progress import printable
-from solver.summary import is_correct
+from solver.journal.summary import is_correct
+from solver.runs.progress import printable
 from solver.types import Problem
 from submissions.rowlog import Answered, Asked, Entry, Loaded, Noted
 

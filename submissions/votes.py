@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from solver.config import VoteConfig
-from solver.events import Checked, Ended, Event
+from solver.journal.events import Checked, Ended, Event
 from solver.policy.consensus import decide
 from solver.policy.weights import weigh
 from solver.types import NO_BALLOT, Ballot, Trajectory

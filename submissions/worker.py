@@ -20,11 +20,12 @@ from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.errors import UserError
-from solver.events import Event, ProblemStarted, Solved
-from solver.journal import JournalWriter, repair, skim
-from solver.restore import finished_trajectories
-from solver.services import Services, first_event
-from solver.session import FAILED, answer_problem
+from solver.journal.events import Event, ProblemStarted, Solved
+from solver.journal.history import finished_trajectories
+from solver.journal.reader import repair, skim
+from solver.journal.writer import JournalWriter
+from solver.solving.services import Services, first_event
+from solver.solving.session import FAILED, answer_problem
 from solver.types import Problem, ProblemBudget, Trajectory
 from submissions.faults import Faults, parse_faults
 from submissions.pipes import sender, tasks

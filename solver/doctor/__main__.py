@@ -19,7 +19,7 @@ from rich.table import Table
 
 from solver.command_line import EXIT_FAILED, quiet_libraries, run_app
 from solver.doctor.finding import Finding, Status
-from solver.settings import load_config
+from solver.runs.settings import load_config
 
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 _FILE_WIDTH = 120  # columns where nobody says how wide the page is

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sandbox.isolation import isolation
+from solver.adapter.fingerprint import read_config
 from solver.config import SolverConfig
 from solver.doctor import facts, machine, packages, trials
 from solver.doctor.finding import Finding, fail, gb, ok
@@ -16,7 +17,6 @@ from solver.doctor.memory import Need, need, num_gpus
 from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import UserError
-from solver.stop.fingerprint import read_config
 from solver.wheels.manifest import faults, read_manifest
 
 DISTRIBUTION = "stop-solver"

@@ -16,13 +16,13 @@ from sandbox.isolation import Isolation
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.result import ExecutionResult, ExecutionStatus
+from solver.adapter.fingerprint import read_config
 from solver.config import SolverConfig
 from solver.doctor.finding import Finding, fail, ok, warn
 from solver.engines.vllm.command import PROGRAM, Recipe
 from solver.errors import ModelError
 from solver.scorers import READS_STOP
 from solver.scorers.registry import adapter_folder, reward_folder
-from solver.stop.fingerprint import read_config
 
 _KERNEL_S = 60.0
 _FLAGS_S = 240.0  # importing vLLM from a network disk takes minutes
@@ -79,7 +79,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
         return ok("scorer", f"{name}: its model is there")
     if name not in READS_STOP:
         return ok("scorer", f"{name}: needs no adapter")
-    from solver.stop.adapter import load_adapter
+    from solver.adapter.folder import load_adapter
 
     where = adapter_folder(config)
     model = config.model
@@ -97,7 +97,7 @@ def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
     """Let vLLM's own parser read the flags that a server would be started with; it starts nothing."""
     stop_flags: Sequence[str] = ()
     if config.prune.scorer in READS_STOP:
-        from solver.stop.serving import server_flags
+        from solver.adapter.vllm.serving import server_flags
 
         stop_flags = server_flags(adapter_folder(config), folder)
     recipe = Recipe(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from solver.adapter.fingerprint import read_header, read_object
 from solver.errors import ModelError
-from solver.stop.fingerprint import read_header, read_object
 
 _AGAIN = "save or download the model again"
 

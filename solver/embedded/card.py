@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from solver.errors import InputError
-from solver.events import Ended, Event, Executed, RunStarted
-from solver.journal import read_journal
+from solver.files.problems import load_problems
+from solver.journal.events import Ended, Event, Executed, RunStarted
+from solver.journal.reader import read_journal
 from solver.policy.vote import vote
-from solver.problems import load_problems
 from solver.types import Ballot, Problem, StopReason
 
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"

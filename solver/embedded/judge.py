@@ -9,8 +9,8 @@ import json
 from collections.abc import Awaitable, Callable
 
 from solver.embedded.paths import WEIGHTS
+from solver.journal.summary import OUTSIDE
 from solver.ports import Engine
-from solver.summary import OUTSIDE
 
 UNFAMILIAR = f"{OUTSIDE} of what the embedded model knows"
 

@@ -18,8 +18,8 @@ from rich.progress import Progress
 
 from solver.command_line import complain, run_app
 from solver.errors import ConfigError, InputError
+from solver.files.whole import write_whole
 from solver.policy.statistics import Interval
-from solver.problems import write_whole
 from solver.replay.grid import KEYS, grid, parse_sweep
 from solver.replay.markdown import duration
 from solver.replay.policy import Policy

@@ -11,7 +11,7 @@ from itertools import product
 from solver import scorers
 from solver.errors import ConfigError
 from solver.replay.policy import Policy
-from solver.settings import parse_duration
+from solver.runs.settings import parse_duration
 
 KEYS = ("launch", "keep", "mark", "scorer", "vote", "stop", "limit")
 _RULES = ("majority", "weighted")

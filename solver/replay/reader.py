@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from solver.errors import InputError
-from solver.events import (
+from solver.files.problems import load_problems, problem_copies
+from solver.journal.events import (
     Checked,
     Ended,
     EngineIncident,
@@ -24,11 +25,10 @@ from solver.events import (
     Scored,
     Solved,
 )
-from solver.journal_reader import JournalReader
+from solver.journal.history import grow
+from solver.journal.reader import JournalReader
 from solver.policy.seeds import trajectory_seed
-from solver.problems import load_problems, problem_copies
 from solver.replay.record import ProblemRecord, Recording, Span, TrajectoryRecord
-from solver.restore import grow
 from solver.types import BEGINS_AGAIN, Problem, Trajectory
 
 _OfProblem = Sampled | Executed | Forced | Ended | Checked | Scored | Solved

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from solver.config import SolverConfig
-from solver.events import Checked, Ended, EngineIncident, RunEnded, RunStarted, Scored, Solved
+from solver.journal.events import (
+    Checked,
+    Ended,
+    EngineIncident,
+    RunEnded,
+    RunStarted,
+    Scored,
+    Solved,
+)
 from solver.types import Problem, Trajectory
 
 

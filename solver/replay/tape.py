@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from solver.config import SolverConfig
 from solver.errors import InputError
+from solver.journal.summary import is_correct
 from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
 from solver.policy.prefix import prefix_at
 from solver.policy.similarity import diversity, shingles
@@ -15,7 +16,6 @@ from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
 from solver.scorers import GIVES_CHANCES
 from solver.scorers.confidence import GROUPS
 from solver.scorers.similarity import WIDTH
-from solver.summary import is_correct
 from solver.types import Ballot, PruneReason, StopReason, Trajectory
 
 _OWN_ENDS = frozenset(

@@ -9,10 +9,10 @@ from math import isfinite
 from typing import NamedTuple
 
 from solver.config import VoteConfig
+from solver.journal.summary import wilson_interval
 from solver.policy.vote import vote
 from solver.policy.weights import weigh
 from solver.report.views import Lane, ProblemRecord
-from solver.summary import wilson_interval
 
 CAPS = 24
 BINS = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from solver.events import Solved
+from solver.journal.events import Solved
 from solver.policy.statistics import difference_interval, mean_interval
 from solver.report.source import RunSource, shared_problems
 from solver.report.views import ProblemRecord

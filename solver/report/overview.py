@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from solver.config import SolverConfig
+from solver.journal.summary import wilson_interval
 from solver.report import charts
 from solver.report.source import RunSource
 from solver.report.views import ProblemRecord, RunRecord
 from solver.scorers import GIVES_CHANCES
-from solver.summary import wilson_interval
 from solver.types import PruneReason
 
 _NOTICES = 200  # lines of bad news; more than anybody reads

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from solver.problems import write_whole
+from solver.files.whole import write_whole
 from solver.report.compare import comparison
 from solver.report.details import Details
 from solver.report.overview import overview, result

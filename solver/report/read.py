@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solver.errors import InputError
-from solver.events import (
+from solver.journal.events import (
     SCHEMA_VERSION,
     Checked,
     Ended,
@@ -30,7 +30,7 @@ from solver.events import (
     Solved,
     event_of,
 )
-from solver.journal_reader import without_unknown_settings
+from solver.journal.reader import without_unknown_settings
 from solver.report.views import Call, Incident, Lane, ProblemRecord, RunRecord
 from solver.types import BEGINS_AGAIN, StopReason
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
 from solver.errors import InputError
-from solver.problems import load_problems, problem_copies
+from solver.files.problems import load_problems, problem_copies
+from solver.journal.summary import is_correct
 from solver.report.charts import Graded, IsRight
 from solver.report.decode import Decoder
 from solver.report.read import JournalReader
 from solver.report.views import ProblemRecord, RunRecord
-from solver.summary import is_correct
 from solver.types import Problem
 
 

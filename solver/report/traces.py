@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from solver.events import Ended, Executed, Forced, ProblemStarted, Sampled
+from solver.journal.events import Ended, Executed, Forced, ProblemStarted, Sampled
 from solver.report.decode import Decoder
 from solver.report.math import with_formulas
 from solver.report.read import lines_of

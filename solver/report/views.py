@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from solver.events import Checked, RunStarted, Solved
+from solver.journal.events import Checked, RunStarted, Solved
 from solver.types import NO_BALLOT, Ballot, StopReason
 
 _BY_ITSELF = frozenset({StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS})

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+from solver.adapter.combine import Combiner, combine, confidence_statistics
+from solver.adapter.folder import load_adapter
+from solver.adapter.gate import StopAdapter, StopGate
+from solver.adapter.spec import Handshake, StopSpec
 from solver.errors import ModelError, ScorerError
-from solver.stop.adapter import load_adapter
-from solver.stop.combine import Combiner, combine, confidence_statistics
-from solver.stop.gate import StopAdapter, StopGate
-from solver.stop.spec import Handshake, StopSpec
 from solver.types import Trajectory
 
 Prefixes = Sequence[tuple[str, Sequence[int]]]

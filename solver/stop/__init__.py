@@ -1,6 +1,4 @@
-"""STOP: a learned adapter that judges a prefix from the base model's own states (kind IV).
+"""The commands that make and judge STOP adapters: collect rollouts, train, evaluate, ablate, plan, convert.
 
-A few reserved token ids are [STOP]. Appended to a cached prefix, and to nothing else, they wake a
-small adapter whose head says how likely the trajectory ends right. torch and transformers are
-imported by the modules that compute (`gate`, `score`, `adapter`, `prefixes`, `train`, `convert`).
+It refuses to solve problems for a user: runs only ever use `solver.adapter`, through a scorer.
 """

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from solver.adapter.spec import Metrics
 from solver.stop.calibration import chances
-from solver.stop.spec import Metrics
 
 Array = NDArray[np.float64]
 

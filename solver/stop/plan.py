@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solver.errors import ConfigError, InputError, JournalError
-from solver.events import Ended, RunStarted
-from solver.journal import read_journal
+from solver.journal.events import Ended, RunStarted
+from solver.journal.reader import read_journal
+from solver.journal.summary import Summary
 from solver.policy.retention import UNIT, Law, Point, Retention, fit
-from solver.summary import Summary
 from solver.types import StopReason
 
 _TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)", re.IGNORECASE | re.ASCII)

@@ -29,7 +29,7 @@ def problems(folder: Path) -> Path:
 
 @pytest.fixture
 def stubs(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`solver.build` and `solver.session` without a model, in this process."""
+    """`solver.build` and `solver.solving.session` without a model, in this process."""
     spec = importlib.util.spec_from_file_location("cli_stubs", STUBS)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

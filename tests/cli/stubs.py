@@ -1,4 +1,4 @@
-"""A model-free `solver.build` and `solver.session`, so that the command is tested by itself.
+"""A model-free `solver.build` and `solver.solving.session`, so that the command is tested by itself.
 
 Each problem takes `STUB_DELAY_S` seconds and gets the number in its statement as its answer.
 Run as a script, this is the command with the stubs in place, in a process of its own.
@@ -19,7 +19,7 @@ from types import ModuleType, SimpleNamespace
 
 from solver.config import SolverConfig
 from solver.errors import ModelError
-from solver.events import Checked, Ended, Event, ProblemStarted, Sampled, Solved
+from solver.journal.events import Checked, Ended, Event, ProblemStarted, Sampled, Solved
 from solver.ports import EngineCapabilities
 from solver.types import Problem, PruneReason, StopReason
 
@@ -35,7 +35,7 @@ class Stubs:
     started_at: float = 0.0
 
     def install(self, put: Callable[[dict[str, ModuleType], str, ModuleType], None]) -> None:
-        for name, attribute in (("build", "services"), ("session", "run_session")):
+        for name, attribute in (("build", "services"), ("solving.session", "run_session")):
             module = ModuleType(f"solver.{name}")
             setattr(module, attribute, getattr(self, attribute))
             put(sys.modules, f"solver.{name}", module)

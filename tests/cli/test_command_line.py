@@ -95,7 +95,7 @@ def test_the_end_of_a_servers_log_comes_before_the_error(
 ) -> None:
     error = ModelError("the server ended; its log is vllm.log")
     error.add_note("one\x1b[2J\ntwo")
-    monkeypatch.setattr("solver.carry_out._run", fails_with(error))
+    monkeypatch.setattr("solver.runs.run._run", fails_with(error))
     assert main([str(problems)]) == 2
     assert (
         capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_the_end_of_a_servers_log_comes_before_the_error(
 def test_a_run_that_is_left_at_once_says_how_to_go_on(
     problems: Any, stubs: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("solver.carry_out._run", fails_with(asyncio.CancelledError()))
+    monkeypatch.setattr("solver.runs.run._run", fails_with(asyncio.CancelledError()))
     assert main([str(problems)]) == 130
     told = capsys.readouterr().err
     assert told == "interrupted; a run that had begun goes on with --resume and its folder\n"

@@ -14,9 +14,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from solver.journal import JournalWriter, read_journal
+from solver.journal.reader import read_journal
+from solver.journal.summary import summarize
+from solver.journal.writer import JournalWriter
 from solver.run import main
-from solver.summary import summarize
 
 ANSWERS = "id,answer\na,1\nb,2\nc,3\n"
 
@@ -174,7 +175,7 @@ def test_a_full_disk_costs_the_journal_not_the_run(
     def on_full_disk(path: Path, on_failure: Callable[[str], None]) -> JournalWriter:
         return JournalWriter(Path("/dev/full"), on_failure)
 
-    monkeypatch.setattr("solver.rundir.JournalWriter", on_full_disk)
+    monkeypatch.setattr("solver.runs.folder.JournalWriter", on_full_disk)
     assert main([str(problems), "--run-dir", "run"]) == 0
     assert (folder / "answers.csv").read_text() == ANSWERS
     errors = capsys.readouterr().err
@@ -312,6 +313,6 @@ def test_a_reader_that_goes_away(
 
 
 def _problems(run: Path) -> list[Any]:
-    from solver.problems import load_problems
+    from solver.files.problems import load_problems
 
     return load_problems(run / "problems.csv")

@@ -11,7 +11,7 @@ from solver.config import SolverConfig
 from solver.doctor import machine, packages, trials
 from solver.doctor.machine import Gpu
 from solver.doctor.memory import Need, need, num_gpus
-from solver.settings import load_config
+from solver.runs.settings import load_config
 
 GIB = 1 << 30
 H100 = Gpu("H100", 80 * GIB)

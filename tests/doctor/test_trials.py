@@ -24,9 +24,9 @@ from solver.doctor.finding import Finding, Status
 from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import WEIGHTS
 from solver.errors import ConfigError, ModelError
-from solver.settings import load_config
+from solver.runs.settings import load_config
 from solver.wheels.manifest import make_manifest, write_manifest
-from tests.wheels_rig import make_wheel
+from tests.support.wheels import make_wheel
 
 EMBEDDED = load_config()
 NAMES = ("python", "packages", "cpu", "model", "memory", "gpu", "disk", "ports", "isolation")

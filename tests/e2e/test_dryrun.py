@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from solver.events import RunResumed, Solved
-from solver.journal import read_journal
-from tests.submissions_rig import processes_of
+from solver.journal.events import RunResumed, Solved
+from solver.journal.reader import read_journal
+from tests.support.submissions import processes_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from solver.events import Ended, Executed, Sampled
-from solver.journal import read_journal
+from solver.journal.events import Ended, Executed, Sampled
+from solver.journal.reader import read_journal
 from solver.types import StopReason
-from tests.command import (
+from tests.support.command import (
     EXAMPLES,
     assert_gone,
     children,

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from sandbox.result import ExecutionStatus
-from solver.events import Executed
-from solver.solve import solve
-from solver.state import ProblemState
+from solver.journal.events import Executed
+from solver.solving.solve import solve
+from solver.solving.state import ProblemState
 from solver.types import StopReason
-from tests.harmony import CALL, FINAL, NEXT, THOUGHT, dialect, ids
-from tests.rig import Rig, budget, config, problem
 from tests.support import run_virtual
+from tests.support.harmony import CALL, FINAL, NEXT, THOUGHT, dialect, ids
+from tests.support.rig import Rig, budget, config, problem
 
 DIALECT = dialect()
 UNKNOWN = "<|channel|>commentary to=functions.x<|message|>{}<|call|>"

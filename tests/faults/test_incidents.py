@@ -11,11 +11,11 @@ import pytest
 
 from solver import build
 from solver.engines.scripted import ScriptedEngine
-from solver.events import EngineIncident, Event, Solved
-from solver.session import run_session
-from solver.settings import load_config
-from tests.rig import Rig, every, problem, says
+from solver.journal.events import EngineIncident, Event, Solved
+from solver.runs.settings import load_config
+from solver.solving.session import run_session
 from tests.support import run_virtual
+from tests.support.rig import Rig, every, problem, says
 
 
 async def test_a_journal_never_begins_with_an_incident(monkeypatch: pytest.MonkeyPatch) -> None:

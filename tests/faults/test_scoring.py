@@ -8,13 +8,13 @@ import math
 import pytest
 
 from solver.errors import ScorerError
-from solver.events import Checked, Solved
-from solver.session import run_session
-from solver.solve import solve
-from solver.state import ProblemState
+from solver.journal.events import Checked, Solved
+from solver.solving.session import run_session
+from solver.solving.solve import solve
+from solver.solving.state import ProblemState
 from solver.types import PruneReason, StopReason
-from tests.rig import Rig, budget, every, problem, says
 from tests.support import run_virtual
+from tests.support.rig import Rig, budget, every, problem, says
 
 TALES = every([says(i, filler=20) for i in range(4)])
 

@@ -11,13 +11,13 @@ from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import Step
 from solver.engines.scripted import Fault, Script
 from solver.errors import EngineError
-from solver.events import Forced, ProblemStarted, Solved
-from solver.session import run_session
-from solver.solve import solve
-from solver.state import ProblemState
+from solver.journal.events import Forced, ProblemStarted, Solved
+from solver.solving.session import run_session
+from solver.solving.solve import solve
+from solver.solving.state import ProblemState
 from solver.types import StopReason
-from tests.rig import DIALECT, END, Rig, budget, config, every, ids, problem, says
 from tests.support import run_virtual
+from tests.support.rig import DIALECT, END, Rig, budget, config, every, ids, problem, says
 
 BRACE = ids("{")[0]
 

@@ -7,12 +7,12 @@ import math
 import pytest
 
 from sandbox.scripted import Step
-from solver.events import Ended, Executed, Sampled
-from solver.solve import solve
-from solver.state import ProblemState
+from solver.journal.events import Ended, Executed, Sampled
+from solver.solving.solve import solve
+from solver.solving.state import ProblemState
 from solver.types import StopReason
-from tests.rig import DIALECT, END, Rig, budget, config, every, ids, problem
 from tests.support import run_virtual
+from tests.support.rig import DIALECT, END, Rig, budget, config, every, ids, problem
 
 CALL = "```python\nx = 6 * 7\nprint(x)\n```\n"
 TALE = ["Plan: compute.\n" + CALL, "It is 42, é∑.\nThe answer is \\boxed{42}." + END]

@@ -7,12 +7,12 @@ import pytest
 from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import Step
 from solver.engines.scripted import Fault
-from solver.events import Ended, Solved
-from solver.session import run_session
+from solver.journal.events import Ended, Solved
+from solver.solving.session import run_session
 from solver.types import StopReason
 from tests.replay.runs import Judge
-from tests.rig import END, Rig, config, every, ids, problem, says
 from tests.support import run_virtual
+from tests.support.rig import END, Rig, config, every, ids, problem, says
 
 ALL = {"launch": 8, "keep": 8, "mark": 5, "scorer": "none"}
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from solver.config import SolverConfig
-from solver.events import SCHEMA_MINOR, Event, RunEnded, RunStarted, Solved
-from solver.journal import JournalWriter
+from solver.journal.events import SCHEMA_MINOR, Event, RunEnded, RunStarted, Solved
+from solver.journal.writer import JournalWriter
 from solver.ports import Scorer
 from solver.replay.reader import load
 from solver.replay.record import Recording
-from solver.session import run_session
+from solver.solving.session import run_session
 from solver.types import Problem, Trajectory
-from tests.rig import Rig, config
 from tests.support import run_virtual
+from tests.support.rig import Rig, config
 
 
 class Judge:

@@ -15,9 +15,9 @@ from solver.replay.record import Recording
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay, draw_of, sweep
 from solver.replay.tape import NotRecorded
-from solver.settings import load_config
+from solver.runs.settings import load_config
 from tests.replay.runs import Judge, full, recorded
-from tests.rig import Rig, config, every, problem, says
+from tests.support.rig import Rig, config, every, problem, says
 
 SPEEDS = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
 NUM = 6

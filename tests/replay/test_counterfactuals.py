@@ -15,7 +15,7 @@ from solver.replay.record import Recording
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
 from tests.replay.runs import Judge, full, recorded
-from tests.rig import Rig, every, problem, says
+from tests.support.rig import Rig, every, problem, says
 
 STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
 PRUNE = {"launch": 6, "keep": 2, "mark": 10, "scorer": "stop"}

@@ -20,7 +20,7 @@ from solver.replay.tape import Leg
 from solver.replay.tape import Path as Route
 from solver.types import Ballot
 from tests.replay.runs import full, recorded
-from tests.rig import Rig, config, every, problem, says
+from tests.support.rig import Rig, config, every, problem, says
 
 PLAIN = Speeds(step_s=0.1, token_s=0.0, encoded_s=0.0, tool_s=0.0, crowding=0.0)
 FOR_EVER = float("inf")

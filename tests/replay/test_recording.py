@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from solver.config import SolverConfig
 from solver.errors import InputError
-from solver.events import Checked, Ended, RunEnded, RunResumed, Sampled, Scored
+from solver.journal.events import Checked, Ended, RunEnded, RunResumed, Sampled, Scored
 from solver.replay.reader import RecordReader, load
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, play, recorded, write
-from tests.rig import Rig, config, every, problem, says
+from tests.support.rig import Rig, config, every, problem, says
 
 TALES = every([says(7, 20), says(7, 30), says(1, 40), says(1, 50)])
 SURE = {"p#0": -0.1, "p#1": -0.2, "p#2": -0.3, "p#3": -0.4}

@@ -20,7 +20,7 @@ from solver.replay.votes import check, vote_of
 from solver.scorers.confidence import ConfidenceScorer
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, recorded
-from tests.rig import END, Rig, config, every, problem, says
+from tests.support.rig import END, Rig, config, every, problem, says
 
 STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
 

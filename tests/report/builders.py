@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import SolverConfig
-from solver.events import (
+from solver.journal.events import (
     Checked,
     Ended,
     Event,
@@ -24,7 +24,7 @@ from solver.events import (
     Scored,
     Solved,
 )
-from solver.journal import JournalWriter
+from solver.journal.writer import JournalWriter
 from solver.types import PruneReason, StopReason
 from tests.support import byte_tokenizer
 

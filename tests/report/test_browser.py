@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from solver.events import EngineIncident
+from solver.journal.events import EngineIncident
 from solver.report.page import write_report
 from solver.report.serve import ReportServer
 from solver.report.source import RunSource

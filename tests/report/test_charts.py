@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from solver.config import VoteConfig
-from solver.events import Checked, Solved
+from solver.journal.events import Checked, Solved
 from solver.report.charts import (
     Graded,
     accuracy_curve,

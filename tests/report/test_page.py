@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from solver.events import EngineIncident
+from solver.journal.events import EngineIncident
 from solver.report import details
 from solver.report.details import Details, unpack
 from solver.report.page import data, embeddable, html, write_report

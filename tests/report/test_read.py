@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from solver.errors import InputError
-from solver.events import EngineIncident, RunEnded, RunResumed
+from solver.journal.events import EngineIncident, RunEnded, RunResumed
 from solver.report.read import JournalReader, lines_of
 from solver.types import StopReason
 from tests.report.builders import MARK, RunBuilder, three_problems

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from solver.events import RunResumed
+from solver.journal.events import RunResumed
 from solver.report.decode import Decoder
 from solver.report.read import JournalReader
 from solver.report.traces import LONGEST_PIECE, pieces, traces

@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from solver.types import StopReason, Trajectory, Turn
-from tests.rig import DIALECT, ids
 from tests.support import byte_tokenizer
+from tests.support.rig import DIALECT, ids
 
 
 def save_tiny_model(folder: Path) -> Path:

@@ -12,13 +12,13 @@ import pytest
 from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
-from solver.events import Sampled
-from solver.journal import JournalWriter
-from solver.services import Services
-from solver.trajectory import Stage, advance, begin
+from solver.journal.events import Sampled
+from solver.journal.writer import JournalWriter
+from solver.solving.resources import Workbench
+from solver.solving.services import Services
+from solver.solving.trajectory import Stage, advance, begin
 from solver.types import StopReason, Trajectory
-from solver.workbench import Workbench
-from tests.rig import Rig, every, problem, says
+from tests.support.rig import Rig, every, problem, says
 
 
 async def taken_to_the_mark(services: Services) -> Trajectory:

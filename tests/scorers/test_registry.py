@@ -14,8 +14,8 @@ from solver.dialects.fenced import FencedDialect
 from solver.engines.scripted import ScriptedEngine
 from solver.errors import ConfigError
 from solver.scorers import registry
-from tests.rig import DIALECT
 from tests.support import byte_tokenizer
+from tests.support.rig import DIALECT
 
 LEARNED = {"stop": "adapter", "stop+confidence": "adapter", "reward": "reward_model"}
 

@@ -21,9 +21,9 @@ from transformers import (
 from solver.errors import ModelError, ScorerError
 from solver.scorers.reward import RewardScorer, batches, encode_steps, encode_text, right_label
 from solver.scorers.texts import PromptShape, texts_of
-from tests.rig import DIALECT, TOKENIZER, ids
 from tests.scorers.conftest import written
 from tests.support import byte_tokenizer
+from tests.support.rig import DIALECT, TOKENIZER, ids
 
 TEXTS = ("Let me count.\nOne two", "So\n\nit is 7", "x")
 

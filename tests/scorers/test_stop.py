@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 import torch
 
+from solver.adapter.combine import STATISTICS, Combiner, combine, confidence_statistics
+from solver.adapter.fingerprint import fingerprint
+from solver.adapter.folder import load_adapter, save_adapter
+from solver.adapter.gate import StopAdapter, StopGate
+from solver.adapter.score import score_prefixes
+from solver.adapter.spec import Handshake, StopSpec
 from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.errors import ConfigError, ModelError, ScorerError
 from solver.scorers.stop import StopScorer
-from solver.stop.adapter import load_adapter, save_adapter
-from solver.stop.combine import STATISTICS, Combiner, combine, confidence_statistics
-from solver.stop.fingerprint import fingerprint
-from solver.stop.gate import StopAdapter, StopGate
-from solver.stop.score import score_prefixes
-from solver.stop.spec import Handshake, StopSpec
-from tests.rig import TOKENIZER
 from tests.scorers.conftest import written
+from tests.support.rig import TOKENIZER
 
 MARK = 12
 COMBINER = Combiner(

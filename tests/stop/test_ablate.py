@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from solver.adapter.folder import load_adapter
+from solver.adapter.gate import StopGate
+from solver.adapter.score import score_prefixes
 from solver.errors import ConfigError, InputError
-from solver.stop import ablate as ablate_module
-from solver.stop.ablate_data import (
+from solver.stop.ablation import ablate as ablate_module
+from solver.stop.ablation.data import (
     Material,
     fewer_ends,
     fewer_problems,
@@ -19,17 +22,13 @@ from solver.stop.ablate_data import (
     rebalance,
     without_families,
 )
-from solver.stop.ablate_grid import AXES, BASE, GRIDS, Facts, Point, plan_points
-from solver.stop.ablate_task import Ablation, make_task
-from solver.stop.adapter import load_adapter
-from solver.stop.collect import label
-from solver.stop.examples import StopExample, write_examples
-from solver.stop.gate import StopGate
-from solver.stop.recipe import Recipe
-from solver.stop.score import score_prefixes
-
-from .conftest import tiny_model
-from .units import KINDS, MARK, STORED, save_units, units_of
+from solver.stop.ablation.grid import AXES, BASE, GRIDS, Facts, Point, plan_points
+from solver.stop.ablation.task import Ablation, make_task
+from solver.stop.rollouts.collect import label
+from solver.stop.rollouts.examples import StopExample, write_examples
+from solver.stop.training.recipe import Recipe
+from tests.support.tiny_models import tiny_model
+from tests.support.units import KINDS, MARK, STORED, save_units, units_of
 
 
 def example(soft_label: float, **fields: Any) -> StopExample:

@@ -9,25 +9,24 @@ from typing import Any
 
 import pytest
 
+from solver.adapter.combine import STATISTICS, Combiner
+from solver.adapter.folder import LoadedAdapter
+from solver.adapter.gate import StopGate
+from solver.adapter.score import score_prefixes
+from solver.adapter.spec import Metrics, StopSpec
 from solver.errors import ConfigError
 from solver.policy.statistics import Interval
-from solver.stop import ablate as ablate_module
 from solver.stop.__main__ import main
-from solver.stop.ablate_grid import BASE
-from solver.stop.ablate_results import Result, ResultFile, Values
-from solver.stop.ablate_scores import Evaluation, values_of
-from solver.stop.ablate_table import difference_of, interval_of, pooled
-from solver.stop.adapter import LoadedAdapter
-from solver.stop.collect import label
-from solver.stop.combine import STATISTICS, Combiner
-from solver.stop.compare import ALL, row
-from solver.stop.examples import write_examples
-from solver.stop.gate import StopGate
-from solver.stop.score import score_prefixes
-from solver.stop.spec import Metrics, StopSpec
-
-from .conftest import STOP_IDS, loud_adapter, tiny_model
-from .units import MARK, save_units, units_of
+from solver.stop.ablation import ablate as ablate_module
+from solver.stop.ablation.grid import BASE
+from solver.stop.ablation.results import Result, ResultFile, Values
+from solver.stop.ablation.scores import Evaluation, values_of
+from solver.stop.ablation.table import difference_of, interval_of, pooled
+from solver.stop.evaluation.compare import ALL, row
+from solver.stop.rollouts.collect import label
+from solver.stop.rollouts.examples import write_examples
+from tests.support.tiny_models import STOP_IDS, loud_adapter, tiny_model
+from tests.support.units import MARK, save_units, units_of
 
 QUICK = ["stop_token_ids=36,37", "rank=4", "learning_rate=2e-2", "warmup_steps=4",
          "batch_size=32", "epochs=2", "validation_share=0.25"]  # fmt: skip

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from solver.adapter.folder import read_spec
 from solver.stop.__main__ import main
-from solver.stop.adapter import read_spec
-from solver.stop.examples import write_examples
+from solver.stop.rollouts.examples import write_examples
 
 from .test_train import planted
 

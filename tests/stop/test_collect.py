@@ -13,16 +13,16 @@ from solver.embedded.problems import write_csv
 from solver.engines.scripted import Fault
 from solver.errors import EngineError, InputError
 from solver.stop.__main__ import main
-from solver.stop.collect import collect, label, select, write_collected
-from solver.stop.examples import read_examples
-from solver.stop.heldout import refuse_held_out
-from solver.stop.rollout_file import SamplingHeader
-from solver.stop.rollouts import ProblemRollouts
-from solver.stop.sample import SamplingPlan, sample_all, sample_problem
+from solver.stop.rollouts.collect import collect, label, select, write_collected
+from solver.stop.rollouts.examples import read_examples
+from solver.stop.rollouts.file import SamplingHeader
+from solver.stop.rollouts.heldout import refuse_held_out
+from solver.stop.rollouts.rollout import ProblemRollouts
+from solver.stop.rollouts.sample import SamplingPlan, sample_all, sample_problem
 from solver.types import Problem, StopReason
-from tests.rig import TOKENIZER, Rig, config, every, ids, says
 from tests.scorers.conftest import save_tiny_model
 from tests.support import run_virtual
+from tests.support.rig import TOKENIZER, Rig, config, every, ids, says
 
 CALL = "```python\nprint({})\n```\n"
 

@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from solver.stop.compare import ALL, differences, dropped, kinds_of, methods_of, row
-from solver.stop.kept import End
-from solver.stop.report import csv_of, markdown
-from solver.stop.scoring import Marked
+from solver.stop.evaluation.compare import ALL, differences, dropped, kinds_of, methods_of, row
+from solver.stop.evaluation.kept import End
+from solver.stop.evaluation.report import csv_of, markdown
+from solver.stop.evaluation.scoring import Marked
 
 MARK = 10
 

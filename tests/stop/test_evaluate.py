@@ -16,15 +16,15 @@ from solver.errors import ConfigError
 from solver.scorers.confidence import ConfidenceScorer
 from solver.scorers.stop import StopScorer
 from solver.stop.__main__ import main
-from solver.stop.evaluate import check_settings
-from solver.stop.rollouts import ProblemRollouts
-from solver.stop.sample import SamplingPlan, sample_problem
-from solver.stop.scoring import score_at
+from solver.stop.evaluation.evaluate import check_settings
+from solver.stop.evaluation.scoring import score_at
+from solver.stop.rollouts.rollout import ProblemRollouts
+from solver.stop.rollouts.sample import SamplingPlan, sample_problem
 from solver.types import Problem
-from tests.rig import Rig, every, says
 from tests.scorers.conftest import save_tiny_model, written
 from tests.scorers.test_stop import COMBINER, MARK, saved
 from tests.support import LoopClock, byte_tokenizer, run_virtual
+from tests.support.rig import Rig, every, says
 
 
 @pytest.fixture(scope="module")

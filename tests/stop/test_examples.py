@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solver.errors import InputError
-from solver.stop.batches import plan_epoch, split_by_problem
-from solver.stop.examples import StopExample, check_classes, digest, read_examples, write_examples
+from solver.stop.rollouts.examples import (
+    StopExample,
+    check_classes,
+    digest,
+    read_examples,
+    write_examples,
+)
+from solver.stop.training.batches import plan_epoch, split_by_problem
 
 
 def row(**changes: Any) -> dict[str, Any]:

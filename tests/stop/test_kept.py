@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.stop.kept import End, outcome
+from solver.stop.evaluation.kept import End, outcome
 
 
 def end(index: int, answer: int | None, tokens: int) -> End:

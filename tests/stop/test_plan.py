@@ -7,11 +7,12 @@ import pytest
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.events import Ended, RunEnded, RunStarted, Solved
-from solver.journal import JournalWriter, read_journal
+from solver.journal.events import Ended, RunEnded, RunStarted, Solved
+from solver.journal.reader import read_journal
+from solver.journal.summary import summarize
+from solver.journal.writer import JournalWriter
 from solver.stop.__main__ import main
 from solver.stop.plan import SweepRun, best_points, parse_tokens, read_run
-from solver.summary import summarize
 from solver.types import Problem, StopReason
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.errors import InputError
-from solver.stop.rollout_file import RolloutFile, SamplingHeader, read_rollouts
-from solver.stop.rollouts import ProblemRollouts, Rollout, num_errors, saved_turns
+from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
+from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, num_errors, saved_turns
 from solver.types import StopReason, Trajectory, Turn
 
 HEADER = SamplingHeader(

@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 import torch
 
+from solver.adapter.folder import load_adapter, read_spec
+from solver.adapter.gate import StopGate
+from solver.adapter.score import encode_prefixes, score_prefixes
 from solver.errors import ConfigError, InputError, ModelError
-from solver.stop import epochs as epochs_module
-from solver.stop.adapter import load_adapter, read_spec
-from solver.stop.checkpoint import TrainingState
-from solver.stop.examples import StopExample
-from solver.stop.gate import StopGate
-from solver.stop.learner import TrainingFailed
-from solver.stop.prefixes import PrefixStore
-from solver.stop.recipe import Recipe, make_recipe
-from solver.stop.score import encode_prefixes, score_prefixes
-from solver.stop.train import checkpoint_folder, train
-
-from .conftest import STOP_IDS, tiny_model
+from solver.stop.rollouts.examples import StopExample
+from solver.stop.training import epochs as epochs_module
+from solver.stop.training.checkpoint import TrainingState
+from solver.stop.training.learner import TrainingFailed
+from solver.stop.training.prefixes import PrefixStore
+from solver.stop.training.recipe import Recipe, make_recipe
+from solver.stop.training.train import checkpoint_folder, train
+from tests.support.tiny_models import STOP_IDS, tiny_model
 
 QUICK = Recipe(
     stop_token_ids=STOP_IDS, rank=4, learning_rate=2e-2, warmup_steps=4, batch_size=32, epochs=6

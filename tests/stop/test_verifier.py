@@ -11,11 +11,11 @@ import pytest
 from solver.errors import InputError
 from solver.scorers.reward import RewardScorer
 from solver.stop.__main__ import main
-from solver.stop.examples import StopExample, write_examples
-from solver.stop.verifier import VerifierRecipe, train_verifier
-from tests.rig import DIALECT
+from solver.stop.rollouts.examples import StopExample, write_examples
+from solver.stop.training.verifier import VerifierRecipe, train_verifier
 from tests.scorers.conftest import save_tiny_model, written
 from tests.support import byte_tokenizer
+from tests.support.rig import DIALECT
 
 RECIPE = VerifierRecipe(hidden=16, layers=1, heads=2, epochs=6, batch_size=16, learning_rate=0.01)
 

@@ -24,7 +24,7 @@ _BARE = ("PYTHONPATH", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
 def main() -> None:
     """Rehearse, then examine what was installed; prints one JSON object."""
     from submissions.rehearsal import rehearse
-    from tests.submissions_rig import plan
+    from tests.support.submissions import plan
 
     python, wheels, problems, out = sys.argv[1:]
     if os.environ.get("CUT") != "no":

@@ -17,7 +17,7 @@ from solver.config import AnswerConfig
 from solver.engines.scripted import ScriptedEngine
 from solver.errors import ModelError
 from solver.scorers.confidence import ConfidenceScorer
-from solver.services import Services
+from solver.solving.services import Services
 from solver.types import Trajectory
 from submissions.worker import main
 

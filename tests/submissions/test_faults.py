@@ -8,7 +8,7 @@ import pytest
 
 from solver.config import VoteConfig
 from solver.errors import ConfigError
-from solver.events import Checked, Ended, Event, ProblemStarted
+from solver.journal.events import Checked, Ended, Event, ProblemStarted
 from solver.types import PruneReason, StopReason
 from submissions.faults import Fault, Faults, InjectedError, parse_faults, random_faults
 from submissions.votes import VotesSoFar

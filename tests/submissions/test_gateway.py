@@ -21,7 +21,7 @@ from submissions.checking import file_faults
 from submissions.gateway import Gateway, GatewayError, rows_of
 from submissions.settings import REHEARSAL
 from submissions.standin import InferenceServer
-from tests.submissions_rig import problems_file
+from tests.support.submissions import problems_file
 
 IDS = ["p0", "p1", "p2"]
 

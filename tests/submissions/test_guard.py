@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from submissions.guard import end_tree, guarded
-from tests.submissions_rig import processes_of, wait_until
+from tests.support.submissions import processes_of, wait_until
 
 # A daemon: its parent is gone, its session is its own, and it will not be terminated.
 DAEMON = """

@@ -20,7 +20,7 @@ from submissions.kaggle import main, serve
 from submissions.paths import ADAPTER_FILES, MODEL_FILES, attached, resolve
 from submissions.servers import count_problems, iterate, load_module
 from submissions.settings import REHEARSAL, Rehearsal, resolve_submission
-from tests.submissions_rig import AIMO3, SMALL, WORKER, problems_file
+from tests.support.submissions import AIMO3, SMALL, WORKER, problems_file
 
 SLUG = AIMO3.slug
 

@@ -12,13 +12,13 @@ from typing import Any
 import nbformat
 import pytest
 
-from solver.problems import load_problems
+from solver.files.problems import load_problems
 from submissions import notebook, pagecache
 from submissions.checking import answers_in
 from submissions.dryrun import run_faults
 from submissions.rehearsal import rehearse
 from submissions.settings import WORKER
-from tests.submissions_rig import AIMO3, plan
+from tests.support.submissions import AIMO3, plan
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "notebook"

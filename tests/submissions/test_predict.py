@@ -12,7 +12,7 @@ import polars
 import pytest
 
 from solver.config import SolverConfig
-from solver.events import Solved
+from solver.journal.events import Solved
 from submissions.outcome import Outcome
 from submissions.predict import Answerer
 from submissions.protocol import Task

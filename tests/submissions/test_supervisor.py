@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from solver.events import (
+from solver.files.whole import write_whole
+from solver.journal.events import (
     SCHEMA_MINOR,
     Checked,
     Ended,
@@ -22,15 +23,14 @@ from solver.events import (
     Sampled,
     Solved,
 )
-from solver.journal import read_journal
-from solver.problems import write_whole
-from solver.settings import load_config
+from solver.journal.reader import read_journal
+from solver.runs.settings import load_config
 from submissions.child import Child
 from submissions.outcome import Patience
 from submissions.protocol import Task
 from submissions.settings import REHEARSAL, Rehearsal
 from submissions.supervisor import MAX_LOSSES, Supervisor
-from tests.submissions_rig import SMALL, WORKER, processes_of, wait_until
+from tests.support.submissions import SMALL, WORKER, processes_of, wait_until
 
 PATIENCE = Patience(start_s=20.0, silence_s=2.0, least_silence_s=2.0)
 

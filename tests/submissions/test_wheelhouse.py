@@ -15,7 +15,7 @@ from solver.wheels.manifest import FILE_NAME, faults, make_manifest, read_manife
 from submissions import notebook
 from submissions.pip import platforms, run_pip
 from submissions.wheelhouse import build_wheel, make_wheelhouse
-from tests.wheels_rig import FakePip, make_wheel
+from tests.support.wheels import FakePip, make_wheel
 
 ROOT = Path(__file__).parents[2]
 PY312 = linux_environment("3.12")

@@ -23,8 +23,8 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from solver.stop.adapter import read_spec
-from solver.stop.serving import read_logit, server_flags
+from solver.adapter.folder import read_spec
+from solver.adapter.vllm.serving import read_logit, server_flags
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS, ADAPTER = ROOT / "solver/embedded/weights", ROOT / "solver/embedded/stop"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from solver.doctor.finding import Status
 from solver.doctor.trials import vllm_flags
 from solver.embedded.paths import WEIGHTS
-from solver.settings import load_config
+from solver.runs.settings import load_config
 
 ENGINE = "model.engine='vllm'"
 

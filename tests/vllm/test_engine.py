@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from solver.adapter.folder import read_spec
 from solver.config import ModelConfig, VllmConfig
 from solver.embedded.corpus import trajectory
 from solver.embedded.tokens import encode, load_tokenizer
 from solver.engines.loading import load_model
 from solver.engines.vllm.client import Client
 from solver.engines.vllm.engine import VllmEngine
-from solver.stop.adapter import read_spec
 from solver.types import Chunk, FinishReason, SamplingParams
 from tests.engines.helpers import full_logprobs, greedy, params, say
 from tests.engines.test_contract import CONTEXT as CONTRACT_CONTEXT

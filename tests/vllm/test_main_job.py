@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from solver.events import Checked, EngineIncident, Sampled
-from solver.journal import read_journal
+from solver.journal.events import Checked, EngineIncident, Sampled
+from solver.journal.reader import read_journal
 from solver.types import PruneReason
-from tests.command import (
+from tests.support.command import (
     EXAMPLES,
     assert_gone,
     children,

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from solver.adapter.folder import read_spec
 from solver.config import ModelConfig
 from solver.embedded.corpus import trajectory
 from solver.embedded.tokens import encode, load_tokenizer
 from solver.engines.transformers import load
 from solver.errors import ScorerError
 from solver.scorers.stop import StopScorer
-from solver.stop.adapter import read_spec
 from solver.types import Trajectory
 from tests.vllm.conftest import ADAPTER, WEIGHTS, Server
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from solver.stop.serving import BAN, read_logit
+from solver.adapter.vllm.serving import BAN, read_logit
 from tests.vllm.conftest import ROOT
 from tests.vllm.tiny import CONFIGS, STOP_IDS, VOCABULARY, Tiny, draw_prefixes, make_tiny
 
@@ -159,7 +159,7 @@ def test_the_second_model_runner_takes_the_ban_too(tinies: dict[str, Tiny]) -> N
         build_custom_logits_processors_params_validator,
     )
 
-    from solver.stop.vllm_ban import BanStopIds
+    from solver.adapter.vllm.ban import BanStopIds
 
     build_custom_logits_processors_params_validator([BAN])  # refuses classes that are none of its
     config = SimpleNamespace(additional_config=tinies["llama"].stop_options["additional_config"])

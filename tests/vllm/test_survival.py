@@ -15,6 +15,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from solver.adapter.folder import read_spec
 from solver.config import SolverConfig
 from solver.embedded.paths import WEIGHTS
 from solver.engines.vllm.client import Client
@@ -22,7 +23,6 @@ from solver.engines.vllm.engine import VllmEngine
 from solver.engines.vllm.handshake import Expected, shake_hands
 from solver.engines.vllm.open import open_vllm
 from solver.errors import ConfigError, ModelError
-from solver.stop.adapter import read_spec
 from solver.types import SamplingParams
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
@@ -53,6 +53,7 @@ async def engine(
         settings(silence_s=30.0),
         WEIGHTS,
         ADAPTER,
+        candidates=False,
         log_folder=tmp_path_factory.mktemp("log"),
         say=print,
         on_incident=incidents.append,
@@ -198,7 +199,15 @@ async def test_what_cannot_be_served_is_refused_before_a_server_is_started(
     given, adapter, words = REFUSED[case]
     config = SolverConfig.model_validate({"model": {"engine": "vllm"}, **given})
     with pytest.raises((ConfigError, ModelError)) as caught:
-        await open_vllm(config, WEIGHTS, adapter, log_folder=tmp_path, say=print, on_incident=print)
+        await open_vllm(
+            config,
+            WEIGHTS,
+            adapter,
+            candidates=False,
+            log_folder=tmp_path,
+            say=print,
+            on_incident=print,
+        )
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "vllm.log").exists()
 
@@ -209,6 +218,7 @@ async def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
             settings(args=["--max-model-len", "99999"]),
             WEIGHTS,
             ADAPTER,
+            candidates=False,
             log_folder=tmp_path,
             say=print,
             on_incident=print,

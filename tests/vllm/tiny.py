@@ -19,12 +19,12 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from solver.stop.adapter import save_adapter
-from solver.stop.fingerprint import fingerprint
-from solver.stop.gate import StopAdapter, StopGate, Targets
-from solver.stop.score import score_prefixes
-from solver.stop.serving import ADAPTER_KEY, BAN
-from solver.stop.spec import StopSpec
+from solver.adapter.fingerprint import fingerprint
+from solver.adapter.folder import save_adapter
+from solver.adapter.gate import StopAdapter, StopGate, Targets
+from solver.adapter.score import score_prefixes
+from solver.adapter.spec import StopSpec
+from solver.adapter.vllm.serving import ADAPTER_KEY, BAN
 
 VOCABULARY = 320
 STOP_IDS = (300, 301, 300)  # an id twice, to tell places from ids

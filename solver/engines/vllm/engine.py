@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
+from solver.adapter.spec import Handshake
+from solver.adapter.vllm.serving import read_logit
 from solver.config import VllmConfig
 from solver.engines.refusals import check_ids, check_length, check_request
 from solver.engines.vllm.admission import HEADROOM, Admission
@@ -17,8 +19,6 @@ from solver.engines.vllm.stats import VllmStats
 from solver.engines.vllm.visit import Visit, ask
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
-from solver.stop.serving import read_logit
-from solver.stop.spec import Handshake
 from solver.types import Chunk, FinishReason, SamplingParams
 
 V = TypeVar("V", bound=Visit)

@@ -11,6 +11,9 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from solver.adapter.fingerprint import read_config
+from solver.adapter.folder import load_adapter
+from solver.adapter.vllm.serving import server_flags
 from solver.config import ModelConfig, SolverConfig
 from solver.engines.vllm.attached import Attached, server_url
 from solver.engines.vllm.command import PROGRAM, Recipe
@@ -20,10 +23,6 @@ from solver.engines.vllm.handshake import Expected
 from solver.engines.vllm.hosts import Host, Say
 from solver.engines.vllm.supervised import Supervised
 from solver.errors import ConfigError, ModelError
-from solver.scorers import READS_CANDIDATES
-from solver.stop.adapter import load_adapter
-from solver.stop.fingerprint import read_config
-from solver.stop.serving import server_flags
 
 _LOG = "vllm.log"
 _UNKNOWN = "unknown"  # dtype of somebody else's server
@@ -34,13 +33,15 @@ async def open_vllm(
     model_folder: Path,
     adapter: Path | None,
     *,
+    candidates: bool,
     log_folder: Path | None,
     say: Say,
     on_incident: Say,
 ) -> VllmEngine:
     """An engine on the configured servers, or on one that is started here and ends with the engine.
 
-    `adapter` is the STOP adapter that the servers are to have, if any. The log of a server of ours is
+    `adapter` is the STOP adapter that the servers are to have, if any; `candidates` asks them for the
+    best ids of each draw too. The log of a server of ours is
     `vllm.log` in `log_folder`, or in a temporary one, which is kept. Raises `ConfigError` or
     `ModelError` with one line that says what to change, and `EngineError` if a server dies at its
     first requests.
@@ -60,7 +61,7 @@ async def open_vllm(
             vocab_size=expected.vocab_size,
             dtype=dtype,
             config=config.vllm,
-            candidates=config.prune.scorer in READS_CANDIDATES or config.record == "full",
+            candidates=candidates,
             stop_token_ids=expected.spec.stop_token_ids if expected.spec else None,
             handshake=expected.spec.handshake if expected.spec else None,
             on_incident=on_incident,

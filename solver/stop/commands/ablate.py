@@ -16,9 +16,9 @@ from solver.stop.commands.sampling import Quiet
 from solver.stop.commands.screen import Screen, quiet_transformers
 
 if TYPE_CHECKING:
-    from solver.stop.ablate_grid import Point
-    from solver.stop.ablate_results import Result
-    from solver.stop.recipe import Recipe
+    from solver.stop.ablation.grid import Point
+    from solver.stop.ablation.results import Result
+    from solver.stop.training.recipe import Recipe
 
 EXAMPLE = (
     "Example: python -m solver.stop ablate data.jsonl --base embedded"
@@ -56,13 +56,13 @@ def ablate_command(
 
     Nothing is sampled: all that changes is computed from the data and the evaluation rollouts.
     """
+    from solver.adapter.fingerprint import fingerprint, read_config
     from solver.embedded.paths import model_folder
-    from solver.stop.ablate_data import read_material
-    from solver.stop.ablate_grid import plan_points, report_order
-    from solver.stop.ablate_results import ResultFile
-    from solver.stop.examples import digest
-    from solver.stop.fingerprint import fingerprint, read_config
-    from solver.stop.rollout_file import read_rollouts
+    from solver.stop.ablation.data import read_material
+    from solver.stop.ablation.grid import plan_points, report_order
+    from solver.stop.ablation.results import ResultFile
+    from solver.stop.rollouts.examples import digest
+    from solver.stop.rollouts.file import read_rollouts
 
     if find_spec("matplotlib") is None:
         raise ConfigError("the pictures need matplotlib: pip install 'stop-solver[train]'")
@@ -83,9 +83,9 @@ def ablate_command(
     quiet_transformers()
     import torch
 
-    from solver.stop.ablate import run_points
-    from solver.stop.ablate_report import write_ablation
-    from solver.stop.ablate_task import Ablation
+    from solver.stop.ablation.ablate import run_points
+    from solver.stop.ablation.report import write_ablation
+    from solver.stop.ablation.task import Ablation
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -143,7 +143,7 @@ def ablate_command(
 
 def _recipe(preset: str, sets: list[str]) -> Recipe:
     """The base's recipe, without a floor: bad points are results too."""
-    from solver.stop.recipe import make_recipe
+    from solver.stop.training.recipe import make_recipe
 
     changes: dict[str, object] = {"auroc_floor": 0.0}
     for text in sets:
@@ -156,7 +156,7 @@ def _recipe(preset: str, sets: list[str]) -> Recipe:
 
 
 def _outcome(result: Result | str) -> str:
-    from solver.stop.ablate_table import interval_of
+    from solver.stop.ablation.table import interval_of
 
     if isinstance(result, str):
         return f"not done: {result}"

@@ -26,7 +26,7 @@ from solver.stop.commands.sampling import (
 from solver.stop.commands.screen import quiet_transformers
 
 if TYPE_CHECKING:
-    from solver.stop.rollouts import ProblemRollouts
+    from solver.stop.rollouts.rollout import ProblemRollouts
 
 EXAMPLE = (
     "Example: python -m solver.stop collect --split stop --num 720 --launch 16 --out data.jsonl"
@@ -66,7 +66,7 @@ def collect_command(
     quiet: Quiet = False,
 ) -> None:
     """Sample rollouts, cut them at the mark, label the prefixes; started again, it goes on."""
-    from solver.stop.heldout import refuse_held_out
+    from solver.stop.rollouts.heldout import refuse_held_out
 
     if least_right > most_right:
         raise ConfigError("--least-right is above --most-right: no problem would be left")
@@ -78,7 +78,7 @@ def collect_command(
     rollouts = out.with_name(f"{out.name}.rollouts.jsonl")
 
     quiet_transformers()
-    from solver.stop.collect import collect, select, write_collected
+    from solver.stop.rollouts.collect import collect, select, write_collected
 
     async def work() -> list[ProblemRollouts]:
         with bar(quiet, "problems", len(given)) as advance:

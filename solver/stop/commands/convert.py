@@ -28,7 +28,7 @@ def convert_command(
     if not source.is_dir():
         raise InputError(f"{source} is not a folder")
     quiet_transformers()
-    from solver.stop.convert import convert
+    from solver.adapter.convert import convert
 
     spec = convert(
         source,

@@ -31,9 +31,9 @@ from solver.stop.commands.sampling import (
 from solver.stop.commands.screen import quiet_transformers
 
 if TYPE_CHECKING:
-    from solver.stop.rollout_file import SamplingHeader
-    from solver.stop.rollouts import ProblemRollouts
-    from solver.stop.scoring import Marked
+    from solver.stop.evaluation.scoring import Marked
+    from solver.stop.rollouts.file import SamplingHeader
+    from solver.stop.rollouts.rollout import ProblemRollouts
 
 EXAMPLE = (
     "Example: python -m solver.stop evaluate --split test --num 300 --launch 24 --keep 8"
@@ -91,7 +91,7 @@ def evaluate_command(
 
     quiet_transformers()
     from solver.embedded.paths import model_folder
-    from solver.stop import evaluate as steps
+    from solver.stop.evaluation import evaluate as steps
 
     stored = saved.header.stored_tokens if saved else job.plan.mark
     steps.check_settings(launch, keep, chosen_marks, stored)
@@ -141,7 +141,7 @@ class _Saved:
 
 
 def _saved(path: Path) -> _Saved:
-    from solver.stop.rollout_file import read_rollouts
+    from solver.stop.rollouts.file import read_rollouts
 
     header, units = read_rollouts(path)
     if header.continuations != 1 or not units:

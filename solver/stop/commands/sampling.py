@@ -14,14 +14,14 @@ import typer
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.settings import load_config
+from solver.runs.settings import load_config
 from solver.stop.commands.screen import Screen
 
 if TYPE_CHECKING:
-    from solver.events import Event
-    from solver.services import Services
-    from solver.stop.rollout_file import SamplingHeader
-    from solver.stop.sample import SamplingPlan
+    from solver.journal.events import Event
+    from solver.solving.services import Services
+    from solver.stop.rollouts.file import SamplingHeader
+    from solver.stop.rollouts.sample import SamplingPlan
     from solver.types import Problem
 
 T = TypeVar("T")
@@ -64,8 +64,8 @@ def make_job(
     share_calls: bool | None,
 ) -> Job:
     """Settings by preset, `--set` and flags. Raises `ConfigError`."""
-    from solver.stop.rollout_file import SamplingHeader
-    from solver.stop.sample import SamplingPlan
+    from solver.stop.rollouts.file import SamplingHeader
+    from solver.stop.rollouts.sample import SamplingPlan
 
     overrides: dict[str, object] = {
         "model.path": model if model == "embedded" else str(Path(model).absolute()),
@@ -97,8 +97,8 @@ def problems_of(
     path: Path | None, split: str | None, num: int, seed: int, splits: Sequence[str]
 ) -> list[Problem]:
     """Problems with answers, of a file or a split. Raises `InputError`."""
-    from solver.problems import load_problems
-    from solver.stop.heldout import embedded_problems, refuse_unanswered
+    from solver.files.problems import load_problems
+    from solver.stop.rollouts.heldout import embedded_problems, refuse_unanswered
 
     if path is not None and split is None:
         given = load_problems(path)

@@ -13,7 +13,7 @@ from solver.errors import ConfigError
 from solver.stop.commands.screen import Screen, quiet_transformers
 
 if TYPE_CHECKING:
-    from solver.stop.examples import StopExample
+    from solver.stop.rollouts.examples import StopExample
 
 EXAMPLE = "Example: python -m solver.stop train data.jsonl --base embedded --out adapters/embedded --mark 36"
 
@@ -65,10 +65,10 @@ def train_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="print the result only")] = False,
 ) -> None:
     """Train an adapter on labelled prefixes; writes it, its scores and the picture of its curve."""
+    from solver.adapter.fingerprint import read_config
     from solver.embedded.paths import model_folder
-    from solver.stop.examples import read_examples
-    from solver.stop.fingerprint import read_config
-    from solver.stop.recipe import make_recipe
+    from solver.stop.rollouts.examples import read_examples
+    from solver.stop.training.recipe import make_recipe
 
     if device not in ("auto", "cpu"):
         raise ConfigError(f"--device is auto or cpu, not {device!r}")
@@ -104,7 +104,7 @@ def train_command(
     quiet_transformers()
     import torch
 
-    from solver.stop.train import train
+    from solver.stop.training.train import train
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -34,14 +34,14 @@ def verifier_command(
 ) -> None:
     """Train a small reward model over text, for the scorer `reward`."""
     from solver.embedded.paths import model_folder
-    from solver.stop.examples import read_examples
+    from solver.stop.rollouts.examples import read_examples
 
     examples = read_examples(data)
     quiet_transformers()
     from transformers import AutoTokenizer
 
     from solver.dialects.fenced import FencedDialect
-    from solver.stop.verifier import VerifierRecipe, train_verifier
+    from solver.stop.training.verifier import VerifierRecipe, train_verifier
 
     tokenizer = AutoTokenizer.from_pretrained(str(model_folder(base)), local_files_only=True)
     recipe = VerifierRecipe(

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from solver.adapter.spec import Handshake, StopSpec
 from solver.engines.vllm.client import Client
 from solver.engines.vllm.handshake import Expected, Facts, shake_hands
 from solver.engines.vllm.hosts import ServerLost
 from solver.errors import ModelError
-from solver.stop.spec import Handshake, StopSpec
 from tests.engines.vllm_hosts.conftest import Told
 from tests.engines.vllm_hosts.fake_server import InThread
 

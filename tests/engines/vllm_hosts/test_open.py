@@ -55,6 +55,7 @@ def opens(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
             config,
             WEIGHTS,
             adapter,
+            candidates=False,
             log_folder=tmp_path,
             say=told.said.append,
             on_incident=told.incidents.append,

@@ -1,0 +1,116 @@
+"""Runs as tables, for those who work with pandas or polars; neither is needed by anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from math import fsum
+from pathlib import Path
+from typing import Any, Literal
+
+from solver.config import SolverConfig
+from solver.errors import ConfigError, InputError
+from solver.journal.summary import is_correct
+from solver.replay.reader import RecordReader
+from solver.replay.record import ProblemRecord, TrajectoryRecord
+from solver.types import Problem
+
+LIBRARIES = ("pandas", "polars")
+
+Columns = dict[str, list[Any]]
+
+
+def frame(run: Path, kind: Literal["trajectories", "problems"], library: str | None = None) -> Any:
+    """A DataFrame with a row a trajectory or a row a problem. Raises `InputError`, `ConfigError`."""
+    if kind not in ("trajectories", "problems"):
+        raise ConfigError(f"kind is trajectories or problems, not {kind!r}")
+    module = _library(library)
+    return module.DataFrame(columns(run, kind))
+
+
+def columns(run: Path, kind: Literal["trajectories", "problems"]) -> Columns:
+    """The columns by name, all of one length; texts, numbers, truths and None."""
+    reader = RecordReader(run)
+    config = reader.start.config
+    rows = _trajectory_rows if kind == "trajectories" else _problem_rows
+    found = [row for record in reader for row in rows(record, config)]
+    names = dict.fromkeys(name for row in found for name in row)
+    return {name: [row.get(name) for row in found] for name in names}
+
+
+def _library(wanted: str | None) -> Any:
+    if wanted is not None and wanted not in LIBRARIES:
+        raise ConfigError(f"library is pandas or polars, not {wanted!r}")
+    for name in LIBRARIES if wanted is None else (wanted,):
+        if find_spec(name) is not None:
+            return import_module(name)
+    raise InputError(
+        f"a table needs {wanted or 'pandas or polars'}: pip install {wanted or 'polars'}"
+    )
+
+
+def _trajectory_rows(record: ProblemRecord, config: SolverConfig) -> Iterator[dict[str, Any]]:
+    for _, trajectory in sorted(record.trajectories.items()):
+        yield _trajectory_row(trajectory, record, config)
+
+
+def _trajectory_row(
+    record: TrajectoryRecord, of: ProblemRecord, config: SolverConfig
+) -> dict[str, Any]:
+    trajectory, checked = record.trajectory, of.checked
+    asked = [span for span in record.spans if not span.tool]
+    calls = [span for span in record.spans if span.tool]
+    last = record.ends[-1].t if record.ends else None
+    row: dict[str, Any] = {
+        "problem_id": of.problem.id,
+        "index": record.index,
+        "stop_reason": None if trajectory.stop_reason is None else trajectory.stop_reason.value,
+        "answer": trajectory.answer,
+        "right": _right(trajectory.answer, of.problem, config),
+        "kept": checked is None or record.index not in checked.dropped,
+        "score": None if checked is None else checked.scores.get(record.index),
+        "sampled_tokens": trajectory.num_sampled_tokens,
+        "prompt_tokens": len(trajectory.prompt_token_ids),
+        "reused_tokens": trajectory.reused_tokens,
+        "encoded_tokens": trajectory.encoded_tokens,
+        "tool_calls": len(calls),
+        "sampling_s": fsum(span.seconds for span in asked),
+        "tool_s": fsum(span.seconds for span in calls),
+        "started_s": asked[0].started if asked else None,
+        "ended_s": last,
+        "forced": record.forced is not None,
+        "error": trajectory.error,
+    }
+    for scored in of.scored:
+        row[f"{scored.scorer}@{scored.mark}"] = scored.scores.get(record.index)
+    return row
+
+
+def _problem_rows(record: ProblemRecord, config: SolverConfig) -> Iterator[dict[str, Any]]:
+    solved, problem = record.solved, record.problem
+    yield {
+        "problem_id": problem.id,
+        "known_answer": problem.answer,
+        "answer": None if solved is None else solved.answer,
+        "right": None if solved is None else _right(solved.answer, problem, config),
+        "num_votes": None if solved is None else solved.num_votes,
+        "margin": None if solved is None else solved.margin,
+        "tied": None if solved is None else solved.tied,
+        "decided_early": None if solved is None else solved.decided_early,
+        "trajectories": len(record.trajectories),
+        "dropped": 0 if record.checked is None else len(record.checked.dropped),
+        "sampled_tokens": None if solved is None else solved.sampled_tokens,
+        "started_s": record.started,
+        "allotted_s": record.allotted_s,
+        "elapsed_s": None if solved is None else solved.elapsed_s,
+        "degraded": None if solved is None else "; ".join(solved.degraded),
+        **{f"tag_{name}": value for name, value in problem.tags.items()},
+    }
+
+
+def _right(answer: int | None, problem: Problem, config: SolverConfig) -> bool | None:
+    """None where the answer is not known."""
+    if problem.answer is None:
+        return None
+    return answer is not None and is_correct(answer, problem, config.answer.modulus)

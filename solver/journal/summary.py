@@ -1,0 +1,126 @@
+"""The numbers of a run: a pure function of its journal and its problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from math import sqrt
+
+from pydantic import BaseModel, ConfigDict
+
+from solver.errors import JournalError
+from solver.journal.events import Checked, Event, RunEnded, RunResumed, RunStarted, Solved
+from solver.types import Problem, PruneReason
+
+SUMMARIZED = (RunStarted, RunResumed, Checked, Solved, RunEnded)  # the events that count here
+OUTSIDE = "outside"  # how the reason begins when the embedded model does not know such statements
+
+_Z95 = 1.959964
+
+
+class Summary(BaseModel):
+    """What `summary.json` holds. Times in seconds; token counts are those of the solved problems."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_problems: int
+    num_answered: int  # somebody voted; the others carry the fallback answer
+    num_graded: int  # the file gives their answer
+    num_correct: int
+    accuracy: float | None
+    accuracy_interval: tuple[float, float] | None  # Wilson, 95 %
+    launch: int
+    keep: int
+    mark: int
+    scorer: str
+    sampled_tokens: int
+    reused_tokens: int
+    encoded_tokens: int
+    elapsed_s: float
+    tokens_per_s: float
+    degraded: dict[str, list[str]]
+    scorer_fallbacks: int
+    interrupted: bool
+    isolation: str
+    model: str
+    seed: int
+    version: str
+
+
+def summarize(events: Iterable[Event], problems: Sequence[Problem]) -> Summary:
+    """Sum up a run, resumed ones over all of its processes. Only `SUMMARIZED` events matter."""
+    kept = [event for event in events if isinstance(event, SUMMARIZED)]
+    if not kept or not isinstance(kept[0], RunStarted):
+        raise JournalError("a run without its first event cannot be summed up")
+    start, last = kept[0], kept[-1]
+    solved = {event.problem_id: event for event in kept if isinstance(event, Solved)}
+    checked = {event.problem_id: event for event in kept if isinstance(event, Checked)}
+    graded = [problem for problem in problems if problem.answer is not None]
+    num_correct = sum(
+        is_correct(solved[problem.id].answer, problem, start.config.answer.modulus)
+        for problem in graded
+        if problem.id in solved
+    )
+    elapsed_s = _elapsed(kept)
+    sampled_tokens = sum(event.sampled_tokens for event in solved.values())
+    prune = start.config.prune
+    return Summary(
+        num_problems=len(problems),
+        num_answered=sum(event.num_votes > 0 for event in solved.values()),
+        num_graded=len(graded),
+        num_correct=num_correct,
+        accuracy=num_correct / len(graded) if graded else None,
+        accuracy_interval=wilson_interval(num_correct, len(graded)) if graded else None,
+        launch=prune.launch,
+        keep=prune.keep,
+        mark=prune.mark,
+        scorer=prune.scorer,
+        sampled_tokens=sampled_tokens,
+        reused_tokens=sum(event.reused_tokens for event in solved.values()),
+        encoded_tokens=sum(event.encoded_tokens for event in solved.values()),
+        elapsed_s=round(elapsed_s, 3),
+        tokens_per_s=round(sampled_tokens / elapsed_s, 1) if elapsed_s > 0 else 0.0,
+        degraded={event.problem_id: event.degraded for event in solved.values() if event.degraded},
+        scorer_fallbacks=sum(
+            event.reason is PruneReason.FALLBACK_RANDOM for event in checked.values()
+        ),
+        interrupted=isinstance(last, RunEnded) and last.interrupted,
+        isolation=start.isolation,
+        model=start.config.model.path,
+        seed=start.config.seed,
+        version=_version(),
+    )
+
+
+def is_correct(answer: int, problem: Problem, modulus: int | None) -> bool:
+    """Whether `answer` is the known one; a file may give it before the modulus is taken."""
+    if problem.answer is None:
+        return False
+    difference = answer - problem.answer
+    return difference == 0 if modulus is None else difference % modulus == 0
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share; honest for few trials and at 0 and 1."""
+    share, z2 = successes / trials, _Z95**2
+    centre = share + z2 / (2 * trials)
+    spread = _Z95 * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    low, high = ((centre + sign * spread) / (1 + z2 / trials) for sign in (-1, 1))
+    return round(max(0.0, low), 4), round(min(1.0, high), 4)
+
+
+def _elapsed(events: Iterable[Event]) -> float:
+    """Seconds of all processes of the run; each one's `t` starts at 0, and its last `t` is its time."""
+    total = latest = 0.0
+    for event in events:
+        if isinstance(event, RunResumed):
+            total += latest
+        latest = event.t
+    return total + latest
+
+
+def _version() -> str:
+    try:
+        return version("stop-solver")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

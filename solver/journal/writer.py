@@ -1,0 +1,71 @@
+"""The journal: one event a line, appended as it happens, readable after any crash.
+
+A line is written when its newline is; what follows the last newline was torn by a crash and is
+dropped. Writing never crashes a run: the first failure is announced, and the rest goes unrecorded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from solver.errors import InputError
+from solver.journal.events import Event, RunEnded, Sampled, Solved
+
+# Beyond what float32 sums are worth, or what anybody asks of them; keeps the files small.
+_DECIMALS = {"logprobs": 6, "confidences": 3, "entropies": 3}
+
+
+class JournalWriter:
+    """Appends events; the only writer of its file, which it locks until `close`."""
+
+    def __init__(self, path: Path, on_failure: Callable[[str], None]) -> None:
+        self._path = path
+        self._on_failure = on_failure
+        self._failed = False
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise InputError(f"{path.parent} is in use by a run that has not ended") from None
+
+    def record(self, event: Event) -> None:
+        """Append one event. Answers and the end of the run are on disk when this returns."""
+        if self._failed:
+            return
+        try:
+            line = _line(event)
+            while line:  # a raw write may take less than it was given
+                line = line[self._file.write(line) or 0 :]
+            if isinstance(event, Solved | RunEnded):
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            self._failed = True
+            self._on_failure(
+                f"cannot write {self._path}: {error.strerror}; the run goes on, but a resume will"
+                " solve again what is not recorded from here on"
+            )
+
+    def close(self) -> None:
+        """Close the file and give up the lock."""
+        self._file.close()
+
+
+def _line(event: Event) -> bytes:
+    fields = event.model_dump()
+    if isinstance(event, Sampled):
+        for name, decimals in _DECIMALS.items():
+            if fields[name] is None:
+                del fields[name]
+            else:
+                fields[name] = [round(value, decimals) for value in fields[name]]
+    # Half characters (lone surrogates) in a tool's output become "?": UTF-8 has no room for them.
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"

@@ -1,0 +1,70 @@
+"""What a run tells the person who started it: complaints on stderr, its results on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from math import inf
+
+from rich.console import Console
+
+from solver import command_line
+from solver.clock import MonotonicClock
+from solver.runs.progress import printable
+from solver.runs.folder import RunFolder
+from solver.journal.summary import OUTSIDE, Summary
+
+
+class Screen(Console):
+    """Standard output, where a reader that goes away (`| head`) costs the words, not the run."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet, highlight=False, emoji=False, markup=False)
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(message: str) -> None:
+    """Say on stderr what is wrong, in one harmless line."""
+    command_line.complain(printable(message, 500))
+
+
+def say_results(run: RunFolder, summary: Summary, started_at: float) -> None:
+    """Print the score, its cost and where everything is; a report is written if time is left for it."""
+    from solver.report.afterwards import report_line
+
+    screen = Screen(quiet=False)
+    for line in _result_lines(run, summary):
+        screen.print(line, soft_wrap=True)
+    limit = run.config.budget.time_limit_s
+    deadline = inf if limit is None else started_at + limit
+    line = report_line(run.path, deadline - MonotonicClock().now())
+    screen.print(printable(line, 500), soft_wrap=True)
+
+
+def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:
+    if summary.accuracy is not None and summary.accuracy_interval is not None:
+        low, high = summary.accuracy_interval
+        yield (
+            f"score: {summary.num_correct} of {summary.num_graded} right"
+            f" ({summary.accuracy:.1%}, 95% interval {low:.1%} to {high:.1%})"
+        )
+    yield (
+        f"tokens: {summary.sampled_tokens:,} sampled in {summary.elapsed_s:.1f} s"
+        f" ({summary.tokens_per_s:,.0f} a second)"
+    )
+    if summary.degraded:
+        yield f"degraded: {len(summary.degraded)} of {summary.num_problems} answers"
+    yield f"isolation: {summary.isolation}"
+    yield f"run folder: {run.path}"
+    yield f"answers: {run.output}"
+    if any(
+        reason.startswith(OUTSIDE) for reasons in summary.degraded.values() for reason in reasons
+    ):
+        yield "some problems are outside of what the embedded model knows: use --model PATH"
+    if summary.interrupted:
+        yield f"interrupted: go on with --resume {run.path}"

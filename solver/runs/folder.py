@@ -1,0 +1,230 @@
+"""The run folder: what a run is made of on disk, so that another process can go on with it.
+
+    config.json     the resolved config
+    command.json    where the answers go
+    problems.csv    the problems file as it was (or problems.jsonl)
+    journal.jsonl   everything that happened
+    answers.csv     the answers, also written to the output path
+    summary.json    the numbers
+    report.html     both to look at (solver/report)
+
+Nothing that exists is overwritten unless asked: a new run needs a folder and an output path of its
+own, a resumed run must be the same run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from solver.config import SolverConfig
+from solver.errors import ConfigError, InputError
+from solver.journal.events import Event, RunStarted, Solved
+from solver.journal.reader import read_journal, repair
+from solver.journal.writer import JournalWriter
+from solver.files.problems import load_problems, problem_copies, write_answers
+from solver.files.whole import write_whole
+from solver.runs.settings import differing_key
+from solver.journal.summary import Summary
+from solver.types import Problem
+
+_MAY_CHANGE = {"budget": {"time_limit_s"}}  # a resumed run has its own time
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """An open run: its folder (locked until `close`), what it is about, and what happened before."""
+
+    path: Path
+    config: SolverConfig
+    problems: tuple[Problem, ...]
+    problems_sha256: str
+    output: Path
+    journal: JournalWriter
+    events: tuple[Event, ...] = ()
+    torn_bytes: int = 0
+
+    @property
+    def solved(self) -> dict[str, Solved]:
+        """The answers that the journal holds, by problem."""
+        return {event.problem_id: event for event in self.events if isinstance(event, Solved)}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every problem had its answer when the run was opened."""
+        return self.solved.keys() >= {problem.id for problem in self.problems}
+
+    def write_results(self, answers: Iterable[Solved], summary: Summary) -> None:
+        """Write the answers, here and to the output path, and the summary; each whole."""
+        by_id = {event.problem_id: event.answer for event in answers}
+        rows = [(problem.id, by_id[problem.id]) for problem in self.problems]
+        write_answers(self.path / "answers.csv", rows)
+        write_answers(self.output, rows)
+        write_whole(self.path / "summary.json", summary.model_dump_json(indent=2) + "\n")
+
+    def close(self) -> None:
+        """Close the journal and give up the lock."""
+        self.journal.close()
+
+    def discard_if_blank(self) -> None:
+        """Remove the folder if nothing was recorded in it: there is nothing to go on with.
+
+        The log of a server that did not start stays, to be read.
+        """
+        logged = any(log.stat().st_size for log in self.path.glob("*.log"))
+        if not logged and (self.path / "journal.jsonl").stat().st_size == 0:
+            shutil.rmtree(self.path)
+
+
+def create_run(
+    folder: Path | None,
+    config: SolverConfig,
+    problems_file: Path,
+    output: Path,
+    *,
+    force: bool,
+    on_failure: Callable[[str], None],
+) -> RunFolder:
+    """Make a new run folder (`runs/<id>` if `folder` is None) after every check that needs no model."""
+    problems = load_problems(problems_file)
+    _check_output(output, problems_file, replaceable=force)
+    folder = folder or _new_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(
+                f"the run folder {folder} is not empty; choose another or use --resume {folder}"
+            )
+        copy = folder / f"problems{_suffix(problems_file)}"
+        shutil.copyfile(problems_file, copy)
+    except OSError as error:
+        raise InputError(f"cannot make the run folder {folder}: {error.strerror}") from None
+    output = output.absolute()
+    write_whole(folder / "config.json", config.model_dump_json(indent=2) + "\n")
+    write_whole(folder / "command.json", json.dumps({"output": str(output)}) + "\n")
+    journal = JournalWriter(folder / "journal.jsonl", on_failure)
+    return RunFolder(folder, config, tuple(problems), _digest(copy), output, journal)
+
+
+def open_run(
+    folder: Path,
+    reconfigure: Callable[[SolverConfig], SolverConfig],
+    problems_file: Path | None,
+    output: Path | None,
+    *,
+    force: bool,
+    on_failure: Callable[[str], None],
+) -> RunFolder:
+    """Open a run to go on with it; `reconfigure` applies the flags of this command to its config.
+
+    Refuses another problems file or config. Without `output` the answers go where the run meant them.
+    """
+    config, intended, copy = _read_run(folder)
+    digest = _digest(copy)
+    if problems_file is not None:
+        load_problems(problems_file)
+        if _digest(problems_file) != digest:
+            raise InputError(f"{problems_file} is not the problems file of {folder}; leave it out")
+    wanted = reconfigure(config)
+    if key := differing_key(_comparable(config), _comparable(wanted)):
+        raise ConfigError(
+            f"{key} differs from the config of {folder}; leave it out, or start a new run"
+        )
+    journal = JournalWriter(folder / "journal.jsonl", on_failure)
+    with contextlib.ExitStack() as closing:
+        closing.callback(journal.close)
+        before = read_journal(folder / "journal.jsonl")
+        repair(folder / "journal.jsonl")
+        _check_start(before.events, config, digest, folder)
+        output = output or intended
+        # What this very run wrote before may be replaced; anything else is somebody's.
+        ours = _same_content(output, folder / "answers.csv")
+        _check_output(output, problems_file or copy, replaceable=force or ours)
+        closing.pop_all()
+    return RunFolder(
+        folder,
+        wanted,
+        tuple(load_problems(copy)),
+        digest,
+        output,
+        journal,
+        before.events,
+        before.torn_bytes,
+    )
+
+
+def _new_folder() -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{stamp}-{secrets.token_hex(2)}"
+
+
+def _suffix(problems_file: Path) -> str:
+    return ".csv" if problems_file.suffix.lower() == ".csv" else ".jsonl"
+
+
+def _check_output(output: Path, problems_file: Path, *, replaceable: bool) -> None:
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; give --output the name of a file")
+    if output.exists() and output.samefile(problems_file):
+        raise InputError(f"{output} is the problems file; give --output another name")
+    if output.exists() and not replaceable:
+        raise InputError(f"{output} exists; use --force to replace it, or --output for another")
+    if not output.parent.is_dir():
+        raise InputError(f"cannot write {output}: there is no folder {output.parent}")
+    probe = output.with_name(f".{output.name}.{secrets.token_hex(4)}.probe")
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}") from None
+
+
+def _read_run(folder: Path) -> tuple[SolverConfig, Path, Path]:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
+    try:
+        config = SolverConfig.model_validate_json((folder / "config.json").read_bytes())
+        intended = Path(json.loads((folder / "command.json").read_bytes())["output"])
+        return config, intended, problem_copies(folder)[0]
+    except OSError as error:
+        raise InputError(f"cannot read the run in {folder}: {error.strerror}") from None
+    except (ValidationError, ValueError, LookupError, TypeError):
+        raise InputError(
+            f"{folder} holds no complete run of this version; start a new one"
+        ) from None
+
+
+def _comparable(config: SolverConfig) -> SolverConfig:
+    return SolverConfig.model_validate(config.model_dump(exclude=_MAY_CHANGE))
+
+
+def _check_start(
+    events: tuple[Event, ...], config: SolverConfig, digest: str, folder: Path
+) -> None:
+    first = events[0] if events else None
+    if not isinstance(first, RunStarted):
+        return
+    if first.problems_sha256 != digest:
+        raise InputError(f"the problems in {folder} were changed after its run began; start anew")
+    if key := differing_key(_comparable(first.config), _comparable(config)):
+        raise ConfigError(f"{key} in {folder} was changed after its run began; start anew")
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,135 @@
+"""Carry a run out in its folder: the session, with a journal, signals and a live view beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+from solver.clock import MonotonicClock
+from solver.command_line import EXIT_INTERRUPTED
+from solver.errors import UserError
+from solver.journal.events import Event, RunEnded, Solved
+from solver.runs.progress import Progress
+from solver.runs.folder import RunFolder
+from solver.runs.console import Screen, complain, say_results
+from solver.journal.summary import SUMMARIZED, Summary, summarize
+
+
+@contextlib.contextmanager
+def served(run: RunFolder, port: int) -> Iterator[None]:
+    """Show the run's report live meanwhile. Raises `UserError` if the port cannot be had."""
+    from solver.report.serve import ReportServer
+
+    try:
+        server = ReportServer([run.path], port)
+    except UserError:
+        run.discard_if_blank()
+        raise
+    with server:
+        Screen(quiet=False).print(f"live report: {server.url}", soft_wrap=True)
+        yield
+
+
+def carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
+    """Solve what the run has not solved yet, say the results and return the exit code.
+
+    `started_at` is when the command began, on the monotonic clock. Raises `UserError` with one
+    line that says what to do; a folder in which nothing had begun is then removed.
+    """
+    if run.torn_bytes:
+        complain(f"the journal's last line was torn ({run.torn_bytes} bytes) and is dropped")
+    if run.finished:
+        summary = summarize(run.events, run.problems)
+        run.write_results(run.solved.values(), summary)
+    else:
+        try:
+            summary = asyncio.run(_run(run, started_at, quiet=quiet))
+        except UserError as error:
+            run.discard_if_blank()
+            for note in getattr(error, "__notes__", ()):  # the end of a server's log
+                for line in note.splitlines():
+                    complain(line)
+            raise
+        except asyncio.CancelledError:  # a second Ctrl-C
+            complain("interrupted; a run that had begun goes on with --resume and its folder")
+            return EXIT_INTERRUPTED
+    say_results(run, summary, started_at)
+    return EXIT_INTERRUPTED if summary.interrupted else 0
+
+
+async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
+    from solver.build import services
+    from solver.solving.services import first_event
+    from solver.solving.session import run_session
+
+    clock = MonotonicClock()
+    stopping = asyncio.Event()
+    events: list[Event] = [event for event in run.events if isinstance(event, SUMMARIZED)]
+    solved = run.solved
+    progress = Progress(
+        run.problems,
+        run.config,
+        lambda: clock.now() - started_at,
+        Screen(quiet=quiet),
+        solved,
+    )
+
+    def record(event: Event) -> None:
+        run.journal.record(event)
+        progress.show(event)
+        if isinstance(event, SUMMARIZED):
+            events.append(event)
+
+    with progress, _stop_on_signals(stopping, progress.say):
+        async with services(
+            run.config,
+            record=record,
+            started_at=started_at,
+            stopping=stopping,
+            say=progress.say,
+            log_folder=run.path,
+        ) as tools:
+            record(
+                first_event(
+                    tools,
+                    resumed=bool(run.events),
+                    problem_ids=[problem.id for problem in run.problems],
+                    problems_sha256=run.problems_sha256,
+                )
+            )
+            answers = await run_session(run.problems, tools, solved=solved)
+            recorded = {event.problem_id for event in events if isinstance(event, Solved)}
+            # Answers given after a stop are not in the journal: a resume solves these problems.
+            unrecorded = [answer for answer in answers if answer.problem_id not in recorded]
+            record(RunEnded(t=tools.elapsed(), interrupted=bool(unrecorded)))
+            summary = summarize([*events[:-1], *unrecorded, events[-1]], run.problems)
+            # Written before the model and the kernels are closed, which may take its time.
+            run.write_results(answers, summary)
+            return summary
+
+
+@contextlib.contextmanager
+def _stop_on_signals(stopping: asyncio.Event, say: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks the session to end, the second one ends it."""
+    import signal
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            task.cancel()
+        else:
+            stopping.set()
+            say("stopping: voting on what is there (Ctrl-C again to leave at once)")
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,212 @@
+"""From presets, files and flags to one checked `SolverConfig`.
+
+Later layers win: defaults, preset, config file, `--set`, the named flags. Every refusal is one line
+that names the key. What the values mean is `config.py`'s business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from solver import scorers
+from solver.config import SolverConfig
+from solver.errors import ConfigError
+
+_Layer = dict[str, Any]
+
+_PRESETS = Path(__file__).parents[1] / "presets"
+_DURATION = re.compile(
+    r"(?=[\d.])(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?",
+    re.ASCII,
+)
+_RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
+
+
+def load_config(
+    preset: str | None = None,
+    config_file: Path | None = None,
+    sets: Sequence[str] = (),
+    overrides: Mapping[str, object] | None = None,
+    *,
+    base: SolverConfig | None = None,
+) -> SolverConfig:
+    """Resolve the layers; `overrides` maps dotted keys to the values of flags that were given.
+
+    Without a preset, `embedded` is meant, or `general` when a layer names another model. With `base`
+    (the config of a run that is resumed) the layers go on top of it and no preset is implied.
+    """
+    upper = _file_layer(config_file) if config_file is not None else {}
+    for text in sets:
+        _merge(upper, _set_layer(text))
+    for key, value in (overrides or {}).items():
+        layer = _nested(key, value)
+        _check_keys(layer, SolverConfig)
+        _merge(upper, layer)
+
+    config: _Layer = base.model_dump() if base is not None else {}
+    if preset is None and base is None:
+        path = upper.get("model", {}).get("path", "embedded")
+        preset = "embedded" if path == "embedded" else "general"
+    if preset is not None:
+        _merge(config, _preset_layer(preset))
+    _merge(config, upper)
+    theirs = preset not in (None, "embedded")
+    if theirs and config["model"].get("path", "embedded") == "embedded":
+        raise ConfigError(f"the preset {preset} is for a model of yours: add --model FOLDER")
+    return _validated(config)
+
+
+def differing_key(one: SolverConfig, other: SolverConfig) -> str | None:
+    """The first dotted key in which two configs differ."""
+    theirs = dict(_flat(other.model_dump()))
+    return next((key for key, value in _flat(one.model_dump()) if theirs[key] != value), None)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `20s`, `5m`, `4h50m`, `1.5h` or `300`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is not a duration; write 20s, 5m, 4h50m, 1.5h or seconds")
+    hours, minutes, seconds = (float(part or 0) for part in match.group("h", "m", "s"))
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def parse_range(text: str) -> tuple[int, int]:
+    """Smallest and largest answer in `0:99999`."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is not a range; write smallest:largest, for example 0:99999")
+    return int(match[1]), int(match[2])
+
+
+def preset_names() -> list[str]:
+    """Every preset that is shipped, sorted."""
+    return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
+def _preset_layer(name: str) -> _Layer:
+    if name not in preset_names():
+        raise ConfigError(f"unknown preset {name!r}; the presets are {', '.join(preset_names())}")
+    return tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _file_layer(path: Path) -> _Layer:
+    suffix = path.suffix.lower()
+    if suffix not in (".toml", ".json"):
+        raise ConfigError(f"{path}: expected a .toml or .json file of settings")
+    try:
+        text = path.read_text(encoding="utf-8")
+        layer = json.loads(text) if suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the settings in {path}: {reason}") from None
+    if not isinstance(layer, dict):
+        raise ConfigError(f"{path}: expected sections of settings, such as prune and sampling")
+    try:
+        _check_keys(layer, SolverConfig)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return layer
+
+
+def _set_layer(text: str) -> _Layer:
+    key, equals, source = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text!r}: write key=value, for example prune.launch=16")
+    layer = _nested(key.strip(), _toml_value(source.strip()))
+    _check_keys(layer, SolverConfig)
+    return layer
+
+
+def _toml_value(source: str) -> object:
+    """What TOML reads in `source`; a bare word (or anything that is not one value) is a text."""
+    try:
+        table = tomllib.loads(f"value = {source}")
+    except (ValueError, RecursionError):
+        return source
+    return table["value"] if len(table) == 1 else source
+
+
+def _nested(key: str, value: object) -> _Layer:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _merge(into: _Layer, layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _check_keys(layer: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:
+    for name, value in layer.items():
+        key = prefix + name
+        if name not in model.model_fields:
+            raise ConfigError(f"unknown key {key!r}{_suggestion(key)}")
+        section = model.model_fields[name].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if not isinstance(value, dict):
+                example = next(iter(section.model_fields))
+                raise ConfigError(f"{key} is a section; set its keys, for example {key}.{example}")
+            _check_keys(value, section, f"{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} = {value}: expected a finite number")
+
+
+def _suggestion(key: str) -> str:
+    known = [name for name, _ in _flat(SolverConfig().model_dump())]
+    last = key.rpartition(".")[2]
+    same_name = [name for name in known if name.rpartition(".")[2] == last]
+    near = same_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; sections: {', '.join(_sections())}"
+
+
+def _sections() -> Iterable[str]:
+    return dict.fromkeys(key.partition(".")[0] for key, _ in _flat(SolverConfig().model_dump()))
+
+
+def _flat(layer: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in layer.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _validated(layer: _Layer) -> SolverConfig:
+    try:
+        config = SolverConfig.model_validate(layer)
+    except ValidationError as error:
+        raise ConfigError(_first_line(error)) from None
+    if config.prune.scorer not in scorers.NAMES:
+        near = difflib.get_close_matches(config.prune.scorer, scorers.NAMES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(scorers.NAMES)}"
+        raise ConfigError(f"unknown scorer {config.prune.scorer!r}{hint}")
+    if config.vote.rule == "weighted" and config.prune.scorer not in scorers.GIVES_CHANCES:
+        names = ", ".join(sorted(scorers.GIVES_CHANCES))
+        raise ConfigError(
+            f"vote.rule=weighted weighs votes by chances: choose prune.scorer from {names}"
+        )
+    return config
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":  # our own checks across keys: they name what they speak of
+        return message
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key} = {repr(first['input'])[:60]}: {message[0].lower()}{message[1:]}"

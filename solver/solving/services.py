@@ -1,0 +1,62 @@
+"""What a solve needs from outside, gathered in one value and handed down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from sandbox.ports import SandboxPool
+from solver.config import SolverConfig
+from solver.dialects.base import Dialect
+from solver.journal.events import SCHEMA_MINOR, Event, RunResumed, RunStarted
+from solver.ports import Clock, Engine, Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Engine, dialect, kernels, scorer, clock and the journal's `record`, for one run.
+
+    `started_at` is the clock's reading when the command started, so that start-up counts.
+    `recorded_scorers` are asked besides `scorer` when everything is recorded.
+    `incidents` grows by one sentence whenever the engine lost something and went on.
+    `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
+    `concern` says why a prompt (ids) is outside what the model knows, or None.
+    """
+
+    config: SolverConfig
+    engine: Engine
+    dialect: Dialect
+    sandboxes: SandboxPool
+    scorer: Scorer | None
+    clock: Clock
+    record: Callable[[Event], None]
+    started_at: float
+    concern: Callable[[list[int]], Awaitable[str | None]]
+    incidents: list[str] = field(default_factory=list)
+    recorded_scorers: tuple[Scorer, ...] = ()
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def elapsed(self) -> float:
+        """Seconds since the command started: the `t` of events."""
+        return self.clock.now() - self.started_at
+
+
+def first_event(
+    services: Services, *, resumed: bool, problem_ids: Sequence[str] = (), problems_sha256: str = ""
+) -> RunStarted | RunResumed:
+    """What a process writes into the journal before anything else; `resumed` if it goes on with a run."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    if resumed:
+        return RunResumed(t=services.elapsed(), created=created, schema_minor=SCHEMA_MINOR)
+    return RunStarted(
+        t=services.elapsed(),
+        schema_minor=SCHEMA_MINOR,
+        created=created,
+        config=services.config,
+        problem_ids=list(problem_ids),
+        problems_sha256=problems_sha256,
+        engine=asdict(services.engine.capabilities),
+        isolation=services.sandboxes.isolation,
+    )

@@ -1,0 +1,154 @@
+"""The ablation as Markdown, CSV and pictures. Shares are printed in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from solver.errors import InputError
+from solver.files.whole import write_whole
+from solver.policy.statistics import Interval
+from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
+from solver.stop.ablation.pictures import draw_axes, draw_transfer, drawn_axes
+from solver.stop.ablation.results import Result
+from solver.stop.ablation.table import (
+    WHATS,
+    Line,
+    csv_of,
+    difference_of,
+    interval_of,
+    lines_of,
+    pooled,
+)
+
+_NUMBERS = ("AUROC within", "average", "vote")
+_AT_OTHER_MARKS = ("prefix", "mark")  # where confidence is another one too
+
+
+def write_ablation(
+    out: Path,
+    results: Sequence[Result],
+    facts: Facts,
+    notes: Mapping[str, str],
+    head: Sequence[str],
+    seed: int,
+) -> list[Path]:
+    """Write README.md, table.csv and the pictures into `out`; `results` begin with the base.
+
+    `head` stands above the tables, `notes` say by axis what could not be done.
+    """
+    lines = lines_of(results, seed)
+    base = next(line for line in lines if (line.axis, line.method) == (BASE, "stop"))
+    transfer = _transfer(results)
+    drawn = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if drawn_axes(lines):
+            drawn.append(out / "axes.png")
+            draw_axes(drawn[-1], lines, facts)
+        if transfer:
+            drawn.append(out / "transfer.png")
+            draw_transfer(drawn[-1], transfer, results[0], seed)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from None
+    parts = [*head, "", *_base_table(lines)]
+    for axis in AXES:
+        shown = ("stop", "confidence") if axis in _AT_OTHER_MARKS else ("stop",)
+        found = [line for line in lines if line.axis == axis and line.method in shown]
+        if not found and axis not in notes:
+            continue
+        parts += [f"## {axis}", "", AXES[axis], ""]
+        if axis in notes:
+            parts += [f"Not done: {notes[axis]}.", ""]
+        if axis == "transfer" and transfer:
+            parts += _transfer_table(transfer, results[0], seed)
+        elif found:
+            parts += _axis_table(found, base, base_value(axis, facts))
+    parts += [f"![{path.stem}]({path.name})" for path in drawn]
+    write_whole(out / "README.md", "\n".join(parts).rstrip() + "\n")
+    write_whole(out / "table.csv", csv_of(lines))
+    return [out / "README.md", out / "table.csv", *drawn]
+
+
+def _base_table(lines: Sequence[Line]) -> list[str]:
+    table = ["## The base, and what it is compared with", ""]
+    table += [f"| method | {' | '.join(_NUMBERS)} |", "|---|---|---|---|"]
+    for line in lines:
+        if line.axis == BASE:
+            table.append(f"| {line.method} | {_three(line.numbers)} |")
+    return [*table, ""]
+
+
+def _axis_table(lines: Sequence[Line], base: Line, at_base: str) -> list[str]:
+    table = [
+        f"| value | problems | prefixes | {' | '.join(_NUMBERS)} | average - base, points "
+        "| vote - base, points | training, s | CPU, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in (base, *sorted(lines, key=lambda line: line.method != "stop")):
+        value = f"{at_base} (base)" if line is base else line.value
+        trained = [str(line.trained_problems), str(line.trained_prefixes)]
+        changes = [_points(line.minus_base[what]) for what in ("average", "vote")]
+        spent = [f"{line.seconds:.0f}", f"{line.cpu_seconds:.0f}"]
+        if line.method != "stop":
+            value, trained, spent = f"{value}, {line.method}", ["-", "-"], ["-", "-"]
+        cells = [value, *trained, _three(line.numbers), *changes, *spent]
+        table.append(f"| {' | '.join(cells)} |")
+    return [*table, ""]
+
+
+def _transfer(results: Sequence[Result]) -> list[Result]:
+    """The folds of the finest division that was run, and all of them as one."""
+    folds = [result for result in results if result.axis == "transfer"]
+    finest = max((_num_folds(fold) for fold in folds), default=0)
+    folds = [fold for fold in folds if _num_folds(fold) == finest]
+    return [*folds, pooled(folds, "all")] if len(folds) > 1 else folds
+
+
+def _num_folds(fold: Result) -> int:
+    return int(fold.value.partition("of")[2])
+
+
+def _transfer_table(folds: Sequence[Result], base: Result, seed: int) -> list[str]:
+    parts = []
+    for what, title in zip(WHATS, _NUMBERS, strict=True):
+        parts += [
+            f"| {title} | problems | STOP without these families | STOP trained on all "
+            "| confidence | without - confidence | without - trained on all |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for fold in folds:
+            names = "all folds" if fold.value == "all" else ", ".join(fold.families)
+            ids = frozenset(fold.problem_ids)
+            cells = [
+                names,
+                str(len(fold.problem_ids)),
+                _number(interval_of(fold, "stop", what, seed), what),
+                _number(interval_of(base, "stop", what, seed, ids), what),
+                _number(interval_of(fold, "confidence", what, seed), what),
+            ]
+            for theirs in ((fold, "confidence"), (base, "stop")):
+                cells.append(_points(difference_of((fold, "stop"), theirs, what, seed)))
+            parts.append(f"| {' | '.join(cells)} |")
+        parts.append("")
+    return parts
+
+
+def _three(numbers: Mapping[str, Interval | None]) -> str:
+    return " | ".join(_number(numbers[what], what) for what in WHATS)
+
+
+def _number(interval: Interval | None, what: str) -> str:
+    if interval is None:
+        return "-"
+    if what == "within":
+        return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _points(interval: Interval | None) -> str:
+    """A difference in points (hundredths, of an AUROC too); bold if it leaves 0 out."""
+    if interval is None:
+        return "-"
+    text = f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return f"**{text}**" if interval.clear else text

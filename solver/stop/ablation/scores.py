@@ -1,0 +1,156 @@
+"""Scores of an adapter on saved rollouts, without an engine: the base model's prefix KV is kept.
+
+The prefix KV is the same for every adapter, so it is computed once a mark, and a point costs its
+[STOP] positions only. Equal prefixes of a problem are scored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from solver.adapter.combine import Combiner, combine, confidence_statistics
+from solver.adapter.folder import LoadedAdapter
+from solver.adapter.gate import StopGate
+from solver.adapter.score import check_prefixes, stop_states
+from solver.clock import MonotonicClock
+from solver.ports import Scorer
+from solver.scorers.confidence import ConfidenceScorer
+from solver.stop.ablation.results import Values
+from solver.stop.evaluation.compare import dropped
+from solver.stop.evaluation.kept import outcome
+from solver.stop.evaluation.scoring import Marked, score_at
+from solver.stop.metrics import auroc
+from solver.stop.rollouts.rollout import ProblemRollouts
+from solver.stop.training.prefixes import PrefixStore
+from solver.types import Trajectory
+
+_BATCH = 32
+_GIB = 1024**3
+_DECIMALS = 6
+
+
+class Evaluation:
+    """Evaluation rollouts on the base model; the KV of one mark at a time is kept, within a bound."""
+
+    def __init__(self, model: Any, units: Sequence[ProblemRollouts], cache_gib: float) -> None:
+        self._model, self._units, self._cache_gib = model, units, cache_gib
+        self._mark = 0
+        self._places: dict[tuple[int, ...], int] = {}
+        self._store = PrefixStore(model, [], 0)
+
+    def marked(
+        self, mark: int, loaded: LoadedAdapter, families: Sequence[str] = ()
+    ) -> list[Marked]:
+        """The rollouts (of `families`, if any are named) at `mark`, scored by STOP and confidence.
+
+        Raises `ModelError` for prefixes that are not this model's, `InputError` for a mark beyond
+        what is stored.
+        """
+        self._go_to(mark)
+        units = [u for u in self._units if not families or u.tags.get("family") in families]
+        with StopGate.attach(self._model, loaded.adapter) as gate, torch.no_grad():
+            check_prefixes(list(self._places), gate)
+            stop = _StoredStop(self._model, gate, self._store, self._places)
+            scorers: dict[str, Scorer] = {"confidence": ConfidenceScorer(), stop.name: stop}
+            if loaded.spec.combiner is not None:
+                combined = _Combined(stop, loaded.spec.combiner)
+                scorers[combined.name] = combined
+            return asyncio.run(score_at(units, mark, scorers, None, MonotonicClock()))
+
+    def _go_to(self, mark: int) -> None:
+        if mark == self._mark:
+            return
+        prefixes: dict[tuple[int, ...], int] = {}
+        for unit in self._units:
+            for rollout in unit.rollouts:
+                if (prefix := unit.prefix(rollout, mark)) is not None:
+                    prefixes.setdefault(tuple(prefix.token_ids), len(prefixes))
+        self._mark, self._places = mark, prefixes
+        self._store = PrefixStore(self._model, list(prefixes), self._cache_gib * _GIB)
+        self._store.fill()
+
+
+class _StoredStop:
+    """STOP's logits over stored prefix KV."""
+
+    name = "stop"
+
+    def __init__(
+        self, model: Any, gate: StopGate, store: PrefixStore, places: dict[tuple[int, ...], int]
+    ) -> None:
+        self._model, self._gate, self._store, self._places = model, gate, store, places
+        self._known: dict[tuple[int, ...], float] = {}
+
+    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
+        """One logit a trajectory; `deadline` is not looked at."""
+        prefixes = [tuple(trajectory.token_ids) for trajectory in trajectories]
+        missing = [p for p in dict.fromkeys(prefixes) if p not in self._known]
+        adapter = self._gate.adapter
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            caches = self._store.get([self._places[prefix] for prefix in batch])
+            states = stop_states(self._model, adapter.stop_token_ids, caches)
+            self._known.update(zip(batch, adapter.head(states).tolist(), strict=True))
+        return [self._known[prefix] for prefix in prefixes]
+
+
+class _Combined:
+    """stop+confidence over the same logits."""
+
+    name = "stop+confidence"
+
+    def __init__(self, stop: _StoredStop, combiner: Combiner) -> None:
+        self._stop, self._combiner = stop, combiner
+
+    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
+        """One logit a trajectory."""
+        logits = await self._stop.score(trajectories, deadline)
+        return [
+            combine(self._combiner, logit, self._statistics(trajectory))
+            for logit, trajectory in zip(logits, trajectories, strict=True)
+        ]
+
+    def _statistics(self, trajectory: Trajectory) -> tuple[float, ...]:
+        length = len(trajectory.token_ids)
+        return confidence_statistics(trajectory.logprobs, length, self._combiner.window)
+
+
+def values_of(
+    marked: Sequence[Marked], keep: int, seed: int
+) -> tuple[tuple[str, ...], dict[str, Values]]:
+    """The problems in order, and every method's values on them; `none` keeps all rollouts."""
+    problems: dict[str, list[Marked]] = {}
+    for unit in marked:
+        problems.setdefault(unit.problem_id, []).append(unit)
+    methods = ["none", *dict.fromkeys(name for unit in marked for name in unit.scores)]
+    groups = list(problems.values())
+    return tuple(problems), {method: _values(groups, method, keep, seed) for method in methods}
+
+
+def _values(groups: Sequence[Sequence[Marked]], method: str, keep: int, seed: int) -> Values:
+    averages, votes, within = [], [], []
+    for blocks in groups:
+        results = [
+            outcome(b.ends, dropped(b, method, keep, seed), b.mark, b.answer) for b in blocks
+        ]
+        pairs = [pair for block in blocks if (pair := _auroc(block, method)) is not None]
+        averages.append(_mean([result.average for result in results]))
+        votes.append(_mean([float(result.vote_right) for result in results]))
+        within.append(_mean(pairs) if pairs else None)
+    return Values(average=tuple(averages), vote=tuple(votes), within=tuple(within))
+
+
+def _auroc(unit: Marked, method: str) -> float | None:
+    scores = np.asarray(unit.scores.get(method, []), np.float64)
+    if not len(scores):
+        return None
+    return auroc(scores, np.asarray(unit.right, np.float64), np.ones(len(scores)))
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return round(float(np.mean(numbers)), _DECIMALS)

@@ -1,0 +1,186 @@
+"""Every method of pruning on the same rollouts: averages, votes, tokens, and how sure they are. Pure.
+
+A problem's value is its mean over blocks of seeds; intervals come from drawing problems anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from solver.policy.prune import choose, choose_random
+from solver.policy.seeds import trajectory_seed
+from solver.policy.statistics import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    ratio_interval,
+)
+from solver.scorers import GIVES_CHANCES
+from solver.stop.calibration import brier, chances
+from solver.stop.evaluation.kept import Outcome, outcome
+from solver.stop.evaluation.scoring import Marked
+from solver.stop.metrics import auroc
+
+ALL = "all"  # the kind that stands for every problem
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method at one mark and keep, over the problems of one kind.
+
+    `average` is avg@K|N, `vote` is cons@K|N, `tokens` a problem, `saving` the share of the tokens of
+    all N that was not sampled. The AUROCs ask whether right rollouts score above wrong ones: `within`
+    is the mean over problems of the pairs of one problem (and block), `overall` takes all pairs.
+    `seconds` is the mean time of a Check. None where a method has no such number.
+    """
+
+    mark: int
+    keep: int
+    method: str
+    kind: str
+    num_problems: int
+    average: Interval
+    vote: Interval
+    tokens: float
+    saving: Interval
+    within: Interval | None
+    overall: float | None
+    brier: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A method minus another, problem by problem, in shares of 1."""
+
+    mark: int
+    keep: int
+    kind: str
+    what: str
+    ours: str
+    theirs: str
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Means over the blocks of one problem."""
+
+    average: float
+    vote: float
+    tokens: float
+    tokens_of_all: float
+
+
+def methods_of(marked: Sequence[Marked]) -> list[str]:
+    """What can be compared: without a judge, the scorers in their order, and the oracle."""
+    scored = dict.fromkeys(name for unit in marked for name in unit.scores)
+    return ["none", "random", *scored, "oracle"]
+
+
+def kinds_of(marked: Iterable[Marked]) -> list[str]:
+    """`ALL`, and the kinds of problem if there are several."""
+    kinds = sorted({unit.kind for unit in marked})
+    return [ALL, *kinds] if len(kinds) > 1 else [ALL]
+
+
+def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) -> Row:
+    """The numbers of one method over the units of one mark that are of `kind`."""
+    units = _of_kind(marked, kind)
+    problems = list(_problems(units, method, keep, seed).values())
+    tokens = [problem.tokens for problem in problems]
+    before = [problem.tokens_of_all for problem in problems]
+    saved = [a - b for a, b in zip(before, tokens, strict=True)]
+    scored = [unit for unit in units if method in unit.scores]
+    scores = [score for unit in scored for score in unit.scores[method]]
+    right = [ends_right for unit in scored for ends_right in unit.right]
+    pairs = _within(scored, method)
+    seconds = [unit.seconds[method] for unit in scored]
+    return Row(
+        mark=units[0].mark,
+        keep=keep,
+        method=method,
+        kind=kind,
+        num_problems=len(problems),
+        average=mean_interval([problem.average for problem in problems], seed),
+        vote=mean_interval([problem.vote for problem in problems], seed),
+        tokens=float(np.mean(tokens)),
+        saving=ratio_interval(saved, before, seed),
+        within=mean_interval(pairs, seed) if pairs else None,
+        overall=_auroc(scores, right) if scores else None,
+        brier=brier(chances(scores).tolist(), right)
+        if scores and method in GIVES_CHANCES
+        else None,
+        seconds=float(np.mean(seconds)) if seconds else None,
+    )
+
+
+def differences(
+    marked: Sequence[Marked], ours: str, keep: int, kind: str, seed: int
+) -> list[Difference]:
+    """`ours` minus every other method, in average and in vote (`none` votes with all N)."""
+    units = _of_kind(marked, kind)
+    mine = list(_problems(units, ours, keep, seed).values())
+    found = []
+    for theirs in methods_of(marked):
+        if theirs == ours:
+            continue
+        other = list(_problems(units, theirs, keep, seed).values())
+        for what in ("average", "vote"):
+            interval = difference_interval(_column(mine, what), _column(other, what), seed)
+            found.append(Difference(units[0].mark, keep, kind, what, ours, theirs, interval))
+    return found
+
+
+def dropped(unit: Marked, method: str, keep: int, seed: int) -> frozenset[int]:
+    """The indices that `method` drops at the mark."""
+    if method == "none" or len(unit.waiting) <= keep:
+        return frozenset()
+    if method == "random":
+        drawn = trajectory_seed(seed, unit.problem_id, -1 - unit.block)
+        return frozenset(choose_random(unit.waiting, keep, drawn, method).dropped)
+    scores = list(map(float, unit.right)) if method == "oracle" else unit.scores[method]
+    return frozenset(choose(dict(zip(unit.waiting, scores, strict=True)), keep, method).dropped)
+
+
+def _of_kind(marked: Sequence[Marked], kind: str) -> list[Marked]:
+    return [unit for unit in marked if kind in (ALL, unit.kind)]
+
+
+def _problems(units: Sequence[Marked], method: str, keep: int, seed: int) -> dict[str, _Problem]:
+    outcomes: dict[str, list[tuple[Outcome, int]]] = {}
+    for unit in units:
+        result = outcome(unit.ends, dropped(unit, method, keep, seed), unit.mark, unit.answer)
+        everything = sum(end.num_sampled_tokens for end in unit.ends)
+        outcomes.setdefault(unit.problem_id, []).append((result, everything))
+    return {
+        problem_id: _Problem(
+            average=float(np.mean([result.average for result, _ in blocks])),
+            vote=float(np.mean([result.vote_right for result, _ in blocks])),
+            tokens=float(np.mean([result.tokens for result, _ in blocks])),
+            tokens_of_all=float(np.mean([everything for _, everything in blocks])),
+        )
+        for problem_id, blocks in outcomes.items()
+    }
+
+
+def _column(problems: Sequence[_Problem], name: str) -> list[float]:
+    return [float(getattr(problem, name)) for problem in problems]
+
+
+def _within(units: Sequence[Marked], method: str) -> list[float]:
+    """The mean AUROC of each problem that has right and wrong rollouts at the mark."""
+    by_problem: dict[str, list[float]] = {}
+    for unit in units:
+        value = _auroc(unit.scores[method], unit.right)
+        if value is not None:
+            by_problem.setdefault(unit.problem_id, []).append(value)
+    return [float(np.mean(values)) for values in by_problem.values()]
+
+
+def _auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+    labels = np.asarray(right, np.float64)
+    return auroc(np.asarray(scores, np.float64), labels, np.ones(len(labels)))

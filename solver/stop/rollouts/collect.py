@@ -1,0 +1,157 @@
+"""Labelled prefixes for training STOP: rollouts, cut at the mark, and how often each prefix ends right.
+
+    soft label s = (right continuations) / K        of K Monte-Carlo continuations of the same prefix
+
+With K = 1 each launched rollout's own end is its label, and prefixes that several rollouts share get
+the mean of theirs. Sampling is `sample`'s business; what is here is pure but for `collect` itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from solver.errors import InputError
+from solver.solving.services import Services
+from solver.stop.rollouts.examples import StopExample, write_examples
+from solver.stop.rollouts.file import RolloutFile, SamplingHeader
+from solver.stop.rollouts.rollout import ProblemRollouts, num_errors
+from solver.stop.rollouts.sample import SamplingPlan, sample_all
+from solver.types import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came of a collection: examples, and the problems that were dropped for want of a signal."""
+
+    examples: tuple[StopExample, ...]
+    num_problems: int
+    num_too_hard: int
+    num_too_easy: int
+    num_without_prefix: int
+    num_errors: int
+
+    def lines(self) -> list[str]:
+        """The summary as the command prints it."""
+        used = len({example.problem_id for example in self.examples})
+        seen = sum(example.weight for example in self.examples)
+        return [
+            f"{len(self.examples)} examples ({seen:.0f} prefixes seen) of {used} problems",
+            f"dropped for want of a signal: {self.num_too_hard} problems hardly ever right,"
+            f" {self.num_too_easy} hardly ever wrong, {self.num_without_prefix} that never"
+            " reach the mark",
+            *([f"{self.num_errors} rollouts failed and count for nothing"] * bool(self.num_errors)),
+        ]
+
+
+def label(unit: ProblemRollouts, mark: int) -> list[StopExample]:
+    """One example for each distinct prefix of a problem, in order of first appearance.
+
+    Its label is the share of right ends among the finished rollouts that have this prefix; its weight
+    is how many launched rollouts have it. Rollouts that ended before the mark have no prefix there.
+    """
+    weights: Counter[tuple[int, ...]] = Counter()
+    ends: dict[tuple[int, ...], list[bool]] = {}
+    logprobs: dict[tuple[int, ...], list[float]] = {}
+    of_parent: dict[int, tuple[int, ...]] = {}
+    for rollout in unit.rollouts:
+        key: tuple[int, ...] | None
+        if rollout.parent is not None:
+            key = of_parent.get(rollout.parent)
+        elif (prefix := unit.prefix(rollout, mark)) is not None:
+            key = of_parent[rollout.index] = tuple(prefix.token_ids)
+            weights[key] += 1
+            logprobs.setdefault(key, prefix.logprobs)
+        else:
+            key = None
+        if key is not None and rollout.finished:
+            ends.setdefault(key, []).append(unit.right(rollout))
+    return [
+        StopExample(
+            prefix_token_ids=key,
+            soft_label=sum(right) / len(right),
+            num_rollouts=len(right),
+            num_correct=sum(right),
+            weight=float(weights[key]),
+            problem_id=unit.problem_id,
+            family=unit.tags.get("family"),
+            kind=unit.tags.get("kind"),
+            logprobs=tuple(logprobs[key]),
+        )
+        for key in weights
+        if (right := ends.get(key))
+    ]
+
+
+def select(
+    units: Sequence[ProblemRollouts], mark: int, least_right: float, most_right: float
+) -> Collected:
+    """Examples of the problems whose share of right ends is in [`least_right`, `most_right`].
+
+    The share is the mean label of a problem's prefixes, by frequency. A problem that is never or
+    always right has nothing to tell prefixes apart by.
+    """
+    kept: list[StopExample] = []
+    hard = easy = empty = 0
+    for unit in units:
+        examples = label(unit, mark)
+        weight = sum(example.weight for example in examples)
+        if not weight:
+            empty += 1
+            continue
+        share = sum(example.weight * example.soft_label for example in examples) / weight
+        if share < least_right:
+            hard += 1
+        elif share > most_right:
+            easy += 1
+        else:
+            kept += examples
+    return Collected(tuple(kept), len(units), hard, easy, empty, num_errors(units))
+
+
+async def collect(
+    problems: Sequence[Problem],
+    plan: SamplingPlan,
+    header: SamplingHeader,
+    services: Services,
+    rollouts_path: Path,
+    progress: Callable[[int, float], None],
+) -> list[ProblemRollouts]:
+    """Sample what `rollouts_path` does not hold yet, a line a problem; all of it in `problems`' order.
+
+    `progress` is told how many problems are done and the share of right ends so far.
+    """
+    file = RolloutFile(rollouts_path, header)
+    units: dict[str, ProblemRollouts] = {}
+    right = ends = 0
+
+    def count(unit: ProblemRollouts) -> None:
+        nonlocal right, ends
+        units[unit.problem_id] = unit
+        finished = [rollout for rollout in unit.rollouts if rollout.finished]
+        ends += len(finished)
+        right += sum(unit.right(rollout) for rollout in finished)
+
+    def on_done(unit: ProblemRollouts) -> None:
+        file.append(unit)
+        count(unit)
+        progress(len(units), right / max(1, ends))
+
+    try:
+        for unit in file.done:
+            count(unit)
+        missing = [(problem, 0) for problem in problems if problem.id not in units]
+        progress(len(problems) - len(missing), right / max(1, ends))
+        await sample_all(missing, plan, services, on_done)
+    finally:
+        file.close()
+    return [units[problem.id] for problem in problems]
+
+
+def write_collected(path: Path, collected: Collected) -> None:
+    """Write the examples. Raises `InputError` if there are none."""
+    if not collected.examples:
+        raise InputError("; ".join(["no examples", *collected.lines()[1:]]))
+    write_examples(path, collected.examples)

@@ -1,0 +1,172 @@
+"""Samples rollouts through the same trajectory code as a solve, many problems in flight at once.
+
+A rollout is a launched trajectory taken to its own end. With Monte-Carlo continuations the launched
+ones stop at the mark instead, and each distinct prefix is continued K times with fresh seeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from solver.errors import EngineError
+from solver.policy.seeds import trajectory_seed
+from solver.solving.resources import Workbench
+from solver.solving.services import Services
+from solver.solving.trajectory import Stage, advance, begin
+from solver.stop.rollouts.rerun import ReplayBench
+from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, saved_turns
+from solver.types import Problem, StopReason, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingPlan:
+    """What to sample for a problem: `launch` rollouts a block, or prefixes and their continuations.
+
+    Up to `mark` sampled tokens are stored, and with `continuations` above 1 trajectories part there.
+    `share_calls`: equal calls after equal calls of the same problem are executed once, which is sound
+    for code whose output does not change. `in_flight` bounds the trajectories under way.
+    """
+
+    launch: int
+    mark: int
+    continuations: int = 1
+    share_calls: bool = False
+    in_flight: int = 64
+
+
+async def sample_all(
+    units: Iterable[tuple[Problem, int]],
+    plan: SamplingPlan,
+    services: Services,
+    on_done: Callable[[ProblemRollouts], None],
+) -> None:
+    """Sample every (problem, block), telling each as it is done. Raises `EngineError`."""
+    waiting = deque(units)
+    slots = asyncio.Semaphore(plan.in_flight)
+    # One more than fit, so that the batch stays full while the last ones of a problem end.
+    workers = 1 + -(-plan.in_flight // plan.launch)
+
+    async def work() -> None:
+        while waiting:
+            problem, block = waiting.popleft()
+            on_done(await sample_problem(problem, block, plan, services, slots))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(workers, len(waiting))):
+            group.create_task(work())
+
+
+async def sample_problem(
+    problem: Problem, block: int, plan: SamplingPlan, services: Services, slots: asyncio.Semaphore
+) -> ProblemRollouts:
+    """One problem's rollouts. Raises `EngineError` if every one of them failed."""
+    assert problem.answer is not None, "a label needs the answer"
+    modulus = services.config.answer.modulus
+    prompt = services.dialect.prompt(problem.statement)
+    first = block * plan.launch
+    launched = [
+        begin(problem, index, prompt, services) for index in range(first, first + plan.launch)
+    ]
+    everyone = list(launched)
+    parents: dict[int, int] = {}
+    async with ReplayBench(
+        services.sandboxes, services.engine, everyone, share_calls=plan.share_calls
+    ) as bench:
+        if plan.continuations == 1:
+            await _together(launched, _to_the_end(services), services, bench, slots)
+        else:
+            stage = Stage(plan.mark, inf, StopReason.MARK)
+            await _together(launched, stage, services, bench, slots)
+            continued = _continuations(launched, plan, services)
+            everyone += [trajectory for _, trajectory in continued]
+            parents = {trajectory.index: parent for parent, trajectory in continued}
+            await _together(
+                [trajectory for _, trajectory in continued],
+                _to_the_end(services),
+                services,
+                bench,
+                slots,
+            )
+    if all(trajectory.stop_reason is StopReason.ERROR for trajectory in launched):
+        raise EngineError(f"every rollout of {problem.id} failed: {launched[0].error}")
+    return ProblemRollouts(
+        problem_id=problem.id,
+        block=block,
+        answer=problem.answer if modulus is None else problem.answer % modulus,
+        tags=dict(problem.tags),
+        prompt_token_ids=prompt,
+        rollouts=[_saved(t, parents.get(t.index), plan.mark) for t in everyone],
+    )
+
+
+def _to_the_end(services: Services) -> Stage:
+    return Stage(services.config.sampling.max_tokens, inf, StopReason.MAX_TOKENS)
+
+
+async def _together(
+    trajectories: Sequence[Trajectory],
+    stage: Stage,
+    services: Services,
+    bench: Workbench,
+    slots: asyncio.Semaphore,
+) -> None:
+    async def one(trajectory: Trajectory) -> None:
+        async with slots:
+            await advance(trajectory, stage, services, bench)
+
+    async with asyncio.TaskGroup() as group:
+        for trajectory in trajectories:
+            group.create_task(one(trajectory))
+
+
+def _continuations(
+    launched: Sequence[Trajectory], plan: SamplingPlan, services: Services
+) -> list[tuple[int, Trajectory]]:
+    """K continuations of each distinct prefix, as (index of the first that has it, trajectory)."""
+    distinct: dict[tuple[int, ...], Trajectory] = {}
+    for trajectory in launched:
+        if trajectory.stop_reason is StopReason.MARK:
+            distinct.setdefault(tuple(trajectory.token_ids), trajectory)
+    index = launched[-1].index
+    continued = []
+    for parent in distinct.values():
+        for _ in range(plan.continuations):
+            index += 1
+            seed = trajectory_seed(services.config.seed, parent.problem_id, index)
+            turns = [_copied(turn) for turn in parent.turns]
+            continued.append(
+                (
+                    parent.index,
+                    Trajectory(parent.problem_id, index, seed, parent.prompt_token_ids, turns),
+                )
+            )
+    return continued
+
+
+def _copied(turn: Turn) -> Turn:
+    return Turn(
+        list(turn.token_ids),
+        list(turn.logprobs),
+        list(turn.confidences),
+        list(turn.entropies),
+        turn.tool_call,
+        turn.execution,
+        turn.appended_token_ids,
+    )
+
+
+def _saved(trajectory: Trajectory, parent: int | None, stored_tokens: int) -> Rollout:
+    assert trajectory.stop_reason is not None, "everybody has ended"
+    return Rollout(
+        index=trajectory.index,
+        parent=parent,
+        stop_reason=trajectory.stop_reason,
+        answer=trajectory.answer,
+        error=trajectory.error,
+        num_sampled_tokens=trajectory.num_sampled_tokens,
+        turns=saved_turns(trajectory, stored_tokens) if parent is None else [],
+    )

@@ -1,0 +1,35 @@
+"""The base model that an adapter is trained on, and the ids that become [STOP]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from solver.adapter.fingerprint import fingerprint
+from solver.adapter.ids import find_stop_ids
+from solver.errors import ModelError
+from solver.stop.training.recipe import Recipe
+
+
+def load_base(base: Path, recipe: Recipe, device: Any) -> tuple[Any, tuple[int, ...]]:
+    """The frozen base model on `device`, and the [STOP] ids to train. Raises `ModelError`."""
+    fingerprint(base)  # refuses what is no model folder in words of ours
+    dtype = getattr(torch, recipe.dtype)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{base} cannot be loaded: {str(error).splitlines()[0]}") from None
+    model.requires_grad_(False).eval().to(device)
+    if recipe.stop_token_ids is not None:
+        return model, recipe.stop_token_ids
+    auto: Any = AutoTokenizer
+    try:
+        tokenizer = auto.from_pretrained(str(base))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the tokenizer in {base} cannot be loaded: {reason}") from None
+    rows = model.get_input_embeddings().weight.shape[0]
+    return model, find_stop_ids(tokenizer, rows, recipe.num_stop_tokens)

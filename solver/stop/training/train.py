@@ -1,0 +1,147 @@
+"""Training of an adapter: from examples to a folder, with what stop.json says of it.
+
+The old adapter is replaced only by a finished training that reached the AUROC floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator  # type: ignore[import-untyped]
+
+from solver.adapter.combine import Combiner
+from solver.adapter.fingerprint import fingerprint
+from solver.adapter.folder import SPEC, save_adapter
+from solver.adapter.score import score_prefixes
+from solver.adapter.spec import Handshake, StopSpec, TrainingSummary
+from solver.errors import InputError
+from solver.files.whole import check_replaceable
+from solver.stop.rollouts.examples import StopExample, check_classes, digest
+from solver.stop.training.base import load_base
+from solver.stop.training.batches import split_by_problem
+from solver.stop.training.checkpoint import discard_checkpoint
+from solver.stop.training.crossfit import crossfit_combiner
+from solver.stop.training.curve import draw_curve
+from solver.stop.training.epochs import Report, run_epochs
+from solver.stop.training.learner import Learner, TrainingFailed
+from solver.stop.training.recipe import Recipe
+
+
+def checkpoint_folder(out: Path) -> Path:
+    """Where an unfinished training of `out` is kept."""
+    return out.with_name(f"{out.name}.checkpoint")
+
+
+def train(
+    data: Sequence[StopExample],
+    base: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    mark: int,
+    dialect: str = "fenced",
+    prompt: str = "bare",
+    validation: Sequence[StopExample] | None = None,
+    base_name: str | None = None,
+    resume: bool = False,
+    cpu: bool = False,
+    report: Report | None = None,
+) -> StopSpec:
+    """Train on `data` and write the adapter folder `out`; returns what stop.json says.
+
+    Without `validation`, a share of the problems is held out. `report` hears (stage, done, total,
+    note). Raises `InputError` or `ModelError` for what cannot be trained on, and `TrainingFailed`
+    for a loss that is not finite or an AUROC below the floor.
+    """
+    accelerator, out = Accelerator(cpu=cpu), out.absolute()
+    check_replaceable(out, SPEC)
+    training, held_out = _parts(data, validation, recipe)
+    model, stop_token_ids = load_base(base, recipe, accelerator.device)
+    learner = Learner(accelerator, model, stop_token_ids, training, held_out, recipe)
+    folder = checkpoint_folder(out)
+    identity: dict[str, object] = {
+        "recipe": recipe.model_dump(mode="json"),
+        "data": digest([*training, *held_out]),
+        "base model": fingerprint(base),
+    }
+    with learner.gate:
+        state = run_epochs(learner, folder, identity, resume=resume, report=report or _silent)
+        best = state.best.validation
+        if accelerator.is_main_process:
+            picture = out.with_name(f"{out.name}-curve.png")
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            draw_curve(picture, state.epochs, state.best_epoch, recipe.auroc_floor)
+        reached = best.gate_auroc
+        if reached is None or not reached >= recipe.auroc_floor:
+            shown = "undefined" if reached is None else f"{reached:.3f}"
+            if accelerator.is_main_process:
+                discard_checkpoint(folder)
+            raise TrainingFailed(
+                f"the validation AUROC is {shown}, below the floor of {recipe.auroc_floor:g}: "
+                f"{out} is left as it was; more problems help most, then more epochs"
+            )
+        spec = StopSpec(
+            base_model=base_name or str(base),
+            fingerprint=str(identity["base model"]),
+            hidden_size=learner.adapter.embeddings.shape[1],
+            stop_token_ids=stop_token_ids,
+            mark=mark,
+            dialect=dialect,
+            prompt=prompt,
+            rank=recipe.rank,
+            alpha=learner.adapter.alpha,
+            targets=learner.targets,
+            training=TrainingSummary(
+                num_examples=len(training),
+                num_problems=len({example.problem_id for example in training}),
+                data_sha256=str(identity["data"]),
+                best_epoch=state.best_epoch,
+                epochs=tuple(state.epochs),
+                recipe=recipe.model_dump(mode="json"),
+            ),
+            validation=best,
+            combiner=_fit_combiner(learner),
+            handshake=_handshake(learner),
+        )
+        if accelerator.is_main_process:
+            save_adapter(out, learner.adapter, spec)
+            discard_checkpoint(folder)
+    accelerator.wait_for_everyone()
+    return spec
+
+
+def _parts(
+    data: Sequence[StopExample], validation: Sequence[StopExample] | None, recipe: Recipe
+) -> tuple[list[StopExample], list[StopExample]]:
+    """What is learned from and what is validated on. Raises `InputError` for parts that cannot be."""
+    if validation is None:
+        training, held_out = split_by_problem(data, recipe.validation_share, recipe.seed)
+    else:
+        training, held_out = list(data), list(validation)
+        if shared := {e.problem_id for e in training} & {e.problem_id for e in held_out}:
+            raise InputError(f"problem {min(shared)} is both in training and in validation")
+    check_classes(training, "the training part")
+    check_classes(held_out, "the validation part")
+    return training, held_out
+
+
+def _fit_combiner(learner: Learner) -> Combiner | None:
+    """stop+confidence on the best epoch's validation logits, if log-probabilities are known."""
+    if any(example.logprobs is None for example in learner.validation):
+        return None
+    recipe = learner.recipe
+    return crossfit_combiner(
+        learner.validation_logits(), learner.validation, recipe.window, recipe.combiner_l2
+    )
+
+
+def _handshake(learner: Learner) -> Handshake:
+    """The first validation prefix and its score by the reference scorer."""
+    prefix = learner.validation[0].prefix_token_ids
+    logit = score_prefixes(learner.model, learner.gate, [prefix])
+    return Handshake(prefix_token_ids=prefix, logit=float(logit[0]), dtype=learner.recipe.dtype)
+
+
+def _silent(stage: str, done: int, total: int, note: str) -> None:
+    """A report that nobody reads."""

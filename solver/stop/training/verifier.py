@@ -1,0 +1,218 @@
+"""A small reward model for models that have none: kind II, over text.
+
+It reads problem and prefix and says how likely the end is right: a bidirectional transformer trained
+from scratch, or a language model with a head, fine-tuned whole, as reward models mostly are. It learns
+from the same examples as STOP, but sees text only, and is saved as an ordinary sequence-classification
+folder, which the `reward` scorer reads like any other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+)
+
+from solver.adapter.spec import Metrics
+from solver.dialects.base import Dialect
+from solver.errors import InputError
+from solver.files.whole import replace_folder
+from solver.scorers.reward import batches, encode_text
+from solver.scorers.texts import PromptShape, texts_of
+from solver.stop.metrics import measure
+from solver.stop.rollouts.examples import StopExample, check_classes
+
+Report = Callable[[int, str], None]  # epochs done, what validation said
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierRecipe:
+    """Size of the model and how it is trained; tuned for a few CPU-minutes.
+
+    `start` is the folder of a language model to begin with; sizes and dropout are then its own.
+    """
+
+    start: Path | None = None
+    hidden: int = 96
+    layers: int = 3
+    heads: int = 4
+    dropout: float = 0.1
+    epochs: int = 8
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1  # share of all steps
+    validation_share: float = 0.15  # of the problems
+    seed: int = 0
+
+
+def train_verifier(
+    examples: Sequence[StopExample],
+    dialect: Dialect,
+    tokenizer: Any,
+    out: Path,
+    recipe: VerifierRecipe,
+    report: Report,
+) -> Metrics:
+    """Train on soft labels (BCE), keep the epoch with the best validation Brier score, save it.
+
+    Raises `InputError` for data of a single class or a single problem.
+    """
+    train, validation = _split(examples, recipe)
+    check_classes(train, "the training examples")
+    shape = PromptShape.of(dialect)
+    encoded = [_encode(part, dialect, shape, tokenizer) for part in (train, validation)]
+    longest = max(len(ids) for part in encoded for ids in part)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = _fresh(recipe, tokenizer, longest)
+        metrics, best = _fit(model, recipe, (train, encoded[0]), (validation, encoded[1]), report)
+    model.load_state_dict(best)
+
+    def write(into: Path) -> None:
+        model.eval().save_pretrained(into)
+        tokenizer.save_pretrained(into)
+
+    replace_folder(out, write, marker="config.json")
+    return metrics
+
+
+def _split(
+    examples: Sequence[StopExample], recipe: VerifierRecipe
+) -> tuple[list[StopExample], list[StopExample]]:
+    problems = sorted({example.problem_id for example in examples})
+    if len(problems) < 2:
+        raise InputError("a verifier needs examples of several problems, to validate on some")
+    random.Random(recipe.seed).shuffle(problems)
+    held_out = set(problems[: max(1, round(recipe.validation_share * len(problems)))])
+    sides = ([e for e in examples if (e.problem_id in held_out) is side] for side in (False, True))
+    train, validation = sides
+    return train, validation
+
+
+def _encode(
+    examples: Sequence[StopExample], dialect: Dialect, shape: PromptShape, tokenizer: Any
+) -> list[list[int]]:
+    texts = texts_of(dialect, shape, [example.prefix_token_ids for example in examples])
+    return [encode_text(tokenizer, text) for text in texts]
+
+
+def _fresh(recipe: VerifierRecipe, tokenizer: Any, longest: int) -> Any:
+    config: Any = BertConfig
+    if recipe.start is not None:
+        auto: Any = AutoModelForSequenceClassification
+        return auto.from_pretrained(
+            str(recipe.start),
+            num_labels=1,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype=torch.float32,
+            local_files_only=True,
+        )
+    return BertForSequenceClassification(
+        config(
+            num_labels=1,
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            intermediate_size=4 * recipe.hidden,
+            hidden_dropout_prob=recipe.dropout,
+            attention_probs_dropout_prob=recipe.dropout,
+            # Prefixes of other problems may be longer than any that was trained on.
+            max_position_embeddings=max(512, 2 * longest),
+            type_vocab_size=1,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+Part = tuple[Sequence[StopExample], list[list[int]]]
+
+
+def _fit(
+    model: Any, recipe: VerifierRecipe, train: Part, validation: Part, report: Report
+) -> tuple[Metrics, dict[str, Tensor]]:
+    """Train in place; the best epoch's metrics and weights."""
+    num_steps = recipe.epochs * -(-len(train[0]) // recipe.batch_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=num_steps, pct_start=recipe.warmup
+    )
+    order = random.Random(recipe.seed)
+    best: tuple[Metrics, dict[str, Tensor]] | None = None
+    for epoch in range(recipe.epochs):
+        model.train()
+        for rows in _shuffled(train[1], recipe.batch_size, order):
+            ids, mask = _padded([train[1][row] for row in rows], model.config.pad_token_id)
+            labels = torch.tensor([train[0][row].soft_label for row in rows])
+            weights = torch.tensor([train[0][row].weight for row in rows])
+            logits = model(input_ids=ids, attention_mask=mask).logits[:, 0]
+            losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
+            loss: Any = (losses * weights).sum() / weights.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+        metrics = _validate(model, *validation)
+        if best is None or metrics.brier < best[0].brier:
+            weights_now = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            best = (metrics, weights_now)
+        note = f"validation Brier {metrics.brier:.4f}, AUROC within {metrics.within_auroc or 0:.3f}"
+        report(epoch + 1, note)
+    assert best is not None, "there is at least one epoch"
+    return best
+
+
+@torch.no_grad()
+def _validate(model: Any, examples: Sequence[StopExample], encoded: list[list[int]]) -> Metrics:
+    model.eval()
+    logits = [0.0] * len(examples)
+    for rows in batches([len(ids) for ids in encoded]):
+        ids, mask = _padded([encoded[row] for row in rows], model.config.pad_token_id)
+        values = model(input_ids=ids, attention_mask=mask).logits[:, 0].tolist()
+        for row, value in zip(rows, values, strict=True):
+            logits[row] = value
+    return measure(
+        logits,
+        [example.soft_label for example in examples],
+        [example.weight for example in examples],
+        [example.problem_id for example in examples],
+    )
+
+
+def _shuffled(
+    encoded: Sequence[Sequence[int]], batch_size: int, order: random.Random
+) -> list[list[int]]:
+    """Batches of like lengths (within pools of 50 batches), in random order."""
+    rows = list(range(len(encoded)))
+    order.shuffle(rows)
+    pool = 50 * batch_size
+    ranked = [
+        row
+        for start in range(0, len(rows), pool)
+        for row in sorted(rows[start : start + pool], key=lambda row: len(encoded[row]))
+    ]
+    groups = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
+    order.shuffle(groups)
+    return groups
+
+
+def _padded(batch: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask `[batch, longest]`, padded at the right."""
+    longest = max(len(ids) for ids in batch)
+    ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in batch])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
+    return ids, mask
