@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -66,5 +67,11 @@ async def _run(cells: list[str], timeout_s: float) -> bool:
     return True
 
 
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m sandbox") -> NoReturn:
+    """Run the command and end the process with its exit code."""
+    app(args=argv, prog_name=prog)
+    raise AssertionError("typer ends the process")
+
+
 if __name__ == "__main__":
-    app(prog_name="python -m sandbox")
+    main()

@@ -25,6 +25,7 @@ def run_app(
     app: typer.Typer,
     argv: Sequence[str] | None,
     *,
+    prog: str | None = None,
     obj: object = None,
     say: Callable[[str], None] = complain,
     interrupted: str | None = None,
@@ -32,12 +33,13 @@ def run_app(
 ) -> int:
     """Run a command on `argv` (the process's own if None) and return its exit code.
 
-    `say` is told the error that ended it, or `interrupted` if it was called off. `failed` is the
-    exit code after an error that is not the user's; `obj` is what the command finds in its context.
+    `prog` is the command's name in its help (default: as the process was called). `say` is told the error
+    that ended it, or `interrupted` if it was called off. `failed` is the exit code after an error that is
+    not the user's; `obj` is what the command finds in its context.
     """
     tame_output()
     try:
-        code = int(app(args=argv, standalone_mode=False, obj=obj) or 0)
+        code = int(app(args=argv, prog_name=prog, standalone_mode=False, obj=obj) or 0)
         if code != EXIT_INTERRUPTED:
             return code
     except typer.TyperException as error:

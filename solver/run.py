@@ -28,11 +28,15 @@ from solver.runs.settings import load_config, parse_duration, parse_range, prese
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; without `argv` it began when the process did."""
-    started_at = process_start() if argv is None else MonotonicClock().now()
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Its time limit counts from the start of the process, or from now for a call with `argv` and no `prog`.
+    """
+    is_process = argv is None or prog is not None
+    started_at = process_start() if is_process else MonotonicClock().now()
     with quiet_libraries():
-        return run_app(app, argv, obj=started_at, say=complain)
+        return run_app(app, argv, prog=prog, obj=started_at, say=complain)
 
 
 @app.command()

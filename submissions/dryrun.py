@@ -36,9 +36,10 @@ _LOG_WIDTH = 160  # columns, where the output is no terminal
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_app(app, argv, interrupted="interrupted; nothing of the submission is left running")
+    said = "interrupted; nothing of the submission is left running"
+    return run_app(app, argv, prog=prog, interrupted=said)
 
 
 @app.command()

@@ -173,10 +173,10 @@ def _described(folder: Path, requirement: str, sizes: Sequence[int]) -> str:
     return f"{folder}: {requirement}, {len(sizes)} wheels, {sum(sizes) / 1e6:,.0f} MB, complete"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run the command; mistakes of the user are one line and exit code 2."""
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
-    return run_app(app, argv)
+    return run_app(app, argv, prog=prog)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ def _show(findings: Sequence[Finding]) -> None:
     console.print(f"{bad} of {len(findings)} checks fail" if bad else "fit for a run")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run the command; mistakes of the user are one line and exit code 2."""
     with quiet_libraries():
-        return run_app(app, argv)
+        return run_app(app, argv, prog=prog)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Run the command line: `python -m solver.embedded`."""
 
+import sys
+
 from solver.embedded.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

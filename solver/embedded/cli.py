@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from solver.command_line import quiet_libraries, run_app
 from solver.embedded.paths import WEIGHTS
 from solver.embedded.problems import problems, write_csv
-from solver.errors import InputError, UserError
+from solver.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,12 +147,7 @@ def card_command(
     card.fill(WEIGHTS.parent / "MODEL_CARD.md", card.render(*card.measure(run)))
 
 
-def main() -> None:
-    """Run the command line; a bad input is one line on stderr and exit code 2."""
-    # Tokenizers fork badly and gain nothing here.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        app()
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run the command and return its exit code; a bad input is one line on stderr and exit code 2."""
+    with quiet_libraries():
+        return run_app(app, argv, prog=prog)

@@ -38,9 +38,9 @@ EXAMPLE = (
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_app(app, argv, interrupted="error: interrupted")
+    return run_app(app, argv, prog=prog, interrupted="error: interrupted")
 
 
 @app.command(epilog=EXAMPLE)

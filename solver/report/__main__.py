@@ -15,9 +15,9 @@ from solver.errors import InputError
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_app(app, argv)
+    return run_app(app, argv, prog=prog)
 
 
 @app.command()

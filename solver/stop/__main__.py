@@ -23,12 +23,13 @@ app = typer.Typer(
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run the command and return its exit code."""
     with quiet_libraries():
         return run_app(
             app,
             argv,
+            prog=prog,
             interrupted="error: interrupted; a training goes on after its last epoch with --resume",
             failed=EXIT_FAILED,
         )
