@@ -20,9 +20,10 @@ from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.errors import UserError
+from solver.files.jsonl import repair
 from solver.journal.events import Event, ProblemStarted, Solved
 from solver.journal.history import finished_trajectories
-from solver.journal.reader import repair, skim
+from solver.journal.reader import skim
 from solver.journal.writer import JournalWriter
 from solver.solving.services import Services, first_event
 from solver.solving.session import FAILED, answer_problem

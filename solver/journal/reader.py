@@ -161,9 +161,3 @@ def skim(path: Path, mentions: str = "") -> Iterator[Event]:
             whole = wanted in line and line.endswith(b"\n")
             if whole and (event := event_of(line)) is not None:
                 yield event
-
-
-def repair(path: Path) -> None:
-    """Cut off a torn last line, so that the next event begins on a line of its own."""
-    with path.open("r+b") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)

@@ -28,13 +28,14 @@ from pydantic import ValidationError
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.journal.events import Event, RunStarted, Solved
-from solver.journal.reader import read_journal, repair
-from solver.journal.writer import JournalWriter
+from solver.files.jsonl import repair
 from solver.files.problems import load_problems, problem_copies, write_answers
 from solver.files.whole import write_whole
-from solver.runs.settings import differing_key
+from solver.journal.events import Event, RunStarted, Solved
+from solver.journal.reader import read_journal
 from solver.journal.summary import Summary
+from solver.journal.writer import JournalWriter
+from solver.runs.settings import differing_key
 from solver.types import Problem
 
 _MAY_CHANGE = {"budget": {"time_limit_s"}}  # a resumed run has its own time

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import SolverConfig
 from solver.errors import InputError, JournalError
+from solver.files.jsonl import repair
 from solver.journal.events import (
     SCHEMA_VERSION,
     Checked,
@@ -27,7 +28,7 @@ from solver.journal.events import (
     Sampled,
     Solved,
 )
-from solver.journal.reader import read_journal, repair
+from solver.journal.reader import read_journal
 from solver.journal.writer import JournalWriter
 from solver.types import PruneReason, StopReason
 

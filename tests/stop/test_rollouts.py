@@ -99,13 +99,11 @@ def test_the_file_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "rollouts.jsonl"
     file = RolloutFile(path, HEADER)
     file.append(unit())
-    file.close()
     with path.open("ab") as torn:
         torn.write(b'{"problem_id":"q","blo')
     again = RolloutFile(path, HEADER)
     assert again.done == [unit()]
     again.append(unit(stop_reason=StopReason.ERROR))
-    again.close()
     header, units = read_rollouts(path)
     assert header == HEADER
     assert units == [unit(), unit(stop_reason=StopReason.ERROR)]
@@ -114,13 +112,12 @@ def test_the_file_comes_back(tmp_path: Path) -> None:
 
 def test_another_sampling_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    RolloutFile(path, HEADER).close()
+    RolloutFile(path, HEADER)
     for name, value in (("seed", 1), ("sampling", {"temperature": 0.6}), ("stored_tokens", 9)):
         with pytest.raises(InputError, match=f"sampled with {name}"):
             RolloutFile(path, HEADER.model_copy(update={name: value}))
     shorter = RolloutFile(path, HEADER.model_copy(update={"stored_tokens": 4}))
     assert shorter.stored_tokens == 8
-    shorter.close()
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -133,6 +130,9 @@ def test_damaged_files(tmp_path: Path) -> None:
     path.write_text(HEADER.model_dump_json() + "\n{}\n")
     with pytest.raises(InputError, match="line 2 is damaged"):
         read_rollouts(path)
+    path.write_text(HEADER.model_dump_json())  # without its newline: not ours to write over
+    with pytest.raises(InputError, match="does not begin"):
+        RolloutFile(path, HEADER)
     path.write_text("")
-    RolloutFile(path, HEADER).close()
+    RolloutFile(path, HEADER)
     assert read_rollouts(path) == (HEADER, [])

@@ -53,5 +53,4 @@ def save_units(path: Path, units: list[ProblemRollouts], **changes: Any) -> Path
     file = RolloutFile(path, header(**changes))
     for unit in units:
         file.append(unit)
-    file.close()
     return path

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from solver.adapter.spec import Metrics
-from solver.errors import ConfigError, InputError
+from solver.errors import ConfigError
+from solver.files.jsonl import JsonlFile
 
 
 class _Frozen(BaseModel):
@@ -57,39 +58,24 @@ class ResultFile:
         """Create it, or go on with it if it is of the same ablation. Raises `ConfigError`."""
         self.path = path
         self.done: dict[tuple[str, str], Result] = {}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data = path.read_bytes() if path.exists() else b""
-            whole = data[: data.rfind(b"\n") + 1]  # what follows was torn by a crash
-            if whole:
-                self._read(whole, identity)
-                if len(whole) < len(data):
-                    with path.open("r+b") as file:
-                        file.truncate(len(whole))
-            else:
-                path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from None
+        known = json.dumps(identity)
+        self._file = JsonlFile(path, known, lambda lines: self._read(lines, json.loads(known)))
 
     def append(self, result: Result) -> None:
         """Add a point. Raises `InputError`."""
         self.done[result.axis, result.value] = result
-        try:
-            with self.path.open("ab") as file:
-                file.write(result.model_dump_json().encode() + b"\n")
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}") from None
+        self._file.append(result.model_dump_json())
 
-    def _read(self, whole: bytes, identity: dict[str, object]) -> None:
-        first, *rest = whole.splitlines()
+    def _read(self, lines: list[bytes], identity: dict[str, object]) -> None:
         try:
+            first, *rest = lines
             known = json.loads(first)
             results = [Result.model_validate_json(line) for line in rest]
-        except (ValueError, ValidationError):
+        except ValueError:
             raise ConfigError(
                 f"{self.path} is not a file of ablation results, or damaged"
             ) from None
-        for name, value in json.loads(json.dumps(identity)).items():
+        for name, value in identity.items():
             if not isinstance(known, dict) or known.get(name) != value:
                 raise ConfigError(
                     f"{self.path} is of another ablation ({name} differs): give another --work"

@@ -66,13 +66,10 @@ async def full_rollouts(
         units[unit.problem_id, unit.block] = unit
         progress(len(units))
 
-    try:
-        missing = [(p, block) for p, block in wanted if (p.id, block) not in units]
-        progress(len(wanted) - len(missing))
-        plan = replace(plan, mark=file.stored_tokens)
-        await sample_all(missing, plan, services, on_done)
-    finally:
-        file.close()
+    missing = [(p, block) for p, block in wanted if (p.id, block) not in units]
+    progress(len(wanted) - len(missing))
+    plan = replace(plan, mark=file.stored_tokens)
+    await sample_all(missing, plan, services, on_done)
     return [units[problem.id, block] for problem, block in wanted]
 
 

@@ -139,14 +139,11 @@ async def collect(
         count(unit)
         progress(len(units), right / max(1, ends))
 
-    try:
-        for unit in file.done:
-            count(unit)
-        missing = [(problem, 0) for problem in problems if problem.id not in units]
-        progress(len(problems) - len(missing), right / max(1, ends))
-        await sample_all(missing, plan, services, on_done)
-    finally:
-        file.close()
+    for unit in file.done:
+        count(unit)
+    missing = [(problem, 0) for problem in problems if problem.id not in units]
+    progress(len(problems) - len(missing), right / max(1, ends))
+    await sample_all(missing, plan, services, on_done)
     return [units[problem.id] for problem in problems]
 
 

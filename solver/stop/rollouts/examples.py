@@ -7,13 +7,13 @@ they name no problem, so each row then stands for a problem of its own.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from solver.errors import InputError, first_fault
+from solver.files.whole import write_whole
 
 
 class StopExample(BaseModel):
@@ -37,17 +37,9 @@ class StopExample(BaseModel):
 
 
 def write_examples(path: Path, examples: Iterable[StopExample]) -> None:
-    """Write JSONL; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            for example in examples:
-                stream.write(example.model_dump_json(exclude_none=True) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write JSONL; the file appears whole or not at all. Raises `InputError`."""
+    lines = (example.model_dump_json(exclude_none=True) + "\n" for example in examples)
+    write_whole(path, "".join(lines))
 
 
 def read_examples(path: Path, vocab_size: int | None = None) -> list[StopExample]:

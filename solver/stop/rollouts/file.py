@@ -1,18 +1,18 @@
 """Rollouts on disk, one JSON object a line: a header that says how they were sampled, then the problems.
 
-A line is written when its newline is, so an interrupted sampling goes on where it was: what follows
-the last newline was torn and is dropped.
+An interrupted sampling goes on where it was.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from solver.errors import InputError
+from solver.files.jsonl import JsonlFile, whole_lines
 from solver.stop.rollouts.rollout import ProblemRollouts
 
 
@@ -42,45 +42,28 @@ class RolloutFile:
         """Create the file, or go on with it if its header agrees. Raises `InputError`."""
         self.done: list[ProblemRollouts] = []
         self.stored_tokens = header.stored_tokens
-        try:
-            if path.exists() and path.stat().st_size:
-                known, self.done, whole = _read(path)
-                _check_same(known, header, path)
-                self.stored_tokens = known.stored_tokens
-                with path.open("r+b") as file:
-                    file.truncate(whole)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(header.model_dump_json() + "\n", encoding="utf-8")
-            self._file: IO[bytes] = path.open("ab", buffering=0)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+        def go_on(lines: list[bytes]) -> None:
+            known, self.done = _parsed(lines, path)
+            _check_same(known, header, path)
+            self.stored_tokens = known.stored_tokens
+
+        self._file = JsonlFile(path, header.model_dump_json(), go_on)
 
     def append(self, rollouts: ProblemRollouts) -> None:
-        """Add one line."""
-        line = rollouts.model_dump_json(exclude_defaults=True).encode() + b"\n"
-        while line:  # a raw write may take less than it was given
-            line = line[self._file.write(line) or 0 :]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Add one line. Raises `InputError`."""
+        self._file.append(rollouts.model_dump_json(exclude_defaults=True))
 
 
 def read_rollouts(path: Path) -> tuple[SamplingHeader, list[ProblemRollouts]]:
     """The header and every whole line of a file. Raises `InputError`."""
     try:
-        header, rollouts, _ = _read(path)
+        return _parsed(whole_lines(path), path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return header, rollouts
 
 
-def _read(path: Path) -> tuple[SamplingHeader, list[ProblemRollouts], int]:
-    """Header, lines, and the bytes up to the last newline; what follows it was torn by a crash."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    lines = data[:whole].split(b"\n")[:-1]
+def _parsed(lines: list[bytes], path: Path) -> tuple[SamplingHeader, list[ProblemRollouts]]:
     try:
         if not lines:
             raise ValueError
@@ -93,7 +76,7 @@ def _read(path: Path) -> tuple[SamplingHeader, list[ProblemRollouts], int]:
             rollouts.append(ProblemRollouts.model_validate_json(line))
         except ValidationError:
             raise InputError(f"{path} line {number} is damaged") from None
-    return header, rollouts, whole
+    return header, rollouts
 
 
 def _check_same(known: SamplingHeader, header: SamplingHeader, path: Path) -> None:
