@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from solver.errors import InputError
 from solver.files.problems import load_problems
+from solver.files.tables import markdown_table, percent
 from solver.journal.events import Ended, Event, Executed, RunStarted
 from solver.journal.reader import read_journal
+from solver.policy.statistics import mean_interval
 from solver.policy.vote import vote
 from solver.types import Ballot, Problem, StopReason
 
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
-_RESAMPLES = 2_000
 _SYNTAX = re.compile(r"\b(SyntaxError|IndentationError|TabError)\b")
 
 
@@ -76,14 +75,6 @@ def _take(event: Event, measured: Mapping[str, Measured]) -> None:
         measured[event.problem_id].ballots.append(ballot)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % percentile bootstrap of the mean over problems, seeded."""
-    rng = np.random.default_rng(0)
-    draws = rng.choice(np.asarray(values), size=(_RESAMPLES, len(values)))
-    low, high = np.percentile(draws.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def render(start: RunStarted, measured: Sequence[Measured]) -> str:
     """Markdown of the measured part."""
     rows: dict[str, list[Measured]] = {"**all**": list(measured)}
@@ -102,9 +93,10 @@ def render(start: RunStarted, measured: Sequence[Measured]) -> str:
         f" temperature {start.config.sampling.temperature:g}. Percent, with 95 % bootstrap intervals"
         " over problems.",
         "",
-        f"| problems | num | one sample | vote of {launch} | best of {launch} |",
-        "|---|---|---|---|---|",
-        *(_row(name, some) for name, some in rows.items()),
+        *markdown_table(
+            ["problems", "num", "one sample", f"vote of {launch}", f"best of {launch}"],
+            [_row(name, some) for name, some in rows.items()],
+        ),
         "",
         f"Code cells that run without a syntax error: {readable / cells:.2%} of {cells:,}."
         f" Sampled tokens a trajectory: median {tokens[len(tokens) // 2]},"
@@ -114,18 +106,13 @@ def render(start: RunStarted, measured: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, some: Sequence[Measured]) -> str:
-    columns: Iterable[Callable[[Measured], float]] = (
-        lambda one: one.one_sample,
-        lambda one: one.by_vote,
-        lambda one: one.best,
+def _row(name: str, some: Sequence[Measured]) -> list[str]:
+    columns = (
+        [one.one_sample for one in some],
+        [one.by_vote for one in some],
+        [one.best for one in some],
     )
-    cells = []
-    for column in columns:
-        values = [column(one) for one in some]
-        low, high = interval(values)
-        cells.append(f"{np.mean(values):.1%} [{low:.1%}, {high:.1%}]".replace("%", ""))
-    return f"| {name} | {len(some)} | {' | '.join(cells)} |"
+    return [name, str(len(some)), *(percent(mean_interval(column)) for column in columns)]
 
 
 def fill(card: Path, text: str) -> None:

@@ -18,10 +18,10 @@ from rich.progress import Progress
 
 from solver.command_line import complain, run_app
 from solver.errors import ConfigError, InputError
+from solver.files.tables import duration
 from solver.files.whole import write_whole
 from solver.policy.statistics import Interval
 from solver.replay.grid import KEYS, grid, parse_sweep
-from solver.replay.markdown import duration
 from solver.replay.policy import Policy
 from solver.replay.reader import load
 from solver.replay.record import Recording

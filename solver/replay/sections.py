@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from solver.files.tables import duration, markdown_table, plain
 from solver.replay.counterfactuals import (
     Pruned,
     StopRule,
@@ -12,7 +13,6 @@ from solver.replay.counterfactuals import (
     stop_rules,
     votes_over_time,
 )
-from solver.replay.markdown import duration, markdown_table
 from solver.replay.policy import Policy
 from solver.replay.quality import ScoreQuality, score_qualities
 from solver.replay.sweep import Replay
@@ -84,7 +84,7 @@ def pruned_lines(ends: Sequence[Pruned]) -> list[str]:
 def quality_lines(qualities: Sequence[ScoreQuality]) -> list[str]:
     """AUROC and Brier score of each scorer, then the calibration of those that give chances."""
     rows = [
-        [q.scorer, str(q.num_prefixes), _plain(q.within), _plain(q.overall), _plain(q.brier)]
+        [q.scorer, str(q.num_prefixes), plain(q.within), plain(q.overall), plain(q.brier)]
         for q in qualities
     ]
     lines = markdown_table(["scorer", "prefixes", "AUROC within", "AUROC overall", "Brier"], rows)
@@ -136,7 +136,3 @@ def _named(ids: Sequence[str]) -> str:
         return "none"
     shown = ", ".join(ids[:5])
     return f"{len(ids)} ({shown}{', ...' if len(ids) > 5 else ''})"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from solver.policy.statistics import Interval
-from solver.replay.markdown import duration, markdown_table
+from solver.files.tables import bracketed, duration, markdown_table, percent
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Row
 
@@ -38,15 +37,11 @@ def _sweep_cells(number: int, row: Row) -> list[str]:
         policy.vote.rule,
         policy.vote.stop,
         "-" if policy.limit_s is None else duration(policy.limit_s),
-        _percent(row.accuracy),
-        _percent(row.average),
-        _whole(row.tokens),
-        " ".join(
-            [
-                duration(row.seconds.value),
-                f"[{duration(row.seconds.low)}, {duration(row.seconds.high)}]",
-            ]
-        ),
+        percent(row.accuracy),
+        percent(row.average),
+        bracketed(row.tokens, ",.0f"),
+        f"{duration(row.seconds.value)}"
+        f" [{duration(row.seconds.low)}, {duration(row.seconds.high)}]",
         f"{100 * row.in_time.value:.0f}",
     ]
 
@@ -60,13 +55,3 @@ def speeds_lines(speeds: Speeds) -> list[str]:
         f" times as long; start-up {speeds.load_s:.3g} s"
     ]
     return [*lines, f"checks, ms a prefix: {checks}"] if checks else lines
-
-
-def _percent(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _whole(interval: Interval) -> str:
-    return f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from solver.errors import InputError
+from solver.files.tables import bracketed, markdown_table, percent, points
 from solver.files.whole import write_whole
 from solver.policy.statistics import Interval
 from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
@@ -71,30 +72,26 @@ def write_ablation(
 
 
 def _base_table(lines: Sequence[Line]) -> list[str]:
-    table = ["## The base, and what it is compared with", ""]
-    table += [f"| method | {' | '.join(_NUMBERS)} |", "|---|---|---|---|"]
-    for line in lines:
-        if line.axis == BASE:
-            table.append(f"| {line.method} | {_three(line.numbers)} |")
-    return [*table, ""]
+    rows = [[line.method, *_three(line.numbers)] for line in lines if line.axis == BASE]
+    table = markdown_table(["method", *_NUMBERS], rows)
+    return ["## The base, and what it is compared with", "", *table, ""]
 
 
 def _axis_table(lines: Sequence[Line], base: Line, at_base: str) -> list[str]:
-    table = [
-        f"| value | problems | prefixes | {' | '.join(_NUMBERS)} | average - base, points "
-        "| vote - base, points | training, s | CPU, s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = [
+        "value", "problems", "prefixes", *_NUMBERS, "average - base, points", "vote - base, points",
+        "training, s", "CPU, s",
+    ]  # fmt: skip
+    rows = []
     for line in (base, *sorted(lines, key=lambda line: line.method != "stop")):
         value = f"{at_base} (base)" if line is base else line.value
         trained = [str(line.trained_problems), str(line.trained_prefixes)]
-        changes = [_points(line.minus_base[what]) for what in ("average", "vote")]
+        changes = [points(line.minus_base[what]) for what in ("average", "vote")]
         spent = [f"{line.seconds:.0f}", f"{line.cpu_seconds:.0f}"]
         if line.method != "stop":
             value, trained, spent = f"{value}, {line.method}", ["-", "-"], ["-", "-"]
-        cells = [value, *trained, _three(line.numbers), *changes, *spent]
-        table.append(f"| {' | '.join(cells)} |")
-    return [*table, ""]
+        rows.append([value, *trained, *_three(line.numbers), *changes, *spent])
+    return [*markdown_table(head, rows), ""]
 
 
 def _transfer(results: Sequence[Result]) -> list[Result]:
@@ -112,43 +109,33 @@ def _num_folds(fold: Result) -> int:
 def _transfer_table(folds: Sequence[Result], base: Result, seed: int) -> list[str]:
     parts = []
     for what, title in zip(WHATS, _NUMBERS, strict=True):
-        parts += [
-            f"| {title} | problems | STOP without these families | STOP trained on all "
-            "| confidence | without - confidence | without - trained on all |",
-            "|---|---|---|---|---|---|---|",
-        ]
+        head = [
+            title, "problems", "STOP without these families", "STOP trained on all", "confidence",
+            "without - confidence", "without - trained on all",
+        ]  # fmt: skip
+        rows = []
         for fold in folds:
-            names = "all folds" if fold.value == "all" else ", ".join(fold.families)
             ids = frozenset(fold.problem_ids)
-            cells = [
-                names,
-                str(len(fold.problem_ids)),
-                _number(interval_of(fold, "stop", what, seed), what),
-                _number(interval_of(base, "stop", what, seed, ids), what),
-                _number(interval_of(fold, "confidence", what, seed), what),
-            ]
-            for theirs in ((fold, "confidence"), (base, "stop")):
-                cells.append(_points(difference_of((fold, "stop"), theirs, what, seed)))
-            parts.append(f"| {' | '.join(cells)} |")
-        parts.append("")
+            rows.append(
+                [
+                    "all folds" if fold.value == "all" else ", ".join(fold.families),
+                    str(len(fold.problem_ids)),
+                    _number(interval_of(fold, "stop", what, seed), what),
+                    _number(interval_of(base, "stop", what, seed, ids), what),
+                    _number(interval_of(fold, "confidence", what, seed), what),
+                    *(
+                        points(difference_of((fold, "stop"), theirs, what, seed))
+                        for theirs in ((fold, "confidence"), (base, "stop"))
+                    ),
+                ]
+            )
+        parts += [*markdown_table(head, rows), ""]
     return parts
 
 
-def _three(numbers: Mapping[str, Interval | None]) -> str:
-    return " | ".join(_number(numbers[what], what) for what in WHATS)
+def _three(numbers: Mapping[str, Interval | None]) -> list[str]:
+    return [_number(numbers[what], what) for what in WHATS]
 
 
 def _number(interval: Interval | None, what: str) -> str:
-    if interval is None:
-        return "-"
-    if what == "within":
-        return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _points(interval: Interval | None) -> str:
-    """A difference in points (hundredths, of an AUROC too); bold if it leaves 0 out."""
-    if interval is None:
-        return "-"
-    text = f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-    return f"**{text}**" if interval.clear else text
+    return bracketed(interval) if what == "within" else percent(interval)

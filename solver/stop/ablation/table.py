@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from solver.files.tables import csv_table, exact
 from solver.policy.statistics import Interval, difference_interval, mean_interval
 from solver.stop.ablation.grid import BASE
 from solver.stop.ablation.results import Result, Values
@@ -86,22 +85,20 @@ def pooled(results: Sequence[Result], value: str) -> Result:
 
 def csv_of(lines: Iterable[Line]) -> str:
     """Every line with all of its numbers, shares of 1; empty where there is none."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    triples = [f"{what}{end}" for what in WHATS for end in ("", "_low", "_high")]
-    writer.writerow(
-        ["axis", "value", "method", "problems", "trained_problems", "trained_prefixes", *triples]
-        + [f"{what}_minus_base{end}" for what in WHATS for end in ("", "_low", "_high")]
-        + ["train_seconds", "cpu_seconds"]
-    )
+    ends = ("", "_low", "_high")
+    head = ["axis", "value", "method", "problems", "trained_problems", "trained_prefixes"]
+    head += [
+        f"{what}{minus}{end}" for minus in ("", "_minus_base") for what in WHATS for end in ends
+    ]
+    rows = []
     for line in lines:
         cells: list[object] = [line.axis, line.value, line.method, line.num_evaluated]
         cells += [line.trained_problems, line.trained_prefixes]
         for numbers in (line.numbers, line.minus_base):
             for what in WHATS:
-                cells += _cells(numbers[what])
-        writer.writerow([*cells, round(line.seconds, 1), round(line.cpu_seconds, 1)])
-    return text.getvalue()
+                cells += exact(numbers[what])
+        rows.append([*cells, round(line.seconds, 1), round(line.cpu_seconds, 1)])
+    return csv_table([*head, "train_seconds", "cpu_seconds"], rows)
 
 
 def _line(result: Result, method: str, base: Result, seed: int) -> Line:
@@ -130,9 +127,3 @@ def _by_problem(result: Result, method: str, what: str) -> dict[str, float]:
     values: Sequence[float | None] = getattr(result.values[method], what)
     named = zip(result.problem_ids, values, strict=True)
     return {name: value for name, value in named if value is not None}
-
-
-def _cells(interval: Interval | None) -> list[float | str]:
-    if interval is None:
-        return ["", "", ""]
-    return [round(number, 6) for number in (interval.value, interval.low, interval.high)]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
+from solver.files.tables import (
+    bracketed,
+    csv_table,
+    exact,
+    markdown_table,
+    percent,
+    plain,
+    points,
+)
 from solver.policy.statistics import Interval
 from solver.stop.evaluation.compare import ALL, Difference, Row
 
@@ -19,20 +26,17 @@ _FIELDS = (
 
 def csv_of(rows: Iterable[Row]) -> str:
     """Every row with all of its numbers; shares of 1, empty where there is none."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_FIELDS)
-    for row in rows:
-        writer.writerow(
+    return csv_table(
+        _FIELDS,
+        [
             [
                 row.mark, row.keep, row.method, row.kind, row.num_problems,
-                *_numbers(row.average), *_numbers(row.vote),
-                round(row.tokens, 1), *_numbers(row.saving),
-                *_numbers(row.within), _number(row.overall), _number(row.brier),
-                _number(row.seconds),
+                *exact(row.average), *exact(row.vote), round(row.tokens, 1), *exact(row.saving),
+                *exact(row.within), *(_rounded(x) for x in (row.overall, row.brier, row.seconds)),
             ]
-        )  # fmt: skip
-    return text.getvalue()
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def markdown(
@@ -60,30 +64,31 @@ def markdown(
 
 
 def _main_table(rows: Sequence[Row], main: tuple[int, int]) -> list[str]:
-    lines = [
-        f"## Mark {main[0]}, keep {main[1]}",
-        "",
-        "| method | average | vote | tokens | fewer tokens | AUROC within | AUROC | Brier | Check, ms |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        seconds = "-" if row.seconds is None else f"{1000 * row.seconds:.1f}"
-        lines.append(
-            f"| {row.method} | {_percent(row.average)} | {_percent(row.vote)} | {row.tokens:.0f} "
-            f"| {_percent(row.saving)} | {_auroc(row.within)} | {_plain(row.overall)} "
-            f"| {_plain(row.brier)} | {seconds} |"
-        )
-    return [*lines, ""]
+    head = [
+        "method", "average", "vote", "tokens", "fewer tokens", "AUROC within", "AUROC", "Brier",
+        "Check, ms",
+    ]  # fmt: skip
+    cells = [
+        [
+            row.method, percent(row.average), percent(row.vote), f"{row.tokens:.0f}",
+            percent(row.saving), bracketed(row.within), plain(row.overall), plain(row.brier),
+            "-" if row.seconds is None else f"{1000 * row.seconds:.1f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return [f"## Mark {main[0]}, keep {main[1]}", "", *markdown_table(head, cells), ""]
 
 
 def _small_table(rows: Sequence[Row]) -> list[str]:
-    lines = ["| method | average | vote | tokens | AUROC within |", "|---|---|---|---|---|"]
-    for row in rows:
-        lines.append(
-            f"| {row.method} | {_percent(row.average)} | {_percent(row.vote)} | {row.tokens:.0f} "
-            f"| {_auroc(row.within)} |"
-        )
-    return [*lines, ""]
+    head = ["method", "average", "vote", "tokens", "AUROC within"]
+    cells = [
+        [
+            row.method, percent(row.average), percent(row.vote), f"{row.tokens:.0f}",
+            bracketed(row.within),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return [*markdown_table(head, cells), ""]
 
 
 def _difference_table(differences: Sequence[Difference]) -> list[str]:
@@ -93,12 +98,11 @@ def _difference_table(differences: Sequence[Difference]) -> list[str]:
         pairs.setdefault((each.ours, each.theirs), {})[each.what] = each.interval
     if not pairs:
         return []
-    lines = ["| difference, points | average | vote |", "|---|---|---|"]
-    for (ours, theirs), found in pairs.items():
-        lines.append(
-            f"| {ours} - {theirs} | {_points(found['average'])} | {_points(found['vote'])} |"
-        )
-    return [*lines, ""]
+    cells = [
+        [f"{ours} - {theirs}", points(found["average"]), points(found["vote"])]
+        for (ours, theirs), found in pairs.items()
+    ]
+    return [*markdown_table(["difference, points", "average", "vote"], cells), ""]
 
 
 def _sweep(rows: Sequence[Row]) -> list[str]:
@@ -107,48 +111,20 @@ def _sweep(rows: Sequence[Row]) -> list[str]:
         return []
     methods = list(dict.fromkeys(row.method for row in rows))
     found = {(row.mark, row.keep, row.method): row for row in rows}
-    lines = [
-        "## Sweep of mark and keep",
-        "",
-        "Average / vote, percent.",
-        "",
-        "| mark | keep | " + " | ".join(methods) + " |",
-        "|---|---|" + "---|" * len(methods),
-    ]
-    for mark, keep in settings:
-        cells = [
-            f"{100 * cell.average.value:.1f} / {100 * cell.vote.value:.1f}"
-            for method in methods
-            for cell in [found[mark, keep, method]]
+    cells = [
+        [
+            str(mark),
+            str(keep),
+            *(
+                f"{100 * cell.average.value:.1f} / {100 * cell.vote.value:.1f}"
+                for cell in (found[mark, keep, method] for method in methods)
+            ),
         ]
-        lines.append(f"| {mark} | {keep} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        for mark, keep in settings
+    ]
+    table = markdown_table(["mark", "keep", *methods], cells)
+    return ["## Sweep of mark and keep", "", "Average / vote, percent.", "", *table, ""]
 
 
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _points(interval: Interval) -> str:
-    text = f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-    return f"**{text}**" if interval.clear else text
-
-
-def _auroc(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _number(value: float | None) -> float | str:
+def _rounded(value: float | None) -> float | str:
     return "" if value is None else round(value, 6)
-
-
-def _numbers(interval: Interval | None) -> list[float | str]:
-    if interval is None:
-        return ["", "", ""]
-    return [_number(interval.value), _number(interval.low), _number(interval.high)]
