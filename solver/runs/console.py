@@ -11,9 +11,9 @@ from rich.console import Console
 
 from solver import command_line
 from solver.clock import MonotonicClock
-from solver.runs.progress import printable
-from solver.runs.folder import RunFolder
 from solver.journal.summary import OUTSIDE, Summary
+from solver.runs.folder import RunFolder
+from solver.runs.progress import printable
 
 
 class Screen(Console):

@@ -29,8 +29,8 @@ from solver.journal.events import (
     Sampled,
     Solved,
 )
-from solver.runs.lanes import lane_strip, vote_bars
 from solver.journal.summary import is_correct
+from solver.runs.lanes import lane_strip, vote_bars
 from solver.types import Problem, StopReason
 
 _RATE_WINDOW_S = 10.0

@@ -10,10 +10,10 @@ from solver.clock import MonotonicClock
 from solver.command_line import EXIT_INTERRUPTED
 from solver.errors import UserError
 from solver.journal.events import Event, RunEnded, Solved
-from solver.runs.progress import Progress
-from solver.runs.folder import RunFolder
-from solver.runs.console import Screen, complain, say_results
 from solver.journal.summary import SUMMARIZED, Summary, summarize
+from solver.runs.console import Screen, complain, say_results
+from solver.runs.folder import RunFolder
+from solver.runs.progress import Progress
 
 
 @contextlib.contextmanager
