@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from solver.policy.statistics import Interval
 from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
 from solver.stop.ablation.results import Result
 from solver.stop.ablation.table import WHATS, Line, interval_of
+from solver.stop.figures import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LABELS = {"within": "AUROC within problems", "average": "average", "vote": "vote"}
 _COLUMNS = 4
@@ -25,7 +29,9 @@ def draw_axes(path: Path, lines: Sequence[Line], facts: Facts) -> None:
     """STOP along every axis, with 95 % intervals; the base stands at its place, marked by a ring."""
     stop = [line for line in lines if line.method == "stop"]
     axes = drawn_axes(lines)
-    figure, panels = _figure(-(-len(axes) // _COLUMNS), min(_COLUMNS, len(axes)))
+    figure, panels = new_figure(
+        min(_COLUMNS, len(axes)), -(-len(axes) // _COLUMNS), width=4, height=3.4
+    )
     base = next(line for line in stop if line.axis == BASE)
     for panel, axis in zip(panels, axes, strict=False):
         at_base = base_value(axis, facts)
@@ -52,12 +58,12 @@ def draw_axes(path: Path, lines: Sequence[Line], facts: Facts) -> None:
     for panel in panels[len(axes) :]:
         panel.set_axis_off()
     panels[0].legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_transfer(path: Path, folds: Sequence[Result], base: Result, seed: int) -> None:
     """AUROC on left-out families: STOP without them, STOP trained on all, confidence."""
-    figure, [panel] = _figure(1, 1, width=8)
+    figure, [panel] = new_figure(1, width=8, height=3.4)
     for step, name in enumerate(("STOP without them", "STOP trained on all", "confidence")):
         found = []
         for fold in folds:
@@ -74,7 +80,7 @@ def draw_transfer(path: Path, folds: Sequence[Result], base: Result, seed: int) 
     panel.set_xticks(range(len(folds)), names)
     panel.set(title="AUROC within problems of families left out", ylim=(0, 1.04))
     panel.legend(fontsize="small", loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _place(value: str) -> float:
@@ -85,20 +91,6 @@ def _place(value: str) -> float:
         return -1.0
 
 
-def _errors(panel: Any, places: Sequence[float], found: Sequence[Interval], label: str) -> None:
+def _errors(panel: Axes, places: Sequence[float], found: Sequence[Interval], label: str) -> None:
     bars = [[x.value - x.low for x in found], [x.high - x.value for x in found]]
     panel.errorbar(places, [x.value for x in found], bars, marker=".", capsize=2, label=label)
-
-
-def _figure(rows: int, columns: int, width: float = 4) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, 3.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)  # no display, whatever the environment says
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
-
-
-def _save(figure: Any, path: Path) -> None:
-    # Without a date in the file, so that the same numbers are the same picture.
-    figure.savefig(path, dpi=100, metadata={"Software": None})

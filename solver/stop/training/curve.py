@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from solver.adapter.spec import Epoch
+from solver.stop.figures import new_figure, save_figure
 
 
 def draw_curve(path: Path, epochs: Sequence[Epoch], best_epoch: int, floor: float) -> None:
     """Write a PNG (or what the suffix says) with three panels; the best epoch is marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)  # no display, whatever the environment says
-    panels = figure.subplots(1, 3)
+    figure, panels = new_figure(3, width=10 / 3, height=3.2)
     places = [epoch.epoch + 1 for epoch in epochs]
 
     def line(panel: int, label: str, values: Sequence[float | None]) -> None:
@@ -32,4 +28,4 @@ def draw_curve(path: Path, epochs: Sequence[Epoch], best_epoch: int, floor: floa
         panel.axvline(best_epoch + 1, color="grey", linewidth=0.8)
         panel.set(title=title, xlabel="epoch")
         panel.legend()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
