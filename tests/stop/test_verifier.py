@@ -73,7 +73,7 @@ def test_refusals(tmp_path: Path) -> None:
     def train(given: list[StopExample]) -> None:
         train_verifier(given, DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, lambda *_: None)
 
-    with pytest.raises(InputError, match="several problems"):
+    with pytest.raises(InputError, match="of one problem"):
         train(examples(1))
     with pytest.raises(InputError, match="every label is 1"):
         train([example for example in examples() if example.soft_label == 1])

@@ -8,7 +8,6 @@ folder, which the `reward` scorer reads like any other.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,12 @@ from transformers import (
 
 from solver.adapter.spec import Metrics
 from solver.dialects.base import Dialect
-from solver.errors import InputError
 from solver.files.whole import replace_folder
 from solver.scorers.reward import batches, encode_text
 from solver.scorers.texts import PromptShape, texts_of
 from solver.stop.metrics import measure
 from solver.stop.rollouts.examples import StopExample, check_classes
+from solver.stop.training.batches import plan_epoch, split_by_problem
 
 Report = Callable[[int, str], None]  # epochs done, what validation said
 
@@ -68,7 +67,7 @@ def train_verifier(
 
     Raises `InputError` for data of a single class or a single problem.
     """
-    train, validation = _split(examples, recipe)
+    train, validation = split_by_problem(examples, recipe.validation_share, recipe.seed)
     check_classes(train, "the training examples")
     shape = PromptShape.of(dialect)
     encoded = [_encode(part, dialect, shape, tokenizer) for part in (train, validation)]
@@ -85,19 +84,6 @@ def train_verifier(
 
     replace_folder(out, write, marker="config.json")
     return metrics
-
-
-def _split(
-    examples: Sequence[StopExample], recipe: VerifierRecipe
-) -> tuple[list[StopExample], list[StopExample]]:
-    problems = sorted({example.problem_id for example in examples})
-    if len(problems) < 2:
-        raise InputError("a verifier needs examples of several problems, to validate on some")
-    random.Random(recipe.seed).shuffle(problems)
-    held_out = set(problems[: max(1, round(recipe.validation_share * len(problems)))])
-    sides = ([e for e in examples if (e.problem_id in held_out) is side] for side in (False, True))
-    train, validation = sides
-    return train, validation
 
 
 def _encode(
@@ -150,11 +136,11 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=num_steps, pct_start=recipe.warmup
     )
-    order = random.Random(recipe.seed)
+    lengths = [len(ids) for ids in train[1]]
     best: tuple[Metrics, dict[str, Tensor]] | None = None
     for epoch in range(recipe.epochs):
         model.train()
-        for rows in _shuffled(train[1], recipe.batch_size, order):
+        for rows in plan_epoch(lengths, recipe.batch_size, recipe.seed, epoch):
             ids, mask = _padded([train[1][row] for row in rows], model.config.pad_token_id)
             labels = torch.tensor([train[0][row].soft_label for row in rows])
             weights = torch.tensor([train[0][row].weight for row in rows])
@@ -191,23 +177,6 @@ def _validate(model: Any, examples: Sequence[StopExample], encoded: list[list[in
         [example.weight for example in examples],
         [example.problem_id for example in examples],
     )
-
-
-def _shuffled(
-    encoded: Sequence[Sequence[int]], batch_size: int, order: random.Random
-) -> list[list[int]]:
-    """Batches of like lengths (within pools of 50 batches), in random order."""
-    rows = list(range(len(encoded)))
-    order.shuffle(rows)
-    pool = 50 * batch_size
-    ranked = [
-        row
-        for start in range(0, len(rows), pool)
-        for row in sorted(rows[start : start + pool], key=lambda row: len(encoded[row]))
-    ]
-    groups = [ranked[start : start + batch_size] for start in range(0, len(ranked), batch_size)]
-    order.shuffle(groups)
-    return groups
 
 
 def _padded(batch: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
