@@ -64,6 +64,15 @@ def named(error: BaseException) -> str:
 
 
 def first_fault(error: ValidationError, whole: str = "the file") -> str:
-    """`key.path: what is wrong there`, of the first fault; `whole` is named where no key is at fault."""
+    """`key.path = value: what is wrong there`, of the first fault, in one line.
+
+    `whole` is named where no key is at fault. Our own checks name what they speak of: their message
+    stands alone.
+    """
     first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message
+    key = ".".join(map(str, first["loc"]))
+    value = f" = {repr(first['input'])[:60]}" if key and first["type"] != "missing" else ""
+    return f"{key or whole}{value}: {message[0].lower()}{message[1:]}"

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from solver.command_line import complain, run_app
-from solver.errors import ConfigError, InputError
+from solver.errors import ConfigError, InputError, first_fault
 from solver.files.tables import duration
 from solver.files.whole import write_whole
 from solver.policy.statistics import Interval
@@ -123,8 +123,7 @@ def _check(policies: Sequence[Policy], recording: Recording) -> None:
         try:
             policy.config(recording.config)
         except ValidationError as error:
-            reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"--sweep: {reason}") from None
+            raise ConfigError(f"--sweep: {first_fault(error)}") from None
 
 
 def _play(replay: Replay, policies: Sequence[Policy], draws: int, seed: int) -> list[Row]:

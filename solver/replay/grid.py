@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import get_args
 
 from solver import scorers
+from solver.config import VoteConfig
 from solver.errors import ConfigError
 from solver.replay.policy import Policy
 from solver.runs.settings import parse_duration
 
 KEYS = ("launch", "keep", "mark", "scorer", "vote", "stop", "limit")
-_RULES = ("majority", "weighted")
-_STOPS = ("posterior", "certain", "off")
+_RULES, _STOPS = (get_args(VoteConfig.model_fields[name].annotation) for name in ("rule", "stop"))
 _NO_LIMIT = ("none", "off")
 
 Values = Mapping[str, Sequence[str]]

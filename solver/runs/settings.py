@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from solver import scorers
 from solver.config import SolverConfig
-from solver.errors import ConfigError
+from solver.errors import ConfigError, first_fault
 
 _Layer = dict[str, Any]
 
@@ -190,7 +190,7 @@ def _validated(layer: _Layer) -> SolverConfig:
     try:
         config = SolverConfig.model_validate(layer)
     except ValidationError as error:
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(first_fault(error)) from None
     if config.prune.scorer not in scorers.NAMES:
         near = difflib.get_close_matches(config.prune.scorer, scorers.NAMES, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(scorers.NAMES)}"
@@ -201,12 +201,3 @@ def _validated(layer: _Layer) -> SolverConfig:
             f"vote.rule=weighted weighs votes by chances: choose prune.scorer from {names}"
         )
     return config
-
-
-def _first_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":  # our own checks across keys: they name what they speak of
-        return message
-    key = ".".join(str(part) for part in first["loc"])
-    return f"{key} = {repr(first['input'])[:60]}: {message[0].lower()}{message[1:]}"

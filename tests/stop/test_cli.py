@@ -55,7 +55,7 @@ def test_train(data: Path, llama_folder: Path, tmp_path: Path, capsys: Any) -> N
         (["--mark", "3"], "has prefixes of 4 sampled tokens"),
         (["--stop-ids", "four"], "--stop-ids are numbers"),
         (["--preset", "big"], "no preset 'big'"),
-        (["--rank", "0"], "rank: Input should be greater than"),
+        (["--rank", "0"], "rank = 0: input should be greater than"),
         (["--device", "abacus"], "--device is auto or cpu"),
         (["--surprise", "1"], "No such option"),
         (["--validation", "missing.jsonl"], "cannot read missing.jsonl"),

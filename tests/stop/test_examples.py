@@ -58,7 +58,7 @@ def test_rows_of_the_authors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (row(soft_label=1.01), "line 2: soft_label: .*less than or equal to 1"),
+        (row(soft_label=1.01), "line 2: soft_label = .*: .*less than or equal to 1"),
         (row(soft_label=-0.1), "line 2: soft_label"),
         ('{"prefix_token_ids": [1], "soft_label": NaN}\n', "line 2: soft_label"),
         (row(weight=0), "line 2: weight"),

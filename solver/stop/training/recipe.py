@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from solver.errors import ConfigError
+from solver.errors import ConfigError, first_fault
 
 
 class Recipe(BaseModel):
@@ -81,6 +81,4 @@ def make_recipe(preset: str, changes: dict[str, object]) -> Recipe:
     try:
         return Recipe.model_validate({**PRESETS[preset], **given})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "recipe"
-        raise ConfigError(f"{field}: {first['msg']}") from None
+        raise ConfigError(first_fault(error, "recipe")) from None
