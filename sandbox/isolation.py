@@ -34,7 +34,6 @@ class Isolation:
     missing: dict[str, str] = field(default_factory=dict)
     read_anywhere: bool = False  # kernels keep the capability to read files of any owner
     private_devices: bool = False  # each kernel has its own /dev/shm and /dev/pts
-    late_imports: bool = True  # what was not loaded before the uid changed can still be
     signals_stopped: bool = False  # the solver and the other kernels cannot be signalled
 
     @property
@@ -94,6 +93,5 @@ def _probed(user: int, executable: str) -> Isolation:
         missing=missing,
         read_anywhere=found["read_anywhere"],
         private_devices=found["private_devices"],
-        late_imports=found["reads"],
         signals_stopped=found["signals_stopped"],
     )

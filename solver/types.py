@@ -72,6 +72,11 @@ class SamplingParams:
     banned_token_ids: frozenset[int] = frozenset()
 
 
+# The best ids a draw is described by, as in DeepConf (arXiv 2508.15260); also the most that a stock
+# vLLM server tells.
+CANDIDATES = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Newly sampled ids with their log-probabilities (nats, raw model distribution at temperature 1).

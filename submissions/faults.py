@@ -13,7 +13,6 @@ The middle is the check; `crash@3:launch` names another stage: begin, launch, ch
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import time
@@ -61,16 +60,6 @@ def parse_faults(text: str) -> tuple[Fault, ...]:
                 f"--inject {part!r}: write kind@problem with {', '.join(KINDS)}, or {SLOW_START}"
             )
     return tuple(faults)
-
-
-def random_faults(seed: int, num_problems: int, count: int) -> tuple[Fault, ...]:
-    """`count` faults of every kind and stage at random places: for chaos tests."""
-    draw = random.Random(seed)
-    faults = [
-        Fault(draw.choice(KINDS), draw.randint(1, num_problems), draw.choice(STAGES))
-        for _ in range(count)
-    ]
-    return (*faults, Fault(SLOW_START)) if draw.random() < 0.3 else tuple(faults)
 
 
 class Faults:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from solver.engines.vllm.process import free_port
 from solver.errors import InputError
 from solver.files.problems import load_problems
 from submissions.competitions import Competition
@@ -174,11 +174,3 @@ def _serve(
         rows, working, until, startup_s=STARTUP_S, alive=lambda: process.poll() is None
     )
     return gateway.run(rehearsal.port, bytes.fromhex(rehearsal.key))
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -72,7 +72,6 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         "missing": missing,
         "read_anywhere": cage.read_anywhere,
         "private_devices": cage.private_devices,
-        "reads": together.get("reads", True),
         "signals_stopped": together.get("signals_stopped", False),
     }
 

@@ -7,7 +7,6 @@ cache is a tensor `[2, layers, kv_heads, length, head_dim]` of keys and values a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,22 +98,6 @@ def score_prefixes(
             states = _states_in_full(model, stop_ids, batch)
         scores[places] = gate.adapter.head(states).cpu()
     return scores
-
-
-@torch.no_grad()
-def score_cache(model: Any, gate: StopGate, cache: Any) -> Tensor:
-    """The logit `[batch]` of the prefixes that a live `DynamicCache` holds, all of one length.
-
-    The [STOP] positions run on a copy: `cache` is as it was, and generation goes on over it.
-    """
-    stop_ids = torch.tensor(gate.adapter.stop_token_ids, device=model.device)
-    batch, length = cache.layers[0].keys.shape[0], cache.get_seq_length()
-    positions = torch.arange(length, length + len(stop_ids), device=model.device)
-    states = _run_stop(
-        model, stop_ids.expand(batch, -1), positions.expand(batch, -1), copy.deepcopy(cache), None
-    )
-    logits: Tensor = gate.adapter.head(states).cpu()
-    return logits
 
 
 def check_prefixes(prefixes: Sequence[Sequence[int]], gate: StopGate) -> None:

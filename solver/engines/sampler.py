@@ -18,9 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solver.types import SamplingParams
-
-CANDIDATES = 20  # best ids a draw is described by, as in DeepConf (arXiv 2508.15260)
+from solver.types import CANDIDATES, SamplingParams
 
 
 class Draw(NamedTuple):

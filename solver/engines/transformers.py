@@ -61,8 +61,7 @@ class TransformersEngine:
     its keys and values, so a request that resumes encodes that id and what follows it; ids encoded
     a second time are counted apart, in `stats.re_encoded`.
 
-    `probe_extra_ids` is how many ids past the vocabulary an adapter installed on the model can
-    embed; only `probe` takes them. The model is called as `model.base_model(input_ids=[1, tokens],
+    The model is called as `model.base_model(input_ids=[1, tokens],
     position_ids=[1, tokens], ...)` with the packed ids of each step, so an adapter gated by token
     id can hook that forward.
     """
@@ -92,7 +91,6 @@ class TransformersEngine:
             device=str(shape.device),
             dtype=str(shape.dtype).removeprefix("torch."),
         )
-        self.probe_extra_ids = 0
         self.model = model  # for adapters, which hook its forward; its weights stay as they are
         self._core = Core(model, Cache(shape, bound), self.capabilities.context_length)
         self._commands: deque[Command] = deque()
@@ -167,8 +165,7 @@ class TransformersEngine:
         `EngineError`.
         """
         known = self.capabilities.vocab_size
-        check_ids(suffix_ids, known + self.probe_extra_ids)
-        for _, ids in prefixes:
+        for ids in (suffix_ids, *(ids for _, ids in prefixes)):
             check_ids(ids, known)
         asked = [(name, [*ids, *suffix_ids]) for name, ids in prefixes]
         answers = await self._ask(Want.STATE, asked)

@@ -54,12 +54,6 @@ class Details:
         return {place: page for place, (page, _) in packed.items()}
 
 
-def unpack(page: str) -> dict[str, Any]:
-    """The page again: what the browser does."""
-    unpacked: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(page)))
-    return unpacked
-
-
 def _interest(source: RunSource, problem: ProblemRecord) -> tuple[int, float]:
     """Smallest first."""
     solved = problem.solved

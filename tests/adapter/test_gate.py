@@ -13,7 +13,6 @@ from transformers import DynamicCache
 from solver.adapter.gate import StopAdapter, StopGate, target_modules
 from solver.adapter.score import (
     encode_prefixes,
-    score_cache,
     score_prefixes,
     stop_states,
 )
@@ -148,24 +147,6 @@ def test_a_ragged_batch_in_every_architecture(architecture: str) -> None:
         together = score_prefixes(model, gate, prefixes)
         apart = torch.cat([score_prefixes(model, gate, [prefix]) for prefix in prefixes])
     assert torch.allclose(together, apart, atol=1e-5, rtol=0)
-
-
-def test_scoring_never_taints_a_cache(architecture: str) -> None:
-    model = tiny_model(architecture)
-    prefix = prefixes_of(11)[0]
-
-    def continued(score: bool) -> tuple[list[Tensor], Tensor | None]:
-        cache = DynamicCache(config=model.config)
-        logits_of(model, [prefix], past_key_values=cache)
-        scores = score_cache(model, gate, cache) if score else None
-        return [logits_of(model, [[t]], past_key_values=cache) for t in (5, 6, 7)], scores
-
-    with StopGate.attach(model, loud_adapter(model)) as gate:
-        plain, _ = continued(score=False)
-        after, scores = continued(score=True)
-        reference = score_prefixes(model, gate, [prefix])
-    assert all(torch.equal(a, b) for a, b in zip(plain, after, strict=True))
-    assert scores is not None and torch.allclose(scores, reference, atol=1e-5)
 
 
 def test_packed_rows_are_gated_by_their_ids() -> None:

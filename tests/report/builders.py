@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
+import json
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,3 +225,9 @@ def three_problems(folder: Path) -> RunBuilder:
     run.plays("product", (8, 8), 8, "time was short: 1 trajectories cut short")
     run.plays("square", (9, 9), 9)
     return run
+
+
+def unpack(page: str) -> dict[str, Any]:
+    """A problem's page as the browser unpacks it."""
+    unpacked: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(page)))
+    return unpacked

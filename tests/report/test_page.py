@@ -13,11 +13,11 @@ import pytest
 
 from solver.journal.events import EngineIncident
 from solver.report import details
-from solver.report.details import Details, unpack
+from solver.report.details import Details
 from solver.report.page import data, embeddable, html, write_report
 from solver.report.source import RunSource
 from solver.types import StopReason
-from tests.report.builders import MARK, RunBuilder, three_problems
+from tests.report.builders import MARK, RunBuilder, three_problems, unpack
 
 HOSTILE = (
     "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1></style>"

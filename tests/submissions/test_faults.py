@@ -1,4 +1,4 @@
-"""Faults are read, drawn by seed, and strike once."""
+"""Faults are read as they are written, and strike once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from solver.config import VoteConfig
 from solver.errors import ConfigError
 from solver.journal.events import Checked, Ended, Event, ProblemStarted
 from solver.types import PruneReason, StopReason
-from submissions.faults import Fault, Faults, InjectedError, parse_faults, random_faults
+from submissions.faults import Fault, Faults, InjectedError, parse_faults
 from submissions.votes import VotesSoFar
+from tests.support.submissions import random_faults
 
 BEGUN = ProblemStarted(problem_id="p", prompt_token_ids=[], allotted_s=1.0)
 CHECKED = Checked(
@@ -43,11 +44,9 @@ def test_faults_are_read() -> None:
             parse_faults(text)
 
 
-def test_faults_by_seed_are_faults() -> None:
-    drawn = [random_faults(seed, 50, 4) for seed in range(20)]
-    assert drawn == [random_faults(seed, 50, 4) for seed in range(20)]
-    assert len(set(drawn)) == 20
-    for faults in drawn:
+def test_faults_are_read_as_they_are_written() -> None:
+    for seed in range(20):
+        faults = random_faults(seed, 50, 4)
         assert parse_faults(",".join(map(str, faults))) == faults
 
 

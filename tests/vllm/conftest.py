@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import pytest
 
 from solver.adapter.folder import read_spec
 from solver.adapter.vllm.serving import read_logit, server_flags
+from solver.engines.vllm.process import free_port
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS, ADAPTER = ROOT / "solver/embedded/weights", ROOT / "solver/embedded/stop"
@@ -65,13 +65,6 @@ class Server:
         answer = self.complete([*prefix, *stop_ids], max_tokens=1, temperature=0, logprobs=2)
         [top] = answer["choices"][0]["logprobs"]["top_logprobs"]
         return read_logit({int(name.removeprefix("token_id:")): top[name] for name in top})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def serving(log: Path, *flags: str) -> Iterator[Server]:

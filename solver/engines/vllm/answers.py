@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from solver.engines.vllm.bodies import CANDIDATES
 from solver.engines.vllm.hosts import ServerLost
 from solver.errors import EngineError
-from solver.types import TokenIds
+from solver.types import CANDIDATES, TokenIds
 
 _NAME = len("token_id:")
 _RETRIED = frozenset({408, 425, 429})  # statuses below 500 that do not say the request is wrong

@@ -10,9 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from solver.types import SamplingParams
-
-CANDIDATES = 20  # best ids a draw is described by; also the most that a stock server tells
+from solver.types import CANDIDATES, SamplingParams
 
 Body = dict[str, Any]
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from solver.adapter.spec import StopSpec
 from solver.adapter.vllm.serving import read_logit
 from solver.engines.vllm.answers import read_score
-from solver.engines.vllm.bodies import CANDIDATES, score_body
+from solver.engines.vllm.bodies import score_body
 from solver.engines.vllm.client import Client
 from solver.engines.vllm.hosts import Say, ServerLost
 from solver.errors import EngineError, ModelError, ScorerError
+from solver.types import CANDIDATES
 
 _CACHE_FLAGS = "--enable-prefix-caching --enable-prompt-tokens-details"
 _LONGEST_PROMPT = 1024  # several blocks of any cache

@@ -23,11 +23,6 @@ class PrefixStore:
     def __len__(self) -> int:
         return len(self._prefixes)
 
-    @property
-    def num_kept(self) -> int:
-        """How many prefixes are never encoded again."""
-        return len(self._kept)
-
     def fill(self, advance: Callable[[int], None] | None = None) -> None:
         """Encode prefixes, shortest first, until the bound is reached; `advance` counts them.
 
