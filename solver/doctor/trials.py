@@ -109,7 +109,7 @@ def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
         environment=dict(os.environ),
         stop_flags=tuple(stop_flags),
     )
-    command = recipe.command(1, "model", recipe.room)
+    command = recipe.command(1, "model", recipe.memory)
     return judge_flags(command.argv, command.environment, PROGRAM)
 
 

@@ -62,7 +62,7 @@ def test_a_trajectory_fits_its_context_with_room_for_tools(name: str) -> None:
 def test_the_flags_are_the_users_to_give(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     config = preset(name)
     recipe = Recipe(tmp_path, config.model, config.vllm, {}, False, {}, ("--hf-overrides", "{}"))
-    words = recipe.command(1, "m", recipe.room).argv
+    words = recipe.command(1, "m", recipe.memory).argv
     assert str(config.model.context_length) in words
     assert all(word in words for word in config.vllm.args)
 

@@ -51,7 +51,7 @@ class Running:
     async def recover(self) -> None:
         raise AssertionError("the server was lost")
 
-    def alive(self) -> None:
+    def reset_failures(self) -> None:
         pass
 
     async def aclose(self) -> None:

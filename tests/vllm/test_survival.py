@@ -20,7 +20,7 @@ from solver.config import SolverConfig
 from solver.embedded.paths import WEIGHTS
 from solver.engines.vllm.client import Client
 from solver.engines.vllm.engine import VllmEngine
-from solver.engines.vllm.handshake import Expected, shake_hands
+from solver.engines.vllm.handshake import Expected, verify_server
 from solver.engines.vllm.open import open_vllm
 from solver.errors import ConfigError, ModelError
 from solver.types import SamplingParams
@@ -174,11 +174,11 @@ async def test_a_server_that_differs_is_refused(engine: VllmEngine) -> None:
     }
     client = Client(engine.capabilities.device)
     try:
-        facts = await shake_hands(client, fits, print)
+        facts = await verify_server(client, fits, print)
         assert facts.context_length == 512 and facts.capacity_tokens
         for words, expected in cases.items():
             with pytest.raises(ModelError) as caught:
-                await shake_hands(client, expected, print)
+                await verify_server(client, expected, print)
             assert words in str(caught.value)
     finally:
         await client.aclose()

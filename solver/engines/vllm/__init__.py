@@ -1,1 +1,1 @@
-"""The production engine: vLLM servers, started and supervised here or already running elsewhere."""
+"""The vLLM engine: servers that are started and supervised here, or that already run elsewhere."""

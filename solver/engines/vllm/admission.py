@@ -1,8 +1,8 @@
-"""How many tokens may be in flight on one server: no more than its KV cache holds.
+"""Admission control: no more tokens in flight on one server than its KV cache holds.
 
-A request takes a seat of its current length, which grows with it. Who comes first sits first. When
-the cache is full, the youngest gives way: it stands up, and waits for room again with the ids it has.
-So the oldest always goes on, and the server never has to throw out what it is working on.
+A request holds a slot of its current length, which grows with it. Slots are given in order of arrival.
+When the cache is full, the newest request is preempted: it loses its slot and queues for another one
+with the ids it has. So the oldest request always goes on, and the server never evicts running requests.
 """
 
 from __future__ import annotations
@@ -13,83 +13,86 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-HEADROOM = 64  # tokens a seat holds beyond its ids: unfilled blocks, and tokens that are underway
-MARGIN = (
-    256  # tokens that must stay free when another one sits down, so that it does not stand up again
+HEADROOM = (
+    64  # tokens a slot counts beyond its ids: unfilled blocks, and tokens still in the stream
 )
+MARGIN = 256  # tokens left free when a request is admitted, so that it is not preempted at once
 
 _serial = count()
 
 
 @dataclass(eq=False, slots=True)
-class Seat:
-    """A request's place: its tokens, and what to call when it has to give way (None: never)."""
+class Slot:
+    """A request's share of the cache in tokens; `preempt` is called when it loses it (None: never).
+
+    `serial` is the order of arrival, `admitted` is done once the request has its slot.
+    """
 
     tokens: int
-    give_way: Callable[[], None] | None = None
+    preempt: Callable[[], None] | None = None
     serial: int = field(default_factory=lambda: next(_serial))
-    taken: asyncio.Future[None] | None = None
+    admitted: asyncio.Future[None] | None = None
 
 
 class Admission:
-    """The seats of one server; `capacity` in tokens, None if it is unknown and so unlimited."""
+    """The slots of one server; `capacity` in tokens, None if it is unknown and so unlimited."""
 
     def __init__(self, capacity: int | None) -> None:
         self.capacity = capacity
-        self.in_flight = 0  # tokens of those who sit, headroom included
-        self.gave_way = 0
-        self._sitting: set[Seat] = set()
-        self._queue: list[Seat] = []  # oldest first
+        self.in_flight = 0  # tokens of the admitted slots, headroom included
+        self.preemptions = 0
+        self._admitted: set[Slot] = set()
+        self._queue: list[Slot] = []  # oldest first
 
-    async def enter(self, seat: Seat) -> None:
-        """Return when there is room for `seat` and nobody older waits."""
-        seat.taken = asyncio.get_running_loop().create_future()
-        insort(self._queue, seat, key=lambda queued: queued.serial)
+    async def acquire(self, slot: Slot) -> None:
+        """Return when `slot` fits and no older one waits."""
+        slot.admitted = asyncio.get_running_loop().create_future()
+        insort(self._queue, slot, key=lambda queued: queued.serial)
         self._fill()
         try:
-            await seat.taken
+            await slot.admitted
         except BaseException:
-            self.leave(seat)
+            self.release(slot)
             raise
 
-    def leave(self, seat: Seat) -> None:
-        """Give the seat back, or the place in the queue."""
-        if seat in self._sitting:
-            self._sitting.remove(seat)
-            self.in_flight -= seat.tokens + HEADROOM
-        elif seat in self._queue:
-            self._queue.remove(seat)
+    def release(self, slot: Slot) -> None:
+        """Free the slot, or remove it from the queue."""
+        if slot in self._admitted:
+            self._admitted.remove(slot)
+            self.in_flight -= slot.tokens + HEADROOM
+        elif slot in self._queue:
+            self._queue.remove(slot)
         self._fill()
 
-    def grow(self, seat: Seat, tokens: int) -> None:
-        """`seat` has become longer; if that is too much, the youngest give way until it fits."""
-        seat.tokens += tokens
-        if seat not in self._sitting:  # it gave way just now
+    def grow(self, slot: Slot, tokens: int) -> None:
+        """`slot` is now longer by `tokens`; the newest slots are preempted until all fit."""
+        slot.tokens += tokens
+        if slot not in self._admitted:  # preempted just now
             return
         self.in_flight += tokens
         while self.capacity is not None and self.in_flight > self.capacity:
-            movable = [sitting for sitting in self._sitting if sitting.give_way is not None]
-            if len(self._sitting) == 1 or not movable:
+            preemptible = [held for held in self._admitted if held.preempt is not None]
+            if len(self._admitted) == 1 or not preemptible:
                 return
-            youngest = max(movable, key=lambda sitting: sitting.serial)
-            assert youngest.give_way is not None
-            self.gave_way += 1
-            self._sitting.remove(youngest)
-            self.in_flight -= youngest.tokens + HEADROOM
-            youngest.give_way()
+            newest = max(preemptible, key=lambda held: held.serial)
+            assert newest.preempt is not None
+            self.preemptions += 1
+            self._admitted.remove(newest)
+            self.in_flight -= newest.tokens + HEADROOM
+            newest.preempt()
 
     def _fill(self) -> None:
-        """Let those sit down who fit, in the order of their age."""
+        """Admit queued slots, oldest first, as long as they fit."""
         while self._queue and self._fits(self._queue[0]):
-            seat = self._queue.pop(0)
-            assert seat.taken is not None
-            if seat.taken.done():  # called off, and about to leave
+            slot = self._queue.pop(0)
+            assert slot.admitted is not None
+            if slot.admitted.done():  # cancelled; its task is about to release it
                 continue
-            self._sitting.add(seat)
-            self.in_flight += seat.tokens + HEADROOM
-            seat.taken.set_result(None)
+            self._admitted.add(slot)
+            self.in_flight += slot.tokens + HEADROOM
+            slot.admitted.set_result(None)
 
-    def _fits(self, seat: Seat) -> bool:
-        if self.capacity is None or not self._sitting:
+    def _fits(self, slot: Slot) -> bool:
+        if self.capacity is None or not self._admitted:
             return True
-        return self.in_flight + seat.tokens + HEADROOM + MARGIN <= self.capacity
+        return self.in_flight + slot.tokens + HEADROOM + MARGIN <= self.capacity

@@ -1,4 +1,4 @@
-"""What comes back from a server: events of a stream, answers, errors, metrics. Plain values, no IO.
+"""Parses what a server returns: events of a stream, answers, errors, metrics. No IO.
 
 Sampled ids are read from the `token_id:N` names of the log-probabilities.
 """
@@ -17,12 +17,12 @@ from solver.errors import EngineError
 from solver.types import CANDIDATES, TokenIds
 
 _NAME = len("token_id:")
-_RETRIED = frozenset({408, 425, 429})  # statuses below 500 that do not say the request is wrong
+_RETRIED = frozenset({408, 425, 429})  # statuses below 500 after which the request may be repeated
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one event brings: ids, one number each, and the server's finish reason at the end."""
+    """One event: ids, their log-probabilities, and the server's finish reason if it is the last one."""
 
     token_ids: TokenIds
     logprobs: tuple[float, ...]
@@ -78,7 +78,7 @@ class EventSplitter:
 def read_event(event: Any, candidates: bool) -> Piece | Usage:
     """One event of a stream; `candidates` fills confidences and entropies.
 
-    Raises `EngineError` if it is the server's error, `ServerLost` if the error may pass or if it is
+    Raises `EngineError` if it reports an error, `ServerLost` if that error may be temporary or if it is
     no event at all.
     """
     try:
@@ -100,7 +100,7 @@ def read_event(event: Any, candidates: bool) -> Piece | Usage:
         return Piece(ids, logprobs, choice["finish_reason"], confidences, entropies)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ServerLost(
-            f"an event makes no sense ({error!r}): {json.dumps(event)[:200]}"
+            f"an event cannot be read ({error!r}): {json.dumps(event)[:200]}"
         ) from None
 
 
@@ -130,7 +130,7 @@ def read_score(answer: Any) -> tuple[dict[int, float], int, int]:
         logprobs = {int(name[_NAME:]): float(logprob) for name, logprob in best.items()}
         usage = read_usage(answer)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ServerLost(f"the answer to a score makes no sense: {error!r}") from None
+        raise ServerLost(f"the answer to a score request cannot be read: {error!r}") from None
     return logprobs, usage.prompt_tokens, usage.cached_tokens
 
 
@@ -142,7 +142,7 @@ def read_prompt_logprobs(answer: Any, ids: Sequence[int]) -> list[float]:
         return [float(place[str(token)]["logprob"]) for place, token in pairs]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ServerLost(
-            f"the answer to prompt log-probabilities makes no sense: {error!r}"
+            f"the answer with prompt log-probabilities cannot be read: {error!r}"
         ) from None
 
 

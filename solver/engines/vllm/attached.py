@@ -1,4 +1,4 @@
-"""A vLLM server that somebody else runs: waited for, found again when it is lost, and left alone."""
+"""A vLLM server that already runs: waited for at the start and when it is lost, never ended by us."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from solver.engines.vllm.hosts import Say
 from solver.engines.vllm.supervised import back_off
 from solver.errors import ConfigError, EngineError, ModelError
 
-_POLL_S, _KNOCK_S = 0.5, 5.0
+_POLL_S, _PROBE_S = 0.5, 5.0
 
 
 def server_url(given: str) -> str:
-    """The base address that was meant: scheme, host, port. Raises `ConfigError`."""
+    """The base address (scheme, host, port) of `given`. Raises `ConfigError` if it is no such address."""
     try:
         parts = urlsplit(given.strip())
         plain = (
@@ -74,19 +74,19 @@ class Attached:
         except ModelError as error:
             raise EngineError(str(error)) from None
 
-    def alive(self) -> None:
-        """A token came: the next failure is the first one again."""
+    def reset_failures(self) -> None:
+        """A token came: failures in a row are counted from 0 again."""
         self._failures = 0
 
     async def aclose(self) -> None:
-        """Nothing: it is not ours to end."""
+        """Do nothing: an attached server is not ended by us."""
 
     async def _healthy(self) -> None:
         loop = asyncio.get_running_loop()
         began = said = loop.time()
         client = Client(self._url)
         try:
-            while not await client.healthy(_KNOCK_S):
+            while not await client.healthy(_PROBE_S):
                 if (now := loop.time()) - said >= self._progress_s:
                     said = now
                     self._say(f"waiting for a vLLM server at {self._url}, {now - began:.0f} s")

@@ -1,7 +1,6 @@
-"""What goes to /v1/completions: the bodies of requests. Plain values, no IO.
+"""The bodies of requests to /v1/completions. No IO.
 
-Prompts are token ids, and every sampling parameter is sent, so that no default of the server's has a
-say.
+Prompts are token ids, and every sampling parameter is sent, so that no default of the server applies.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Body = dict[str, Any]
 
 
 def draw_seed(seed: int, position: int) -> int:
-    """The seed (63 bits) of a request that begins at `position`: a resumed one draws anew."""
+    """The seed (63 bits) of a request that begins at `position`, so that a resumed one draws anew."""
     digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
@@ -52,7 +51,7 @@ def sampling_body(
 
 
 def score_body(ids: Sequence[int]) -> Body:
-    """The two most likely ids after `ids`: behind [STOP] ids, the plugin's two classes."""
+    """Ask for the two most likely ids after `ids`; after [STOP] ids those are the plugin's two classes."""
     return {
         "prompt": list(ids),
         "max_tokens": 1,
@@ -63,5 +62,5 @@ def score_body(ids: Sequence[int]) -> Body:
 
 
 def prompt_body(ids: Sequence[int]) -> Body:
-    """The log-probability of each prompt id; one id is sampled because none is not allowed."""
+    """Ask for the log-probability of each prompt id; one id is sampled, the fewest that is allowed."""
     return {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}

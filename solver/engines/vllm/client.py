@@ -1,7 +1,7 @@
-"""HTTP to one vLLM server: a connection a request, no timeouts of its own.
+"""HTTP to one vLLM server: one connection for each request, no timeouts of its own.
 
-A connection is never used twice. On loopback opening one is nothing beside a request, and the race
-for a connection that the server is just closing cannot happen. Whoever waits bounds the wait.
+A connection is never used twice: opening one on loopback costs little, and a request then never meets a
+connection that the server is just closing. The caller bounds the wait.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COMPLETIONS = "/v1/completions"
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a server says it serves: its name, the folder or repository behind it, its context (tokens)."""
+    """The model that a server serves: its name, its folder or repository, its context in tokens."""
 
     name: str
     root: str
@@ -50,7 +50,7 @@ class Stream:
         self._splitter = EventSplitter()
 
     async def read(self) -> list[Piece | Usage] | None:
-        """What has come since the last call, waiting for it; None after the last event.
+        """The events since the last call, waiting for at least one; None after the last event.
 
         A cancelled `read` loses nothing. Raises `EngineError`, or `ServerLost` if the stream is cut.
         """
@@ -69,7 +69,7 @@ class Stream:
 
 
 class Client:
-    """One server's endpoints. Every method raises `ServerLost` if the server does not do its part."""
+    """One server's endpoints. Every method raises `ServerLost` if the server fails."""
 
     def __init__(self, url: str, model: str | None = None) -> None:
         """`model` is the name to ask for; None takes what the server serves."""
@@ -87,7 +87,7 @@ class Client:
         return True
 
     async def answers(self, timeout_s: float) -> bool:
-        """Whether the server completes one token within `timeout_s`: its engine runs, not just HTTP."""
+        """Whether the server completes one token within `timeout_s`, which its HTTP alone cannot do."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.complete({"prompt": [0], "max_tokens": 1, "temperature": 0})
@@ -189,7 +189,7 @@ def _json(text: str) -> Any:
 
 @contextmanager
 def _lost_if_broken() -> Iterator[None]:
-    """Whatever breaks a connection means that the server is lost."""
+    """Turn every failure of a connection into `ServerLost`."""
     try:
         yield
     except aiohttp.ClientConnectorError as error:

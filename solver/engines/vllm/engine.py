@@ -14,23 +14,23 @@ from solver.engines.refusals import check_ids, check_length, check_request
 from solver.engines.vllm.admission import HEADROOM, Admission
 from solver.engines.vllm.fleet import Closing, Fleet, Server, connect
 from solver.engines.vllm.hosts import Host
-from solver.engines.vllm.sampling import Sampling
+from solver.engines.vllm.request import Request, complete
+from solver.engines.vllm.sampling import SamplingRequest
 from solver.engines.vllm.stats import VllmStats
-from solver.engines.vllm.visit import Visit, ask
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
 from solver.types import Chunk, FinishReason, SamplingParams
 
-V = TypeVar("V", bound=Visit)
+V = TypeVar("V", bound=Request)
 
 
 class VllmEngine:
     """Samples from one or several vLLM servers, for one event loop.
 
-    A request outlives its server: it waits for it or goes elsewhere, from the ids it has, and its
-    consumer just sees more chunks. What is cached is the servers' to decide; `release` only forgets
-    which server a trajectory was on. The number of ids that were cached comes with a request's last
-    chunk. A random draw belongs to the request's seed and the place where its attempt began.
+    When a server is lost, its requests wait for it or go on at another one from the ids they have; the
+    consumer only sees more chunks. The servers decide what is cached; `release` only forgets which
+    server a trajectory was on. The number of ids that were cached comes with a request's last chunk. A
+    random draw depends on the request's seed and on the position where its attempt began.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class VllmEngine:
         handshake: Handshake | None,
         on_incident: Callable[[str], None],
     ) -> None:
-        """See `open`, which makes it."""
+        """Use `VllmEngine.open`, whose parameters these are."""
         self.capabilities = capabilities
         self.handshake = handshake
         self._config, self._candidates, self._stop_ids = config, candidates, stop_token_ids
         self._fleet = Fleet(servers, config.probe_s, on_incident)
-        self._open: set[Visit] = set()
+        self._open: set[Request] = set()
         self._stats = VllmStats()
         self._closed = False
 
@@ -68,13 +68,13 @@ class VllmEngine:
         handshake: Handshake | None = None,
         on_incident: Callable[[str], None],
     ) -> Self:
-        """An engine on hosts that have been started; it closes them in the end.
+        """An engine on hosts that have been started; it closes them when it is closed.
 
         `context_length` is cut to what the smallest KV cache can hold. `candidates` fills the
         confidences and entropies of chunks, at the price of larger events. `stop_token_ids` are
-        those of the servers' adapter, None without one; `handshake` is the stored prefix that every
-        host sees scored before its server serves, None if they do not look. `on_incident` gets one
-        sentence for each loss and return of a server. Raises `EngineError`.
+        those of the servers' adapter, None without one; `handshake` is the prefix with its score that
+        every host compares before its server is used, None if there is none. `on_incident` gets one
+        sentence for each loss and recovery of a server. Raises `EngineError`.
         """
         servers = []
         for host in hosts:
@@ -104,7 +104,7 @@ class VllmEngine:
     def stats(self) -> VllmStats:
         """The counters, live."""
         self._stats.losses = self._fleet.losses
-        self._stats.gave_way = self._fleet.gave_way
+        self._stats.preemptions = self._fleet.preemptions
         return self._stats
 
     def generate(
@@ -123,23 +123,25 @@ class VllmEngine:
     async def _generate(
         self, trajectory_id: str, ids: Sequence[int], params: SamplingParams
     ) -> AsyncGenerator[Chunk, None]:
-        room = self.capabilities.context_length - len(ids)
-        if room <= 0:
+        remaining = self.capabilities.context_length - len(ids)
+        if remaining <= 0:
             yield Chunk((), (), FinishReason.LENGTH)
             return
-        if any(isinstance(v, Sampling) and v.trajectory_id == trajectory_id for v in self._open):
+        if any(
+            isinstance(v, SamplingRequest) and v.trajectory_id == trajectory_id for v in self._open
+        ):
             raise EngineError(f"{trajectory_id} already has an open request")
-        sampling = Sampling(
+        sampling = SamplingRequest(
             self._fleet,
             self._config.silence_s,
             trajectory_id,
             ids,
             params,
-            max_tokens=min(params.max_tokens, room),
+            max_tokens=min(params.max_tokens, remaining),
             vocab_size=self.capabilities.vocab_size,
             candidates=self._candidates,
         )
-        with self._visiting(sampling):
+        with self._tracked(sampling):
             while True:
                 try:
                     chunks = await sampling.step()
@@ -153,7 +155,7 @@ class VllmEngine:
                         return
 
     async def stop_logits(self, prefixes: Sequence[tuple[str, Sequence[int]]]) -> list[float]:
-        """The adapter's score (a logit) of each (trajectory id, ids), asked for all at once.
+        """The adapter's score (a logit) of each (trajectory id, ids), requested at the same time.
 
         Each goes to the server that holds the trajectory's prefix. Raises `EngineError`, or
         `ScorerError` if a server has no adapter.
@@ -164,9 +166,9 @@ class VllmEngine:
         return await _all_of(jobs)
 
     async def _stop_logit(self, trajectory_id: str, ids: list[int]) -> float:
-        visit = self._visit(trajectory_id, ids)
-        with self._visiting(visit):
-            logprobs, prompt, cached = await ask(visit, lambda client: client.score(ids))
+        request = self._request(trajectory_id, ids)
+        with self._tracked(request):
+            logprobs, prompt, cached = await complete(request, lambda client: client.score(ids))
         self._stats.scored += prompt
         self._stats.scored_cached += cached
         return read_logit(logprobs)
@@ -180,9 +182,9 @@ class VllmEngine:
         ids = list(token_ids)
         if len(ids) == 1:
             return []
-        visit = self._visit(None, ids)
-        with self._visiting(visit):
-            return await ask(visit, lambda client: client.prompt_logprobs(ids))
+        request = self._request(None, ids)
+        with self._tracked(request):
+            return await complete(request, lambda client: client.prompt_logprobs(ids))
 
     async def release(self, trajectory_id: str) -> None:
         """Forget which server a trajectory was on; unknown ids are fine."""
@@ -196,8 +198,8 @@ class VllmEngine:
         if self._closed:
             return
         self._closed = self._fleet.is_closing = True
-        for visit in self._open:
-            visit.call_off()
+        for request in self._open:
+            request.cancel_wait()
         await self._fleet.aclose()
 
     async def __aenter__(self) -> Self:
@@ -206,22 +208,22 @@ class VllmEngine:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _visit(self, trajectory_id: str | None, ids: Sequence[int]) -> Visit:
-        """A visit that samples one id; its prompt must leave room for that one."""
+    def _request(self, trajectory_id: str | None, ids: Sequence[int]) -> Request:
+        """A request that samples one id; its prompt must leave one token of the context for it."""
         check_length(len(ids), self.capabilities.context_length, num_new=1)
-        return Visit(self._fleet, self._config.silence_s, trajectory_id, len(ids))
+        return Request(self._fleet, self._config.silence_s, trajectory_id, len(ids))
 
     @contextmanager
-    def _visiting(self, visit: V) -> Iterator[V]:
+    def _tracked(self, request: V) -> Iterator[V]:
         if self._closed:
             raise EngineError("the engine is closed")
-        self._open.add(visit)
+        self._open.add(request)
         try:
-            yield visit
+            yield request
         finally:
-            self._open.discard(visit)
-            visit.stand()
-            self._stats.retries += visit.retries
+            self._open.discard(request)
+            request.leave()
+            self._stats.retries += request.retries
 
 
 async def _all_of(jobs: Sequence[Coroutine[Any, Any, float]]) -> list[float]:

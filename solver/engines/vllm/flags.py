@@ -1,4 +1,4 @@
-"""A server's flags: read from words, and those in `vllm.args` refused that are not the user's to set.
+"""Parses a server's flags, and refuses those in `vllm.args` that the user may not set.
 
 A flag has one name however it is written: --x y, --x=y, --no-x, --x.key or with underscores.
 """
@@ -36,7 +36,7 @@ class Flag:
 
 
 def read_flags(words: Sequence[str]) -> list[Flag]:
-    """The flags of a command line. Raises `ConfigError` if it begins with something else."""
+    """The flags of a command line. Raises `ConfigError` if its first word is no flag."""
     groups: list[list[str]] = []
     for word in words:
         if _FLAG.match(word):
@@ -54,14 +54,14 @@ def _name(word: str) -> str:
 
 
 def check_flags(theirs: Sequence[Flag], adapters: Sequence[Flag]) -> None:
-    """Refuse what the solver sets itself and, if there are flags of an adapter, what it cannot do.
+    """Refuse flags that the solver sets itself and, with an adapter's flags, what the adapter rules out.
 
     Raises `ConfigError`.
     """
     needed = {flag.name for flag in adapters}
     for flag in theirs:
         shown = " ".join(flag.words)
-        # argparse takes any beginning of a flag for the flag
+        # argparse accepts abbreviated flags
         if any(owned.startswith(flag.name) for owned in _OWNED):
             raise ConfigError(f"vllm.args holds {shown}: the solver sets that itself; leave it out")
         if not needed:

@@ -1,8 +1,8 @@
 """Which server a request goes to, and what happens when one is lost.
 
 A trajectory stays with the server that holds its prefix, until it is released or the server is lost;
-a new one goes where the fewest requests are. Each server has at most one recovery going on, and whoever
-waits for a server gets the first that is there.
+a new one goes to the server with the fewest requests. Each server has at most one recovery at a time, and
+requests that wait for a server get the first one that is up.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from solver.engines.vllm.hosts import Host, ServerLost
 from solver.engines.vllm.waiting import Waiter
 from solver.errors import EngineError, SolverError
 
-_PAUSE_S = 0.2  # between two tries of what should have worked
+_PAUSE_S = 0.2  # between two attempts to connect to a restarted server
 
 
 class Closing(EngineError):
-    """The engine is being closed while somebody waits for it."""
+    """The engine is being closed."""
 
 
 @dataclass(eq=False, slots=True)
 class Server:
-    """One host as it is now. `generation` counts how often it came back; `visits` who is there."""
+    """The state of one host. `generation` counts its restarts; `requests` are those it serves now."""
 
     host: Host
     client: Client
@@ -34,32 +34,32 @@ class Server:
     generation: int = 0
     is_up: bool = True
     given_up: str | None = None
-    heard_at: float = 0.0  # loop seconds of its last sign of life
-    visits: set[Waiter] = field(default_factory=set)
-    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    active_at: float = 0.0  # loop seconds of its last answer or token
+    requests: set[Waiter] = field(default_factory=set)
+    probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     recovery: asyncio.Task[None] | None = None
 
-    def heard(self) -> None:
-        """It has just said something that only a running engine says."""
-        self.heard_at = asyncio.get_running_loop().time()
-        self.host.alive()
+    def record_activity(self) -> None:
+        """It has just sent something that only a running engine sends."""
+        self.active_at = asyncio.get_running_loop().time()
+        self.host.reset_failures()
 
 
 async def connect(host: Host) -> tuple[Client, int | None]:
-    """A client that asks for what the host serves, and the tokens its KV cache holds, if known.
+    """A client for the model that the host serves, and the capacity of its KV cache in tokens, if known.
 
     Raises `EngineError`.
     """
-    looking = Client(host.url)
+    client = Client(host.url)
     try:
-        name = (await looking.model_info()).name
-        return Client(host.url, name), await looking.capacity_tokens()
+        name = (await client.model_info()).name
+        return Client(host.url, name), await client.capacity_tokens()
     finally:
-        await looking.aclose()
+        await client.aclose()
 
 
 class Fleet:
-    """All servers of an engine. `on_incident` gets one sentence for every loss and return."""
+    """All servers of an engine. `on_incident` gets one sentence for every loss and every recovery."""
 
     def __init__(
         self, servers: Sequence[Server], probe_s: float, on_incident: Callable[[str], None]
@@ -72,12 +72,12 @@ class Fleet:
         self._changed = asyncio.Event()
 
     @property
-    def gave_way(self) -> int:
-        """How often a request stood up because a cache was full."""
-        return sum(server.admission.gave_way for server in self.servers)
+    def preemptions(self) -> int:
+        """How often a request was preempted because a KV cache was full."""
+        return sum(server.admission.preemptions for server in self.servers)
 
-    async def find(self, trajectory_id: str | None, visit: Waiter) -> Server:
-        """A server that is up, with `visit` written down there, waiting for one if need be.
+    async def find(self, trajectory_id: str | None, request: Waiter) -> Server:
+        """A server that is up, waited for if there is none; `request` is added to its requests.
 
         Raises `EngineError` when every server is given up.
         """
@@ -87,7 +87,7 @@ class Fleet:
             await self._changed.wait()
         if trajectory_id is not None:
             self._placed[trajectory_id] = server
-        server.visits.add(visit)
+        server.requests.add(request)
         return server
 
     def _choose(self, trajectory_id: str | None) -> Server | None:
@@ -97,7 +97,7 @@ class Fleet:
         placed = list(self._placed.values())
         return min(
             (server for server in self.servers if server.is_up),
-            key=lambda server: (len(server.visits), placed.count(server)),
+            key=lambda server: (len(server.requests), placed.count(server)),
             default=None,
         )
 
@@ -111,41 +111,41 @@ class Fleet:
         self._placed.pop(trajectory_id, None)
 
     async def check(self, server: Server, generation: int, since: float, reason: str) -> bool:
-        """Whether the server that fell silent at `since` (loop seconds), or failed, still works.
+        """Whether the server that was silent since `since` (loop seconds), or failed, still works.
 
-        If it has not been heard since and does not answer a probe either, it is lost: then everybody
-        there is called off, and it is brought back.
+        It is lost if it was not active since then and does not answer a probe: then the waits of all its
+        requests are cancelled, and its recovery is started.
         """
-        async with server.probing:  # one probe for all who ask at the same time
+        async with server.probe_lock:  # one probe for all requests that fail at the same time
             if server.generation != generation or not server.is_up:
                 return False
-            if server.heard_at > since:
+            if server.active_at > since:
                 return True
-            if await server.client.answers(self._probe_s) or server.heard_at > since:
-                server.heard_at = asyncio.get_running_loop().time()
+            if await server.client.answers(self._probe_s) or server.active_at > since:
+                server.active_at = asyncio.get_running_loop().time()
                 return True
-            self._lose(server, reason)
+            self._mark_lost(server, reason)
             return False
 
-    def _lose(self, server: Server, reason: str) -> None:
+    def _mark_lost(self, server: Server, reason: str) -> None:
         server.is_up = False
         self.losses += 1
-        number = len(server.visits)
+        number = len(server.requests)
         who = "1 request goes on" if number == 1 else f"{number} requests go on"
         where = "elsewhere" if any(s.is_up for s in self.servers) else "when it is back"
         self._on_incident(f"server {server.host.url} was lost ({reason}); {who} {where}")
-        for visit in list(server.visits):
-            visit.call_off()
+        for request in list(server.requests):
+            request.cancel_wait()
         server.recovery = asyncio.create_task(self._recover(server), name="recovery")
 
     async def _recover(self, server: Server) -> None:
         started = asyncio.get_running_loop().time()
         try:
             await server.client.aclose()
-            await self._bring_back(server)
+            await self._reconnect(server)
             took = asyncio.get_running_loop().time() - started
             self._on_incident(f"server {server.host.url} is back after {took:.0f} s")
-        except Exception as error:  # whatever it is, nobody may wait for this server for ever
+        except Exception as error:  # any failure gives the server up: no request may wait for ever
             named = str(error) if isinstance(error, SolverError) else repr(error)
             server.given_up = f"server {server.host.url} is given up: {named}"
             self._on_incident(server.given_up)
@@ -153,13 +153,13 @@ class Fleet:
             self._changed.set()
             self._changed = asyncio.Event()
 
-    async def _bring_back(self, server: Server) -> None:
+    async def _reconnect(self, server: Server) -> None:
         while not server.is_up:
             await server.host.recover()
             try:
                 async with asyncio.timeout(self._probe_s):
                     server.client, capacity = await connect(server.host)
-            except (ServerLost, TimeoutError):  # lost again; how often is the host's to say
+            except (ServerLost, TimeoutError):  # the host limits how often it recovers
                 await asyncio.sleep(_PAUSE_S)
                 continue
             server.admission.capacity = capacity

@@ -1,8 +1,8 @@
-"""Before a server serves, and again whenever it was lost: is it what this run needs?
+"""Checks that a server is what this run needs, at its start and after each restart.
 
-Everything is asked through the requests that a run sends: the context length, the vocabulary, that
-log-probabilities are those of the model, that prefixes are cached and, with an adapter, that the
-stored prefix gets its stored score. A server that differs is refused with what to change.
+The checks use the requests that a run sends: the context length, the vocabulary, that log-probabilities
+are the model's own, that prefixes are cached and, with an adapter, that the prefix stored with it gets
+its stored score. A server that differs is refused with what to change.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from solver.types import CANDIDATES
 
 _CACHE_FLAGS = "--enable-prefix-caching --enable-prompt-tokens-details"
 _LONGEST_PROMPT = 1024  # several blocks of any cache
-_SHORT_PROMPT = 3  # lowest ids, where the [STOP] ids of an adapter that we were not told of are not
-_ASKED = 17  # times: each of a server's data-parallel engines has a cache of its own
+_SHORT_PROMPT = 3  # lowest ids: never the [STOP] ids of an adapter, known to us or not
+_CACHE_TRIES = 17  # each of a server's data-parallel engines has its own cache
 _ROUNDING = 1e-3
 _SAME_DRAW = 0.2  # nats between two computations of one log-probability, in bfloat16 too
 _SIZE = re.compile(r"Vocabulary size: (\d+)")
@@ -35,7 +35,7 @@ _SIZE = re.compile(r"Vocabulary size: (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server is: lengths in tokens. `capacity_tokens` is what its KV cache holds, if known."""
+    """What the checks found; lengths in tokens. `capacity_tokens` is what the KV cache holds, if known."""
 
     model_name: str
     context_length: int
@@ -46,8 +46,8 @@ class Facts:
 class Expected:
     """What a run needs of every server.
 
-    `context_length` is the configured one; `dtype` is float32 only where that is known; `adapter` is
-    the folder of `spec`, and `stop_flags` are what a server needs for it.
+    `context_length` is the configured one; `dtype` is `unknown` for attached servers; `adapter` is the
+    folder of `spec`, and `stop_flags` are the flags that a server needs for it.
     """
 
     vocab_size: int
@@ -60,13 +60,13 @@ class Expected:
 
     @property
     def plain_ids(self) -> list[int]:
-        """Ids that may stand in any prompt: in the vocabulary, and none of the adapter's."""
+        """Ids for the checks' prompts: in the vocabulary, and none of the adapter's [STOP] ids."""
         reserved = self.spec.stop_token_ids if self.spec else ()
         return [i for i in range(min(self.vocab_size, _LONGEST_PROMPT)) if i not in reserved]
 
 
-async def shake_hands(client: Client, expected: Expected, say: Say) -> Facts:
-    """What the server is. Raises `ModelError` if it does not fit, `ServerLost` if it is gone."""
+async def verify_server(client: Client, expected: Expected, say: Say) -> Facts:
+    """Check the server. Raises `ModelError` if it does not fit, `ServerLost` if it does not answer."""
     try:
         async with asyncio.timeout(expected.limit_s):
             facts = await _facts(client, expected)
@@ -97,7 +97,7 @@ async def _facts(client: Client, expected: Expected) -> Facts:
 
 
 async def _check_vocabulary(client: Client, expected: Expected) -> None:
-    """The last id may be biased and the one behind it is refused, by whatever the tokenizer knows."""
+    """A logit bias for the last id is accepted, and one for the id after it is refused."""
     size = expected.vocab_size
     try:
         await _bias(client, expected, size - 1)
@@ -130,7 +130,7 @@ def _other_vocabulary(client: Client, found: str, size: int) -> ModelError:
 
 
 async def _check_logprobs(client: Client, expected: Expected) -> None:
-    """As many as the solver asks for are told, and they are the model's own, before top-k and the rest."""
+    """As many as the solver asks for are returned, and they are the model's own, before top-k and so on."""
     body = {**score_body(expected.plain_ids[:_SHORT_PROMPT]), "logprobs": CANDIDATES}
     greedy, *_ = read_score(await client.complete(body))
     drawn, *_ = read_score(
@@ -144,15 +144,15 @@ async def _check_logprobs(client: Client, expected: Expected) -> None:
         or not abs(drawn.get(best, -math.inf) - greedy[best]) <= _SAME_DRAW
     ):
         raise ModelError(
-            f"{client.url} does not tell the model's own log-probabilities: start it without "
+            f"{client.url} does not return the model's own log-probabilities: start it without "
             "--logprobs-mode and --max-logprobs"
         )
 
 
 async def _check_cache(client: Client, expected: Expected, facts: Facts) -> None:
-    """Asked again, most of a prompt comes from the cache, and the server says so."""
+    """A repeated prompt is found in the cache, and the server's usage says so."""
     ids = expected.plain_ids[: facts.context_length - 1]
-    for _ in range(_ASKED):
+    for _ in range(_CACHE_TRIES):
         _, _, cached = await client.score(ids)
         if cached:
             return
@@ -176,7 +176,10 @@ async def _check_score(client: Client, expected: Expected, spec: StopSpec, say: 
             f"{client.url} serves no STOP adapter: install stop-solver beside its vLLM and {remedy}"
         ) from None
     if stored is None:
-        say(f"{expected.adapter} stores no prefix to compare; its score is only seen to be one")
+        say(
+            f"{expected.adapter} stores no prefix to compare: the server returns a score, but whether "
+            "it is the right one is not known"
+        )
     elif not stored.agrees(logit, expected.dtype):
         raise ModelError(
             f"{client.url} scores the adapter's stored prefix {logit:.4f}, it was {stored.logit:.4f} "

@@ -1,4 +1,4 @@
-"""A host is one vLLM server: where it is, and how to get it back when it is lost."""
+"""The port to one vLLM server: its address, its start, and its recovery when it is lost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Say = Callable[[str], None]
 
 
 class ServerLost(EngineError):
-    """The server did not do its part (crash, hang, 503, a stream cut short): the request may be repeated."""
+    """The server failed (crash, hang, 503, a stream cut short): the request may be repeated."""
 
 
 class Host(Protocol):
-    """One server, ours or somebody else's. One task at a time calls `start` or `recover`."""
+    """One server, supervised or attached. One task at a time calls `start` or `recover`."""
 
     @property
     def url(self) -> str:
@@ -30,10 +30,10 @@ class Host(Protocol):
         """Return when the lost server answers again; `EngineError` when it is given up for good."""
         ...
 
-    def alive(self) -> None:
-        """A token came: what follows is a new failure, not the same one again."""
+    def reset_failures(self) -> None:
+        """A token came: failures in a row are counted from 0 again."""
         ...
 
     async def aclose(self) -> None:
-        """End what was started; a server that was only attached to is left alone."""
+        """End the server that was started; an attached server goes on running."""
         ...

@@ -1,4 +1,4 @@
-"""From settings to a vLLM engine: its servers started or found, each of them seen to fit."""
+"""Opens a vLLM engine from the settings: starts its servers or attaches to them, and checks each."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from solver.config import ModelConfig, SolverConfig
 from solver.engines.vllm.attached import Attached, server_url
 from solver.engines.vllm.command import PROGRAM, Recipe
 from solver.engines.vllm.engine import VllmEngine
-from solver.engines.vllm.greeted import Greeted
 from solver.engines.vllm.handshake import Expected
 from solver.engines.vllm.hosts import Host, Say
 from solver.engines.vllm.supervised import Supervised
+from solver.engines.vllm.verified import VerifiedHost
 from solver.errors import ConfigError, ModelError
 
 _LOG = "vllm.log"
-_UNKNOWN = "unknown"  # dtype of somebody else's server
+_UNKNOWN = "unknown"  # dtype of an attached server
 
 
 async def open_vllm(
@@ -40,24 +40,23 @@ async def open_vllm(
 ) -> VllmEngine:
     """An engine on the configured servers, or on one that is started here and ends with the engine.
 
-    `adapter` is the STOP adapter that the servers are to have, if any; `candidates` asks them for the
-    best ids of each draw too. The log of a server of ours is
-    `vllm.log` in `log_folder`, or in a temporary one, which is kept. Raises `ConfigError` or
-    `ModelError` with one line that says what to change, and `EngineError` if a server dies at its
-    first requests.
+    `adapter` is the STOP adapter that the servers must have, if any; `candidates` asks them for the
+    best ids of each draw too. A server that is started writes its log to `vllm.log` in `log_folder`, or
+    in a temporary folder, which is kept. Raises `ConfigError` or `ModelError` with one line that says
+    what to change, and `EngineError` if a server is lost at its first requests.
     """
     expected = _expected(config, model_folder, adapter)
     hosts, dtype = _hosts(config, model_folder, expected, log_folder, say, on_incident)
     expected = replace(expected, dtype=dtype)
-    greeted = [Greeted(host, expected, say) for host in hosts]
+    verified = [VerifiedHost(host, expected, say) for host in hosts]
     async with AsyncExitStack() as stack:
-        for host in greeted:
+        for host in verified:
             stack.push_async_callback(host.aclose)
-        await _start(greeted)
+        await _start(verified)
         engine = await VllmEngine.open(
-            greeted,
+            verified,
             model_name=model_folder.name,
-            context_length=min(host.facts.context_length for host in greeted),
+            context_length=min(host.facts.context_length for host in verified),
             vocab_size=expected.vocab_size,
             dtype=dtype,
             config=config.vllm,
@@ -70,7 +69,7 @@ async def open_vllm(
         return engine
 
 
-async def _start(hosts: Sequence[Greeted]) -> None:
+async def _start(hosts: Sequence[VerifiedHost]) -> None:
     """Start all at the same time; the first failure ends the other starts."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -82,7 +81,7 @@ async def _start(hosts: Sequence[Greeted]) -> None:
 
 def _expected(config: SolverConfig, model_folder: Path, adapter: Path | None) -> Expected:
     settings = read_config(model_folder)
-    text = settings.get("text_config", settings)  # of a model that also sees or hears
+    text = settings.get("text_config", settings)  # a multimodal model has a part for text
     if not isinstance(size := text.get("vocab_size"), int):
         raise ModelError(f"{model_folder}/config.json has no vocab_size")
     expected = Expected(
@@ -113,7 +112,7 @@ def _hosts(
     say: Say,
     on_incident: Say,
 ) -> tuple[list[Host], str]:
-    """What to start or to wait for, and the dtype that all compute in."""
+    """The servers to start or to attach to, and the dtype that they compute in."""
     urls = [server_url(given) for given in config.vllm.servers]
     if len({*urls}) < len(urls):
         raise ConfigError("the same --server is given twice: give each only once")

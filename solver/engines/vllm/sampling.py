@@ -1,7 +1,7 @@
 """One sampling request, over as many servers and attempts as it takes.
 
-What has come is never asked for again: an attempt begins with the ids so far. Its draws belong to
-(seed, where the attempt began), so one that was interrupted goes on, but not as it would have.
+Ids that were received are kept: the next attempt begins with them. Draws depend on the seed and on the
+position where the attempt began, so an interrupted request goes on with other draws than without it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from solver.engines.vllm.bodies import sampling_body
 from solver.engines.vllm.client import Stream
 from solver.engines.vllm.fleet import Fleet
 from solver.engines.vllm.hosts import ServerLost
-from solver.engines.vllm.visit import Visit
-from solver.engines.vllm.waiting import CalledOff
+from solver.engines.vllm.request import Request
+from solver.engines.vllm.waiting import WaitCancelled
 from solver.types import Chunk, FinishReason, SamplingParams
 
 
-class Sampling(Visit):
+class SamplingRequest(Request):
     """Samples up to `max_tokens` more ids; `step` until a chunk has a finish reason, then `stand`."""
 
     def __init__(
@@ -36,28 +36,28 @@ class Sampling(Visit):
         candidates: bool,
     ) -> None:
         super().__init__(fleet, silence_s, trajectory_id, len(ids))
-        self.seat.give_way = self.call_off
+        self.slot.preempt = self.cancel_wait
         self._ids, self._params, self._left = list(ids), params, max_tokens
         self._vocab_size, self._candidates = vocab_size, candidates
         self._stream: Stream | None = None
-        self._begun_at = len(ids)  # ids that the attempt's prompt has
-        self._last: Chunk | None = None  # held back until the stream has told its usage
+        self._begun_at = len(ids)  # length of the attempt's prompt
+        self._last: Chunk | None = None  # held back until the stream's usage event has come
         self._usage: Usage | None = None
         self._broken: str | None = None
 
-    def call_off(self) -> None:
-        """As `Waiter.call_off`; the server stops sampling at once, whatever the consumer does."""
-        super().call_off()
+    def cancel_wait(self) -> None:
+        """As `Waiter.cancel_wait`, and close the stream, so that the server stops sampling at once."""
+        super().cancel_wait()
         self._close_stream()
 
-    def stand(self) -> None:
-        """Leave the server; its part of the request is aborted within a step."""
-        super().stand()
+    def leave(self) -> None:
+        """As `Request.leave`; the server aborts the request within a step."""
+        super().leave()
         self._close_stream()
         self._last = self._usage = self._broken = None
 
     async def step(self) -> list[Chunk]:
-        """Chunks that have come, waiting for them; none if the request has to begin another attempt.
+        """The next chunks; an empty list if the request has to begin another attempt.
 
         Raises `EngineError`; `Closing` if the engine is being closed.
         """
@@ -69,14 +69,14 @@ class Sampling(Visit):
             except ServerLost as error:
                 if self._last is None:
                     await self.failed(error)
-        except CalledOff:
+        except WaitCancelled:
             if self._last is None:
-                self.called_off()
+                self.handle_cancelled_wait()
         return [] if self._last is None else [self._end()]
 
     async def _begin(self) -> None:
         if self.server is None:
-            await self.sit()
+            await self.acquire()
         assert self.server is not None
         self._begun_at = len(self._ids)
         body = sampling_body(
@@ -114,11 +114,11 @@ class Sampling(Visit):
         return [chunk for piece in pieces if (chunk := self._take(piece)) is not None]
 
     async def _lost_unless_working(self, since: float) -> None:
-        if not await self.is_working(since):
+        if not await self.check_works(since):
             raise ServerLost("silent")
 
     def _take(self, piece: Piece) -> Chunk | None:
-        """The chunk of a piece, unless it is the last one, which waits for the usage, or empty."""
+        """The chunk of a piece; None if it is empty, or the last one, which is held for the usage."""
         number = len(piece.token_ids)
         chunk = Chunk(
             piece.token_ids,
@@ -129,22 +129,22 @@ class Sampling(Visit):
         if number:
             self._ids += piece.token_ids
             self._left -= number
-            self.got_something()
+            self.record_progress()
             assert self.server is not None
-            self.server.admission.grow(self.seat, number)
+            self.server.admission.grow(self.slot, number)
         if piece.finish is None:
             return chunk if number else None
         reason = self._reason(piece.finish)
         if reason is None:
-            self._broken = f"it ended a request by itself: {piece.finish}"
+            self._broken = f"it ended the request for a reason of its own: {piece.finish}"
             return chunk if number else None
         self._last = replace(chunk, finish_reason=reason)
         return None
 
     def _reason(self, finish: str) -> FinishReason | None:
-        """What the server's finish reason means; None if the request is not at its end.
+        """The finish reason in our terms; None if the request has to go on.
 
-        A server may have stop ids of its own: what it ends there goes on.
+        A server may have stop ids of its own; a request that ended at one of those goes on.
         """
         if finish == "stop" and self._ids[-1] in self._params.stop_token_ids:
             return FinishReason.STOP

@@ -1,4 +1,4 @@
-"""What an engine on vLLM servers has done so far, in numbers."""
+"""Counters of an engine on vLLM servers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from solver.types import Chunk
 class VllmStats:
     """Counters since the engine was opened, in tokens unless noted.
 
-    `sampled`   ids sampled and handed on
-    `reused`    ids given in requests that the server had cached, as far as it was asked to the end:
-                a request that is closed early never says
-    `encoded`   ids given in requests that it had to encode; same reserve
+    `sampled`   ids sampled and returned
+    `reused`    prompt ids that the server had cached, of requests that were read to their end
+    `encoded`   prompt ids that the server had to encode, of requests that were read to their end
     `scored`, `scored_cached`   prefixes and their [STOP] ids that were scored, and the cached part
     `retries`   attempts that failed and were repeated
     `losses`    servers that were lost
-    `gave_way`  requests that had to wait for room once they had begun
+    `preemptions`  times a request lost its slot because the KV cache was full
     """
 
     sampled: int = 0
@@ -28,10 +27,10 @@ class VllmStats:
     scored_cached: int = 0
     retries: int = 0
     losses: int = 0
-    gave_way: int = 0
+    preemptions: int = 0
 
     def count(self, chunk: Chunk) -> None:
-        """Add what a chunk brings."""
+        """Add a chunk's ids."""
         self.sampled += len(chunk.token_ids)
         self.reused += chunk.reused_tokens
         self.encoded += chunk.encoded_tokens

@@ -1,4 +1,4 @@
-"""A vLLM server of our own: started, watched, started again when it is lost, ended with the run."""
+"""A vLLM server process of our own: started, restarted when it is lost, ended with the run."""
 
 from __future__ import annotations
 
@@ -8,28 +8,34 @@ import secrets
 from pathlib import Path
 
 from solver.engines.vllm.client import Client
-from solver.engines.vllm.command import Recipe, Room
+from solver.engines.vllm.command import MemorySettings, Recipe
 from solver.engines.vllm.hosts import Say, ServerLost
 from solver.engines.vllm.process import ServerProcess, free_port
-from solver.engines.vllm.trouble import cause, difference, port_was_taken, progress, with_less
+from solver.engines.vllm.server_log import (
+    cause,
+    difference,
+    port_was_taken,
+    progress,
+    reduced_memory,
+)
 from solver.errors import EngineError, ModelError, UserError
 
-_ENDING_S = 2.0  # a server whose engine died needs about one
-_PORTS = 3  # tries, where others take ports at the same time
-_POLL_S, _KNOCK_S = 0.25, 5.0
+_ENDING_S = 2.0  # a server whose engine process crashed exits within about one
+_PORTS = 3  # other ports that are tried when one is taken
+_POLL_S, _PROBE_S = 0.25, 5.0
 _TAIL = 30
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 
 
 def back_off(failures: int) -> float:
-    """Seconds before the next try after so many failures in a row: 0.5, 1, 2, ... 30."""
+    """Seconds to wait after so many failures in a row: 0.5, 1, 2, ... 30."""
     return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - 1, 10))
 
 
 class Supervised:
     """A `Host` that is a process of ours, on a loopback port of its own.
 
-    `say` gets progress, `on_incident` what a run's result should tell: smaller settings, restarts.
+    `say` gets progress, `on_incident` what belongs into the run's result: smaller settings, restarts.
     """
 
     def __init__(
@@ -41,13 +47,13 @@ class Supervised:
         on_incident: Say,
         progress_s: float = 10.0,
     ) -> None:
-        self._recipe, self._room, self._log = recipe, recipe.room, log
+        self._recipe, self._memory, self._log = recipe, recipe.memory, log
         self._say, self._on_incident, self._progress_s = say, on_incident, progress_s
-        # Nobody else serves a model of this name, so what answers to it is known to be ours.
+        # A unique model name: a server that serves it is the one that was started here.
         self._name = f"{recipe.model_folder.name}-{secrets.token_hex(4)}"
         self._port: int | None = None
         self._process: ServerProcess | None = None
-        self._ports_tried, self._has_shrunk = 0, False
+        self._ports_tried, self._is_reduced = 0, False
         self._failures = 0
 
     @property
@@ -61,7 +67,7 @@ class Supervised:
         self._ports_tried = 0
         try:
             async with asyncio.timeout(limit):
-                while not await self._try():
+                while not await self._start_once():
                     pass
         except BaseException as error:
             await self._kill()
@@ -72,9 +78,9 @@ class Supervised:
             raise
 
     async def recover(self) -> None:
-        """Kill what is left and start it again. Raises `EngineError` when that is given up."""
-        await self._see_it_end()
-        what, most = self._epitaph(), self._recipe.vllm.max_restarts
+        """Kill the process and start it again. Raises `EngineError` after `vllm.max_restarts`."""
+        await self._wait_for_exit()
+        what, most = self._describe_exit(), self._recipe.vllm.max_restarts
         await self._kill()
         while True:
             self._failures += 1
@@ -88,21 +94,24 @@ class Supervised:
             except UserError as error:
                 what = str(error)
 
-    def alive(self) -> None:
-        """A token came: the next failure is the first one again."""
+    def reset_failures(self) -> None:
+        """A token came: failures in a row are counted from 0 again."""
         self._failures = 0
 
     async def aclose(self) -> None:
-        """End the server, gently at first."""
+        """Ask the server to end, and kill it after a grace time."""
         if self._process is not None:
             await self._process.terminate()
 
-    async def _try(self) -> bool:
-        """Start it once; False if it failed, and another try that is now prepared may go better."""
+    async def _start_once(self) -> bool:
+        """Start it once; False if it failed and is worth another attempt with the changed port or memory.
+
+        Raises `ModelError` if it is not.
+        """
         self._port = free_port(self._port)
-        command = self._recipe.command(self._port, self._name, self._room)
+        command = self._recipe.command(self._port, self._name, self._memory)
         self._process = await ServerProcess.start(command, self._log)
-        name = await self._answer(self._process)
+        name = await self._wait_for_name(self._process)
         if name == self._name:
             return True
         await self._process.kill()
@@ -111,12 +120,12 @@ class Supervised:
         ) and self._ports_tried < _PORTS:
             self._ports_tried += 1
             self._port = None
-        elif not self._shrink():
-            raise self._failure(self._epitaph())
+        elif not self._reduce_memory():
+            raise self._failure(self._describe_exit())
         return False
 
-    async def _answer(self, process: ServerProcess) -> str | None:
-        """The name of the model that is served on our port; None if the process ended before."""
+    async def _wait_for_name(self, process: ServerProcess) -> str | None:
+        """The name of the model that is served on our port; None if the process ended first."""
         loop = asyncio.get_running_loop()
         began = said = loop.time()
         while process.exit_code is None:
@@ -128,29 +137,29 @@ class Supervised:
             await asyncio.sleep(_POLL_S)
         return None
 
-    def _shrink(self) -> bool:
-        """After a start that did not fit into memory: ask for less the next time, but only once."""
+    def _reduce_memory(self) -> bool:
+        """After a start that did not fit into memory: lower the settings, but only once."""
         assert self._process is not None
         lines = self._process.tail()
-        less = with_less(
-            self._room, lines, self._process.exit_code, length_is_free=self._recipe.length_is_free
+        less = reduced_memory(
+            self._memory, lines, self._process.exit_code, length_is_free=self._recipe.length_is_free
         )
-        if less is None or self._has_shrunk or not self._changes(less):
+        if less is None or self._is_reduced or not self._changes(less):
             return False
-        less = self._recipe.relevant(less)
+        less = less.for_device(on_cpu=self._recipe.on_cpu, configured=self._recipe.memory)
         self._on_incident(
             f"vLLM did not fit into memory ({cause(lines)}): started again with "
-            + difference(self._room, less)
+            + difference(self._memory, less)
         )
-        self._room, self._has_shrunk = less, True
+        self._memory, self._is_reduced = less, True
         return True
 
-    def _changes(self, room: Room) -> bool:
-        # a flag of the user's wins over ours
-        return self._recipe.command(0, "", room) != self._recipe.command(0, "", self._room)
+    def _changes(self, memory: MemorySettings) -> bool:
+        # A flag in vllm.args replaces ours, so that smaller settings may change nothing.
+        return self._recipe.command(0, "", memory) != self._recipe.command(0, "", self._memory)
 
-    def _epitaph(self) -> str:
-        """What became of the process, in words."""
+    def _describe_exit(self) -> str:
+        """How the process ended, and why as far as its log says."""
         process = self._process
         if process is None or (code := process.exit_code) is None:
             return "the vLLM server does not answer"
@@ -164,8 +173,8 @@ class Supervised:
             error.add_note("\n".join(self._process.tail(_TAIL)))
         return error
 
-    async def _see_it_end(self) -> None:
-        """If it is ending by itself, wait until it has: then it is known how."""
+    async def _wait_for_exit(self) -> None:
+        """Wait a moment for a process that is ending by itself, so that its exit code is known."""
         if self._process is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ENDING_S):
@@ -177,10 +186,10 @@ class Supervised:
 
 
 async def _served_name(url: str) -> str | None:
-    """The name of the model behind `url`; empty if a stranger answers, None if nobody does yet."""
+    """The name of the model behind `url`; empty if it is no vLLM server, None if nothing answers."""
     client = Client(url)
     try:
-        async with asyncio.timeout(_KNOCK_S):
+        async with asyncio.timeout(_PROBE_S):
             return (await client.model_info()).name
     except (TimeoutError, ServerLost):
         return None

@@ -1,4 +1,4 @@
-"""Waiting that others can end: for a server, for room in its cache, for its next token."""
+"""Waits that another task can cancel: for a server, for space in its KV cache, for its next token."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import asyncio
 from types import TracebackType
 
 
-class CalledOff(Exception):
-    """Whoever waits should look again: the engine closes, the server is lost, or room was taken."""
+class WaitCancelled(Exception):
+    """The wait was cancelled: the engine closes, the server is lost, or the request is preempted."""
 
 
 class Waiter:
-    """Something that waits at one place at a time, as `async with waiter.within(seconds)`.
+    """One wait at a time, written `async with waiter.within(seconds)`, that another task can cancel.
 
-    `call_off` ends that wait, or the next one if there is none now, with `CalledOff`. It is raised by
-    the waiter's own task and never while its owner does something else, such as consuming a chunk.
+    `cancel_wait` ends the current wait, or the next one if there is none, with `WaitCancelled`. That is
+    raised in the waiting task and only inside `within`, never while the task handles a chunk.
     """
 
     def __init__(self) -> None:
-        self._called_off = False
+        self._is_cancelled = False
         self._timeout: asyncio.Timeout | None = None
         self._limit_s: float | None = None
 
-    def call_off(self) -> None:
-        """End the wait that is on, or the next one."""
-        self._called_off = True
+    def cancel_wait(self) -> None:
+        """End the current wait, or the next one if there is none."""
+        self._is_cancelled = True
         if self._timeout is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
-    def call_on(self) -> None:
-        """Forget that the wait was called off."""
-        self._called_off = False
+    def reset(self) -> None:
+        """Clear a cancellation that is still pending."""
+        self._is_cancelled = False
 
     def within(self, seconds: float | None) -> Waiter:
-        """What to wait in, for at most `seconds`; then it raises `TimeoutError`."""
+        """The context to wait in; it raises `TimeoutError` after `seconds` (None: no limit)."""
         self._limit_s = seconds
         return self
 
     async def __aenter__(self) -> None:
-        if self._called_off:
-            raise CalledOff
+        if self._is_cancelled:
+            raise WaitCancelled
         timeout = asyncio.timeout(self._limit_s)
         await timeout.__aenter__()
         self._timeout = timeout
@@ -55,8 +55,9 @@ class Waiter:
         try:
             await timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            if self._called_off:
-                raise CalledOff from None
+            if self._is_cancelled:
+                raise WaitCancelled from None
             raise
-        if self._called_off and isinstance(error, Exception):  # what fails now fails because of it
-            raise CalledOff from None
+        # A failure after a cancellation is a consequence of it, such as a stream that was closed.
+        if self._is_cancelled and isinstance(error, Exception):
+            raise WaitCancelled from None

@@ -1,10 +1,10 @@
-"""Runs one command and leaves nothing of it behind: `python -I watcher.py GRACE_S COMMAND...`.
+"""Runs one command and ends all its processes with it: `python -I watcher.py GRACE_S COMMAND...`.
 
-Its standard input is the lifeline, whose other end only the solver holds. When that closes, also
+Its standard input is the lifeline: a pipe whose other end only the solver holds. When it closes, also
 because the solver was killed, everything is killed at once; a byte on it asks the command to end and
 gives it GRACE_S seconds. Orphans of the command become children of this process (a Linux
-"subreaper"), so that a process which left its group and its session is found as well. Exits as the
-command did, 128 + signal if that killed it, when nothing of it runs any more. Only the standard
+"subreaper"), so that a process which left its group and its session is found as well. Exits when none of
+them runs any more, with the command's exit code, or 128 + signal if a signal ended it. Only the standard
 library is used: this file runs by itself.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 _PDEATHSIG, _CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
 _POLL_S = 0.2
-_GIVE_UP_S = 30.0  # a process in the kernel's hands may take that long to die
+_GIVE_UP_S = 30.0  # a process inside a system call may take that long to end
 
 
 def main(grace_s: float, command: list[str]) -> int:
@@ -66,7 +66,7 @@ def _watch(leader: int, grace_s: float) -> int | None:
 
 
 def _reaped(leader: int) -> int | None:
-    """Collect whoever died; the leader's exit code if it is among them."""
+    """Reap ended children; the leader's exit code if it is among them."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -79,7 +79,7 @@ def _reaped(leader: int) -> int | None:
 
 
 def _kill_all() -> None:
-    """Kill what descends from this process until nothing does."""
+    """Kill the descendants of this process until there are none."""
     until = time.monotonic() + _GIVE_UP_S
     while time.monotonic() < until:
         for pid in _descendants():
@@ -91,7 +91,7 @@ def _kill_all() -> None:
         except ChildProcessError:
             return
         time.sleep(0.01)
-    print(f"not dead after {_GIVE_UP_S:.0f} s: processes {_descendants()}", flush=True)
+    print(f"still running after {_GIVE_UP_S:.0f} s: processes {_descendants()}", flush=True)
 
 
 def _descendants() -> list[int]:

@@ -356,7 +356,7 @@ class FakeHost:
         self.server.faults = deque(f for f in self.server.faults if f and f.kind != "dead")
         await self.server.restart()
 
-    def alive(self) -> None:
+    def reset_failures(self) -> None:
         self.tokens += 1
 
     async def aclose(self) -> None:

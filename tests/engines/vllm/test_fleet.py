@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from solver.engines.vllm.waiting import CalledOff, Waiter
+from solver.engines.vllm.waiting import WaitCancelled, Waiter
 from tests.engines.vllm.conftest import greedy, until
 from tests.engines.vllm.fake_server import CONTEXT, FakeServer, Fault, continuation, score
 
@@ -103,17 +103,17 @@ async def test_hosts_hear_of_tokens(rig: Callable[..., Any]) -> None:
 async def test_a_loss_is_told_once_and_to_everybody_there(rig: Callable[..., Any]) -> None:
     made = await rig(recover_s=0.1)
     fleet = made.engine._fleet
-    visits = [Waiter() for _ in range(3)]
-    for visit in visits:
-        server = await fleet.find(None, visit)
+    requests = [Waiter() for _ in range(3)]
+    for request in requests:
+        server = await fleet.find(None, request)
     await made.server.crash()
     now = asyncio.get_running_loop().time()
     checks = [fleet.check(server, 0, now, "reset") for _ in range(5)]
     assert await asyncio.gather(*checks) == [False] * 5
     assert "3 requests go on when it is back" in made.incidents[0]
-    for visit in visits:
-        with pytest.raises(CalledOff):
-            async with visit.within(None):
+    for request in requests:
+        with pytest.raises(WaitCancelled):
+            async with request.within(None):
                 pass
     await fleet.find(None, Waiter())
     assert server.generation == 1

@@ -1,4 +1,4 @@
-"""Waits that others end."""
+"""Waits that another task cancels."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import asyncio
 
 import pytest
 
-from solver.engines.vllm.waiting import CalledOff, Waiter
+from solver.engines.vllm.waiting import WaitCancelled, Waiter
 
 
-async def test_a_wait_ends_when_it_is_called_off() -> None:
+async def test_a_cancelled_wait_ends() -> None:
     waiter = Waiter()
-    asyncio.get_running_loop().call_soon(waiter.call_off)
-    with pytest.raises(CalledOff):
+    asyncio.get_running_loop().call_soon(waiter.cancel_wait)
+    with pytest.raises(WaitCancelled):
         async with waiter.within(None):
             await asyncio.Event().wait()
 
 
-async def test_the_next_wait_ends_until_it_is_called_on() -> None:
+async def test_a_pending_cancellation_ends_the_next_wait_until_it_is_reset() -> None:
     waiter = Waiter()
-    waiter.call_off()
+    waiter.cancel_wait()
     for _ in range(2):
-        with pytest.raises(CalledOff):
+        with pytest.raises(WaitCancelled):
             async with waiter.within(None):
                 raise AssertionError("not entered")
-    waiter.call_on()
+    waiter.reset()
     async with waiter.within(None):
         await asyncio.sleep(0)
 
 
-async def test_what_fails_when_it_is_called_off_fails_because_of_it() -> None:
+async def test_a_failure_after_a_cancellation_counts_as_the_cancellation() -> None:
     waiter = Waiter()
-    with pytest.raises(CalledOff):
+    with pytest.raises(WaitCancelled):
         async with waiter.within(None):
-            waiter.call_off()
-            raise ValueError("closed under my hands")
+            waiter.cancel_wait()
+            raise ValueError("closed")
 
 
-async def test_what_is_done_when_it_is_called_off_is_done() -> None:
+async def test_a_wait_that_was_done_when_cancelled_is_done() -> None:
     waiter = Waiter()
     async with waiter.within(None):
-        waiter.call_off()
-    with pytest.raises(CalledOff):
+        waiter.cancel_wait()
+    with pytest.raises(WaitCancelled):
         async with waiter.within(None):
             raise AssertionError("not entered")
 
@@ -59,7 +59,7 @@ async def test_time_is_up_and_cancelling_is_cancelling() -> None:
     task = asyncio.create_task(wait())
     await asyncio.sleep(0)
     task.cancel()
-    waiter.call_off()
-    with pytest.raises((asyncio.CancelledError, CalledOff)) as caught:
+    waiter.cancel_wait()
+    with pytest.raises((asyncio.CancelledError, WaitCancelled)) as caught:
         await task
     assert caught.type is asyncio.CancelledError, "a cancelled consumer is not asked to go on"

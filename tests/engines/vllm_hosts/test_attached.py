@@ -87,7 +87,7 @@ async def test_a_lost_server_is_waited_for_and_given_up_if_it_never_helps(
     await host.start()
     await host.recover()
     await host.recover()
-    host.alive()
+    host.reset_failures()
     await host.recover()
     await host.recover()
     with pytest.raises(EngineError, match="lost 3 times in a row without a token: given up"):

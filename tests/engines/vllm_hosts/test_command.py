@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from solver.config import ModelConfig, VllmConfig
-from solver.engines.vllm.command import Recipe, Room
+from solver.engines.vllm.command import MemorySettings, Recipe
 from solver.errors import ConfigError
 
 STOP = ("--hf-overrides", '{"architectures": ["StopX"]}', "--additional-config", "{}")
@@ -34,9 +34,9 @@ def recipe(
     )
 
 
-def flags(made: Recipe, room: Room | None = None) -> dict[str, str | None]:
+def flags(made: Recipe, memory: MemorySettings | None = None) -> dict[str, str | None]:
     """The flags by name, with their one value."""
-    argv = made.command(8011, "small-1", room or made.room).argv
+    argv = made.command(8011, "small-1", memory or made.memory).argv
     found: dict[str, str | None] = {}
     for word, after in zip(argv[1:], [*argv[2:], "--"], strict=True):
         if word.startswith("-"):
@@ -62,12 +62,12 @@ def test_a_cpu_gets_what_vllm_needs_there() -> None:
     assert found["--dtype"] == "float32" and found["--block-size"] == "32"
     assert found["--max-num-batched-tokens"] == "16384" and "--enforce-eager" in found
     assert "--gpu-memory-utilization" not in found and "--max-model-len" not in found
-    environment = made.command(1, "x", made.room).environment
+    environment = made.command(1, "x", made.memory).environment
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "2" and environment["OMP_NUM_THREADS"] == "2"
 
 
 def test_the_room_decides_about_memory() -> None:
-    found = flags(recipe(), Room(0.8, 32, 1000))
+    found = flags(recipe(), MemorySettings(0.8, 32, 1000))
     assert found["--gpu-memory-utilization"] == "0.8" and found["--max-num-seqs"] == "32"
     assert found["--max-model-len"] == "1000"
 
@@ -96,7 +96,7 @@ def test_the_adapters_flags_are_passed_on() -> None:
 
 def test_the_users_flags_come_last_and_replace_ours() -> None:
     made = recipe("--max_num_seqs=8", "--dtype", "auto", "-tp", "2", "--no-enable-prefix-caching")
-    argv = made.command(1, "x", made.room).argv
+    argv = made.command(1, "x", made.memory).argv
     assert argv[-6:] == (
         *("--max_num_seqs=8", "--dtype", "auto", "-tp", "2"),
         "--no-enable-prefix-caching",
@@ -162,7 +162,7 @@ def test_harmless_parallelism_goes_with_an_adapter() -> None:
 
 def test_the_environment_is_quiet_offline_and_without_a_key() -> None:
     made = recipe(environment={"PATH": "/bin", "VLLM_API_KEY": "secret"})
-    environment = made.command(1, "x", made.room).environment
+    environment = made.command(1, "x", made.memory).environment
     assert environment["PATH"] == "/bin" and "VLLM_API_KEY" not in environment
     assert {"VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_OFFLINE"} <= environment.keys()
     assert "CUDA_VISIBLE_DEVICES" not in environment and "OMP_NUM_THREADS" not in environment
@@ -170,7 +170,7 @@ def test_the_environment_is_quiet_offline_and_without_a_key() -> None:
 
 def test_the_users_cache_size_on_a_cpu_wins() -> None:
     made = recipe(on_cpu=True, environment={"VLLM_CPU_KVCACHE_SPACE": "7"})
-    assert made.command(1, "x", made.room).environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
+    assert made.command(1, "x", made.memory).environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_the_users_cache_size_on_a_cpu_wins() -> None:
 def test_one_gpu_of_several_is_the_only_one_that_is_seen(visible: str | None, chosen: str) -> None:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     made = recipe(device="cuda:1", environment=environment)
-    assert made.command(1, "x", made.room).environment["CUDA_VISIBLE_DEVICES"] == chosen
+    assert made.command(1, "x", made.memory).environment["CUDA_VISIBLE_DEVICES"] == chosen

@@ -11,7 +11,7 @@ import pytest
 
 from solver.adapter.spec import Handshake, StopSpec
 from solver.engines.vllm.client import Client
-from solver.engines.vllm.handshake import Expected, Facts, shake_hands
+from solver.engines.vllm.handshake import Expected, Facts, verify_server
 from solver.engines.vllm.hosts import ServerLost
 from solver.errors import ModelError
 from tests.engines.vllm_hosts.conftest import Told
@@ -49,7 +49,7 @@ async def shake(in_thread: Callable[..., InThread], told: Told) -> AsyncIterator
 
     async def meet(expected: Expected = STOP, **play: Any) -> Facts:
         clients.append(Client(in_thread(**play).url))
-        return await shake_hands(clients[-1], expected, told.said.append)
+        return await verify_server(clients[-1], expected, told.said.append)
 
     yield meet
     for client in clients:
@@ -120,5 +120,5 @@ async def test_a_server_that_is_gone_is_lost_not_wrong(in_thread: Callable[..., 
     fake.close()
     client = Client(fake.url)
     with pytest.raises(ServerLost):
-        await shake_hands(client, PLAIN, print)
+        await verify_server(client, PLAIN, print)
     await client.aclose()

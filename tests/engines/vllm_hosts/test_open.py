@@ -19,9 +19,9 @@ from solver.engines.vllm import open as module
 from solver.engines.vllm import supervised
 from solver.engines.vllm.attached import Attached
 from solver.engines.vllm.engine import VllmEngine
-from solver.engines.vllm.greeted import Greeted
 from solver.engines.vllm.handshake import Expected
 from solver.engines.vllm.open import open_vllm
+from solver.engines.vllm.verified import VerifiedHost
 from solver.errors import ConfigError, EngineError, ModelError
 from solver.scorers.stop import StopScorer
 from solver.types import Trajectory
@@ -186,7 +186,7 @@ async def test_a_server_that_comes_back_as_another_one_does_not_serve(
 ) -> None:
     fake = in_thread()
     config = SolverConfig().vllm
-    host = Greeted(
+    host = VerifiedHost(
         Attached(fake.url, config, say=told.said.append, on_incident=told.incidents.append),
         Expected(vocab_size=1024, limit_s=60.0, dtype="float32"),
         told.said.append,
@@ -194,5 +194,7 @@ async def test_a_server_that_comes_back_as_another_one_does_not_serve(
     await host.start()
     await host.recover()
     fake.server.play.context_length = 256  # shorter than what the run began with
-    with pytest.raises(EngineError, match=r"it came back as another one: .* context of 256 tokens"):
+    with pytest.raises(
+        EngineError, match=r"it is different after its restart: .* context of 256 tokens"
+    ):
         await host.recover()

@@ -78,7 +78,7 @@ async def test_a_started_server_answers_on_loopback_and_is_gone_when_closed(
 
 async def test_who_ignores_sigterm_is_killed(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     made = recipe(Play(ignores_sigterm=True, family=True))
-    command = made.command(free_port(), "x", made.room)
+    command = made.command(free_port(), "x", made.memory)
     process = await ServerProcess.start(command, tmp_path / "log", grace_s=0.5)
     await until(lambda: says(tmp_path / "log", "Started"))
     await process.terminate()
@@ -139,7 +139,7 @@ async def test_a_port_that_was_taken_meanwhile_is_exchanged(
         free = module.free_port
         offers = iter([port])
         monkeypatch.setattr(module, "free_port", lambda wanted: next(offers, None) or free(wanted))
-        monkeypatch.setattr(module, "_KNOCK_S", 0.1)  # the one who took it does not answer
+        monkeypatch.setattr(module, "_PROBE_S", 0.1)  # the one who took it does not answer
         host = supervised(Play())
         await host.start()
         assert await healthy(host)
@@ -242,7 +242,7 @@ async def test_a_token_makes_the_next_failure_the_first_one(supervised: Make, to
     host = supervised(Play(), max_restarts=1)
     await host.start()
     await host.recover()
-    host.alive()
+    host.reset_failures()
     await host.recover()
     with pytest.raises(EngineError, match="given up after 1 restarts"):
         await host.recover()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from solver.engines.vllm.command import Room
-from solver.engines.vllm.trouble import (
+from solver.engines.vllm.command import MemorySettings
+from solver.engines.vllm.server_log import (
     cause,
     difference,
     message,
     port_was_taken,
     progress,
-    with_less,
+    reduced_memory,
 )
 from tests.engines.vllm_hosts.fake_server import DEVICE_FULL, DEVICE_TAKEN, NO_CACHE, SUMMED_UP
 
-ROOM = Room(0.9, 64, None)
+MEMORY = MemorySettings(0.9, 64, None)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_progress_is_the_last_line_with_words() -> None:
         )
         == "Loading weights"
     )
-    assert progress([]) == "nothing said yet"
+    assert progress([]) == "no message yet"
 
 
 def test_the_cause_is_the_last_error_before_the_summary() -> None:
@@ -70,31 +70,37 @@ def test_a_taken_port_is_told_from_the_rest() -> None:
     assert not port_was_taken([NO_CACHE])
 
 
-def less(line: str, exit_code: int = 1, *, room: Room = ROOM, free: bool = True) -> Room | None:
-    return with_less(room, [line], exit_code, length_is_free=free)
+def less(
+    line: str, exit_code: int = 1, *, memory: MemorySettings = MEMORY, free: bool = True
+) -> MemorySettings | None:
+    return reduced_memory(memory, [line], exit_code, length_is_free=free)
 
 
 def test_what_others_hold_of_the_gpu_is_left_to_them() -> None:
-    assert less(DEVICE_TAKEN) == Room(0.74, 64, None)  # 60 of 80 GiB, and 1% spare
+    assert less(DEVICE_TAKEN) == MemorySettings(0.74, 64, None)  # 60 of 80 GiB, and 1% spare
     assert less(DEVICE_TAKEN.replace("60.0", "1.0")) is None
 
 
 def test_a_gpu_that_ran_full_is_filled_less() -> None:
-    assert less(DEVICE_FULL) == Room(0.8, 32, None)
-    assert less("RuntimeError: CUDA out of memory occurred when warming up sampler") == Room(
-        0.8, 32, None
-    )
+    assert less(DEVICE_FULL) == MemorySettings(0.8, 32, None)
+    assert less(
+        "RuntimeError: CUDA out of memory occurred when warming up sampler"
+    ) == MemorySettings(0.8, 32, None)
 
 
 def test_a_cache_without_room_gets_more_of_the_gpu_and_a_free_length_shrinks() -> None:
-    assert less(NO_CACHE) == Room(0.95, 32, 256)
-    assert less(NO_CACHE, room=Room(0.97, 64, 512), free=False) == Room(0.97, 32, 512)
-    assert less("ValueError: No available memory for the cache blocks.") == Room(0.95, 32, None)
+    assert less(NO_CACHE) == MemorySettings(0.95, 32, 256)
+    assert less(NO_CACHE, memory=MemorySettings(0.97, 64, 512), free=False) == MemorySettings(
+        0.97, 32, 512
+    )
+    assert less("ValueError: No available memory for the cache blocks.") == MemorySettings(
+        0.95, 32, None
+    )
 
 
 def test_who_was_killed_by_the_system_takes_less_of_its_memory() -> None:
-    assert less("", 137) == Room(0.9, 32, None, 1)
-    assert less("Failed core proc(s): {'EngineCore_0': -9}") == Room(0.9, 32, None, 1)
+    assert less("", 137) == MemorySettings(0.9, 32, None, 1)
+    assert less("Failed core proc(s): {'EngineCore_0': -9}") == MemorySettings(0.9, 32, None, 1)
 
 
 def test_other_failures_are_not_about_memory() -> None:
@@ -104,7 +110,7 @@ def test_other_failures_are_not_about_memory() -> None:
 
 
 def test_a_change_is_said_in_words() -> None:
-    assert difference(ROOM, Room(0.8, 32, 256)) == (
+    assert difference(MEMORY, MemorySettings(0.8, 32, 256)) == (
         "gpu_memory_utilization 0.8 (was 0.9), max_num_seqs 32 (was 64), "
         "max_model_len 256 (was the longest)"
     )
