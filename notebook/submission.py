@@ -14,7 +14,7 @@ PRESET = "gpt-oss-120b"  # of the solver; "embedded" needs no model and no GPU
 MODEL = "gpt-oss-120b"  # name of the attached model, or "embedded"
 SETTINGS = []  # any setting of the solver, such as "prune.launch=16"
 TIME_LIMIT = "4h50m"  # of the five hours: the rest is Kaggle's start before the first cell
-WARM_UP = True  # read the weights into memory while the rest gets ready
+WARM_UP = True  # read the weights into memory in the background
 
 # %% [markdown]
 # Install from the attached wheels; there is no internet.
@@ -28,14 +28,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-# A rehearsal (python -m submissions.dryrun) says where its input lies.
+# A rehearsal (python -m submissions.dryrun) names its own input folder.
 INPUT = Path(
     json.loads(os.environ.get("STOP_SOLVER_REHEARSAL", "{}")).get("input", "/kaggle/input")
 )
 
 
 def find_wheelhouse(root):
-    """The attached folder with our MANIFEST.json, and what it says; None if there is none."""
+    """The attached folder with our MANIFEST.json, and its content; None if there is none."""
     for depth in range(1, 6):  # <slug>, datasets/<owner>/<slug>, notebooks/<owner>/<slug>, ...
         for path in sorted(root.glob("*/" * depth + "MANIFEST.json")):
             manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -45,12 +45,12 @@ def find_wheelhouse(root):
 
 
 def attached_folders(root):
-    """What is attached, three levels deep."""
+    """The attached folders, three levels deep."""
     return sorted(str(path) for depth in (1, 2, 3) for path in root.glob("*/" * depth))[:60]
 
 
 def install(root):
-    """Install the solver offline; one that is installed already will do where no wheels are attached."""
+    """Install the solver offline; without attached wheels use the one that is installed."""
     found = find_wheelhouse(root)
     if found is None:
         if importlib.util.find_spec("solver") is None:
@@ -61,7 +61,7 @@ def install(root):
     if manifest["python"] != running:
         raise RuntimeError(f"{folder} is for Python {manifest['python']}, this is {running}")
     command = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(folder)]
-    # What is imported is compiled then; compiling all of torch and vLLM takes minutes.
+    # Compiling all of torch and vLLM takes minutes; modules are compiled when they are imported.
     command += ["--no-compile", "--quiet", "--disable-pip-version-check", manifest["requirement"]]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -89,7 +89,7 @@ if MODEL_FOLDER is not None and WARM_UP:
 print("model:", MODEL_FOLDER or MODEL)
 
 # %% [markdown]
-# When the notebook is saved, and not in the run that counts: is everything as it should be?
+# Check the machine when the notebook is saved; not in the scored run.
 
 # %%
 if not {"KAGGLE_IS_COMPETITION_RERUN", "STOP_SOLVER_REHEARSAL"} & os.environ.keys():
@@ -100,7 +100,7 @@ if not {"KAGGLE_IS_COMPETITION_RERUN", "STOP_SOLVER_REHEARSAL"} & os.environ.key
     print(report.stdout, report.stderr)
 
 # %% [markdown]
-# Answer every problem. In the run that counts, this cell never returns.
+# Answer every problem. In the scored run, this cell never returns.
 
 # %%
 from submissions.kaggle import serve
@@ -114,7 +114,7 @@ serve(
 )
 
 # %% [markdown]
-# What a saved run has answered.
+# The answers of a saved run.
 
 # %%
 if Path("submission.parquet").exists():

@@ -1,4 +1,4 @@
-"""Submissions to Kaggle's AIMO competitions, and rehearsals of them; docs/kaggle.md is their story.
+"""Submissions to Kaggle's AIMO competitions, and timed rehearsals of them; see docs/kaggle.md.
 
     kaggle.py         serve(): what a notebook calls
     competitions.py settings.py paths.py servers.py     what is served, and where things lie

@@ -1,4 +1,4 @@
-"""What a submission file must be, and how two of them are scored."""
+"""Checks a submission file, and scores the files of two runs as Kaggle's private leaderboard does."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _SHOWN = 3
 
 
 def read_submission(path: Path) -> tuple[dict[str, list[Any]], dict[str, str]]:
-    """The columns of a parquet file, and the names of their types."""
+    """The columns of a parquet file, and the names of their types, both by column name."""
     frame = frame_library().read_parquet(path)
     columns = {str(name): frame[name].to_list() for name in frame.columns}
     return columns, {name: str(frame[name].dtype) for name in columns}
 
 
 def file_faults(path: Path | None, ids: Sequence[str], answers: AnswerConfig) -> list[str]:
-    """What is wrong with a submission for the problems `ids`; empty if nothing is."""
+    """The faults of a submission for the problems `ids`; empty if it is valid."""
     if path is None or not path.is_file():
         return ["there is no submission file"]
     try:
         columns, types = read_submission(path)
-    except Exception as error:  # whatever a parquet reader says of what is not parquet
+    except Exception as error:  # parquet readers raise errors of many types
         return [f"the file cannot be read: {error}"]
     if list(columns) != ["id", "answer"]:
         return [f"columns are {list(columns)}, not id and answer"]
@@ -57,7 +57,7 @@ def answers_in(path: Path) -> dict[str, int]:
 def private_score(
     problems: Sequence[Problem], runs: Sequence[Mapping[str, int]], modulus: int | None
 ) -> Interval | None:
-    """Points as on the private board: a problem counts the share of runs that have it right.
+    """Points as on the private leaderboard: a problem counts the share of runs that have it right.
 
     So two runs give 1, 0.5 or 0. A sum over the problems whose answers are known, with its 95 %
     bootstrap interval over problems; None if no answer is known.

@@ -1,4 +1,4 @@
-"""One worker process and its pipes. Nothing here ever blocks the caller on what the worker does."""
+"""One worker process and its pipes. No call here waits for the worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from submissions.protocol import MAX_LINE, MESSAGES, Message, Task
 
 
 class Child:
-    """A worker under its guard; `receive` gets its messages, `ended` is called once when they end.
+    """A worker process and its guard; `receive` gets its messages, `ended` is called once at their end.
 
     Both are called from a thread of this child's. What it writes to stderr goes to `log`.
     """
@@ -33,7 +33,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                start_new_session=True,  # a Ctrl-C is the notebook's to handle
+                start_new_session=True,  # so that Ctrl-C reaches the notebook only
             )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -47,7 +47,7 @@ class Child:
             thread.start()
 
     def send(self, task: Task) -> None:
-        """Hand over a task; returns at once, though the worker may never read it."""
+        """Send a task; returns at once, though the worker may never read it."""
         self._outbox.put(task.line())
 
     def end(self) -> list[str]:
@@ -61,7 +61,7 @@ class Child:
         return left
 
     def _write(self, pipe: IO[bytes]) -> None:
-        with contextlib.suppress(OSError):  # the worker is gone, which its reader tells
+        with contextlib.suppress(OSError):  # the worker has ended, which its reader reports
             while (line := self._outbox.get()) is not None:
                 pipe.write(line)
                 pipe.flush()
@@ -78,7 +78,7 @@ class Child:
             while line := pipe.readline(MAX_LINE):
                 try:
                     message = MESSAGES.validate_json(line)
-                except ValueError:  # also pydantic's own; noise is not a message
+                except ValueError:  # no message, or no valid one: ignored
                     continue
                 receive(self, message)
         ended(self)

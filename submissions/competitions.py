@@ -1,4 +1,4 @@
-"""The competitions that can be submitted to: what they are called and which integers they take."""
+"""The competitions that can be submitted to: their names, Kaggle's modules, and the answers they accept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Competition:
     server: str | None
     maximum: int
     modulus: int | None
-    num_problems: int  # that a rerun asks for
+    num_problems: int  # rows of a rerun
 
 
 COMPETITIONS = {

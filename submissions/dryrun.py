@@ -1,8 +1,8 @@
-"""`python -m submissions.dryrun problems.csv --limit 5h --runs 2`: rehearse a submission under the clock.
+"""`python -m submissions.dryrun problems.csv --limit 5h --runs 2`: rehearse a submission in real time.
 
-Each run starts the submission in a fresh process tree, hands out the problems as Kaggle's gateway
-does, ends everything at the limit, checks the file and shows where the time went. Exit code 1 if a
-row is missing or a file is invalid, 2 for mistakes of the user.
+Each run starts the submission in a new process tree, sends the problems as Kaggle's gateway does, ends
+everything at the limit, checks the file and shows where the time went. Exit code 1 if a row is missing
+or a file is invalid, 2 for mistakes of the user.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def dryrun(
     """Rehearse a submission: time, order, faults, the file, the score of two runs."""
     target = named(competition)
     if target.server is None:
-        raise ConfigError(f"{competition} has no gateway to stand in for; aimo3 and aimo2 have")
+        raise ConfigError(f"{competition} has no gateway: rehearse aimo3 or aimo2")
     loaded = load_problems(problems)
     parse_faults(inject)
     load_config(preset, config, sets or ())
@@ -116,11 +116,11 @@ def _report(
 
 
 def run_faults(run: Rehearsed, problems: Sequence[Problem], target: Competition) -> list[str]:
-    """Everything that is wrong with a run; empty if its file would be scored."""
+    """The faults of a run; empty if its file would be scored."""
     faults = [run.failure] if run.failure else []
     answers = AnswerConfig(maximum=target.maximum, modulus=target.modulus)
     faults += file_faults(run.submission, [problem.id for problem in problems], answers)
-    return faults + [f"still running: {process}" for process in run.left_alive]
+    return faults + [f"still running: {process}" for process in run.still_running]
 
 
 def _conclude(
@@ -132,7 +132,7 @@ def _conclude(
 ) -> int:
     valid = [run for run in runs if not run_faults(run, problems, target)]
     files = [answers_in(run.submission) for run in valid if run.submission is not None]
-    # A run without a file counts as one in which nothing is right.
+    # A run without a file has no right answer.
     answers = [*files, *({} for _ in range(len(runs) - len(files)))]
     for number, one in enumerate(answers, start=1):
         if score := private_score(problems, [one], target.modulus):
@@ -150,7 +150,7 @@ def _conclude(
 def _limit(text: str) -> float:
     seconds = parse_duration(text)
     if seconds <= 0:
-        raise ConfigError(f"--limit {text}: give more than no time")
+        raise ConfigError(f"--limit {text}: give a time above 0, such as 5h")
     return seconds
 
 

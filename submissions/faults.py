@@ -1,13 +1,13 @@
-"""Faults to rehearse: `crash@3,hang@5,slow-start,raise@7`, at most once each.
+"""Injects faults into a rehearsal: `crash@3,hang@5,slow-start,raise@7`, each at most once.
 
-    crash   the worker kills itself in the middle of that problem
-    hang    its event loop stands still: no votes, no beats
-    stall   it goes on beating but never answers
+    crash   the worker kills itself during that problem
+    hang    its event loop blocks: no votes, no heartbeats
+    stall   it sends heartbeats but never answers
     raise   an exception inside of the problem
-    exit    it leaves in good order, but leaves
+    exit    the worker exits with code 0
     slow-start   loading takes `SLOW_START_S` longer
 
-The middle is the check; `crash@3:launch` names another stage: begin, launch, check, resume, vote.
+A fault is injected at the check; `crash@3:launch` names another stage: begin, launch, check, resume, vote.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FAULT = re.compile(rf"({'|'.join(KINDS)})@(\d+)(?::({'|'.join(STAGES)}))?")
 
 
 class InjectedError(Exception):
-    """What a rehearsed `raise` raises."""
+    """The exception of an injected `raise`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`kind` strikes at `stage` of the problem that is handed out as number `number`, from 1."""
+    """A fault of `kind` at `stage` of the problem in row `number`, counted from 1."""
 
     kind: str
     number: int = 0
@@ -62,8 +62,8 @@ def parse_faults(text: str) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-class Faults:
-    """Strikes in the worker. `folder` remembers across restarts what has struck already."""
+class FaultInjector:
+    """Injects faults in the worker; files in `folder` say after a restart which ones are done."""
 
     def __init__(self, faults: Iterable[Fault], folder: Path, slow_start_s: float) -> None:
         self._faults = tuple(faults)
@@ -73,32 +73,32 @@ class Faults:
         self._seen = ""
 
     def start(self) -> None:
-        """While the model loads."""
+        """Delay the start of the worker, as if the model loaded slowly."""
         for fault in self._faults:
             if fault.kind == SLOW_START and self._first_time(fault):
                 time.sleep(self._slow_start_s)
 
     def begin(self, number: int) -> bool:
-        """A problem is handed over; returns whether it is to be stalled."""
+        """Whether the problem in row `number` is to be stalled; called when its task arrives."""
         self._number, self._seen = number, ""
         return any(
             fault.kind == "stall" and fault.number == number and self._first_time(fault)
             for fault in self._faults
         )
 
-    def see(self, event: Event) -> None:
-        """An event is recorded: strike if it begins the stage of a fault."""
+    def observe(self, event: Event) -> None:
+        """Inject a fault if `event`, which was just recorded, begins its stage."""
         stage = _stage(event, checked=self._seen in ("check", "resume"))
         if stage is None or stage == self._seen:
             return
         self._seen = stage
         for fault in self._faults:
             if (fault.number, fault.stage) == (self._number, stage) and self._first_time(fault):
-                _strike(fault)
+                _inject(fault)
 
     def _first_time(self, fault: Fault) -> bool:
         try:
-            (self._folder / f"struck-{fault}").touch(exist_ok=False)
+            (self._folder / f"injected-{fault}").touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -114,13 +114,13 @@ def _stage(event: Event, *, checked: bool) -> str | None:
     return "vote" if isinstance(event, Solved) else None
 
 
-def _strike(fault: Fault) -> None:
+def _inject(fault: Fault) -> None:
     if fault.kind == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
     elif fault.kind == "exit":
         os._exit(0)
     elif fault.kind == "raise":
-        raise InjectedError(f"rehearsed at problem {fault.number}, {fault.stage}")
+        raise InjectedError(f"injected at problem {fault.number}, {fault.stage}")
     elif fault.kind == "hang":
         _hang()
 

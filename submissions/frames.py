@@ -1,4 +1,4 @@
-"""What the gateway passes, as plain values, and the one row that it gets back.
+"""Converts the gateway's arguments into plain values, and an answer into the row that it expects.
 
 Kaggle's gateways pass polars Series of length 1 (older ones pandas), and expect a frame of the same
 kind. Neither is imported unless it is there.
@@ -30,7 +30,7 @@ def one_row(problem_id: str, answer: int) -> Any:
 
 @functools.cache
 def frame_library() -> ModuleType:
-    """polars, or else pandas; `ConfigError` where there is neither."""
+    """polars, or pandas if it is not installed; `ConfigError` if neither is."""
     for name in ("polars", "pandas"):
         try:
             return importlib.import_module(name)

@@ -1,7 +1,7 @@
-"""A stand-in for Kaggle's gateway: the same rows, the same failures, our own code.
+"""A stand-in for Kaggle's gateway with the same rows and the same failures, written by us.
 
-One row at a time over a process boundary; `submission.parquet` only after the last one. Answers of
-the file are not handed out unless asked, as Kaggle's gateway does for a file that has them.
+It sends one row at a time to another process, and writes `submission.parquet` after the last one. The
+file's answers are sent only on request; Kaggle's gateway sends them for a file that has them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Row = dict[str, object]  # column -> value, in the order of predict's arguments
 
 
 class GatewayError(RunError):
-    """There is no submission; `kind` is one of the words of Kaggle's own error."""
+    """The run has no submission file; `kind` is the name of Kaggle's own error."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -63,7 +63,7 @@ def rows_of(
 
 @dataclass(slots=True)
 class Gateway:
-    """Hands out `rows` and writes what comes back into `folder`.
+    """Sends `rows` to the submission and writes its answers into `folder`.
 
     `until` (monotonic seconds) ends everything; `alive` tells whether the server's process still runs.
     """
@@ -91,7 +91,7 @@ class Gateway:
                 return Client(("127.0.0.1", port), authkey=key)
             except AuthenticationError:
                 raise GatewayError(
-                    CONNECTION_FAILED, f"port {port} is another server's: a stale one?"
+                    CONNECTION_FAILED, f"another server listens on port {port}: end it"
                 ) from None
             except (OSError, EOFError):
                 if not self.alive():
@@ -128,7 +128,7 @@ class Gateway:
 
 
 def _check_row(reply: dict[str, Any]) -> None:
-    """What fails at once; plain values and series get through here, and fail at the very end."""
+    """Raise for a row that Kaggle's gateway refuses at once; other faults are found in `_write`."""
     kind = reply["kind"]
     if kind in ("none", "dict"):
         raise GatewayError(INVALID, f"predict returned {kind}")
@@ -143,7 +143,7 @@ def _height(reply: dict[str, Any]) -> int:
 
 
 def _of_one_type(values: list[Any]) -> list[Any]:
-    """One text among integers makes texts of them all, silently."""
+    """All values as text if one of them is text, as in Kaggle's gateway, which does not report it."""
     if any(isinstance(value, str) for value in values):
         return [None if value is None else str(value) for value in values]
     return values

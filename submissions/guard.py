@@ -1,8 +1,8 @@
-"""`python -m submissions.guard COMMAND...`: run a command, and leave nothing of it behind.
+"""`python -m submissions.guard COMMAND...`: run a command and end all its processes with it.
 
-Processes whose parent dies are handed to this one (it is their "subreaper"), so that the whole tree
-stays below it, however its members were killed. It ends with the command, or when its own parent
-is gone or a SIGTERM comes, after killing what is left below it.
+Processes whose parent ends become children of this one (it is their "subreaper"), so that the whole tree
+stays below it, however its members were killed. It ends with the command, when its own parent has ended,
+or at a SIGTERM, after killing all processes below it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psutil
 from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, prctl
 
 _STEP_S = 0.05
-_PATIENCE_S = 10.0
+_LIMIT_S = 10.0
 
 
 def guarded(command: Sequence[str]) -> list[str]:
@@ -27,30 +27,30 @@ def guarded(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "submissions.guard", *command]
 
 
-def end_tree(pid: int, patience_s: float = _PATIENCE_S) -> list[str]:
-    """Kill a guard and everything below it; returns what is still alive after `patience_s`."""
+def end_tree(pid: int, limit_s: float = _LIMIT_S) -> list[str]:
+    """Kill a guard and all processes below it; returns those that still run after `limit_s`."""
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
-        left = _kill_below(root, patience_s)
+        left = _kill_below(root, limit_s)
         root.kill()
         return left
     return []
 
 
-def _kill_below(root: psutil.Process, patience_s: float) -> list[str]:
-    give_up_at = time.monotonic() + patience_s
+def _kill_below(root: psutil.Process, limit_s: float) -> list[str]:
+    give_up_at = time.monotonic() + limit_s
     while time.monotonic() < give_up_at:
-        below = _alive_below(root)
+        below = _running_below(root)
         if not below:
             return []
         for process in below:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(below, timeout=_STEP_S)
-    return [str(process) for process in _alive_below(root)]
+    return [str(process) for process in _running_below(root)]
 
 
-def _alive_below(root: psutil.Process) -> list[psutil.Process]:
+def _running_below(root: psutil.Process) -> list[psutil.Process]:
     found = []
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in root.children(recursive=True):
@@ -63,25 +63,27 @@ def _alive_below(root: psutil.Process) -> list[psutil.Process]:
 def main(command: Sequence[str]) -> int:
     """Run `command` to its end and return its exit status, 128 + the signal's number for a signal."""
     parent = os.getppid()
-    with contextlib.suppress(OSError, AttributeError):  # not Linux: what is below by birth
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # not Linux: only direct descendants are found
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     child = os.posix_spawnp(command[0], list(command), os.environ)
-    _let_go_of_pipes()
+    _close_pipes()
     status = None
-    while status is None and not told and os.getppid() == parent:
+    while status is None and not signals and os.getppid() == parent:
         status = _reap(child)
         if status is None:
             time.sleep(_STEP_S)
-    _kill_below(psutil.Process(), _PATIENCE_S)
+    _kill_below(psutil.Process(), _LIMIT_S)
     if status is None:
         return 128 + signal.SIGTERM
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
-def _let_go_of_pipes() -> None:
+def _close_pipes() -> None:
     # So that the pipes end when the command does.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -89,7 +91,7 @@ def _let_go_of_pipes() -> None:
 
 
 def _reap(child: int) -> int | None:
-    """Bury whatever has died; the status of `child` once it is among them."""
+    """Reap ended children; the status of `child` if it is among them."""
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             if found[0] == child:

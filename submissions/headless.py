@@ -10,7 +10,7 @@ from typing import Any
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Execute the cells in order, without a limit of time; what they print goes to stdout at the end."""
+    """Execute the cells in order, without a time limit; their output is printed at the end."""
     nbformat: Any = import_module("nbformat")  # of the extra dev, and without types
     nbclient: Any = import_module("nbclient")
     notebook = nbformat.read(arguments[0], as_version=4)

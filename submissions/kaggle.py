@@ -1,7 +1,7 @@
-"""The submission: `serve()` is what a notebook calls, and `python -m submissions.kaggle` the same.
+"""The submission: a notebook calls `serve()`, and `python -m submissions.kaggle` does the same.
 
-It listens at once, while the model loads in a process of its own, and answers every row in time. The
-clock starts with this process, so that what the notebook installed before counts.
+It listens at once, while the model loads in another process, and answers every row in time. The time
+limit counts from the start of this process, so that the notebook's installation is included.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def serve(
     folder: Path = FOLDER,
     started_at: float | None = None,
 ) -> None:
-    """Serve the competition until its gateway is through; in a rerun this never returns.
+    """Serve the competition until its gateway has all rows; in a rerun this never returns.
 
     `preset`, `config` and `sets` are the solver's settings as on its command line; a model or adapter
-    folder that does not exist is looked for by its name among what is attached. `time_limit` counts
-    from `started_at` (Unix seconds; default: the start of this process). `num_problems` is what is
-    expected where test.csv does not say. Raises `UserError` for settings that cannot be used.
+    folder that does not exist is looked for by its name among the attached ones. `time_limit` counts
+    from `started_at` (Unix seconds; default: the start of this process). `num_problems` is the number
+    of rows to expect where test.csv does not show it. Raises `UserError` for settings that cannot be used.
     """
     submission = resolve_submission(
         competition,
@@ -80,7 +80,7 @@ def serve(
     log = RowLog(run_folder / NAME, submission.started_at)
     rows = count_problems(test_file(files), submission.num_problems)
     log.note(f"competition: {files}; {rows} problems; run folder: {run_folder}")
-    supervisor = Supervisor(_spawner(submission, run_folder), log.note, submission.patience)
+    supervisor = Supervisor(_spawner(submission, run_folder), log.note, submission.limits)
     if missing is None:
         log.note(f"model: {solver_config.model.path}; adapter: {solver_config.prune.adapter}")
         supervisor.start()
@@ -100,8 +100,8 @@ def serve(
 def _serve_rows(server_class: type, answerer: Answerer, files: Path | None, log: RowLog) -> None:
     if listening(GATEWAY_PORT):
         log.note(
-            f"WARNING: something answers at port {GATEWAY_PORT} already, a server that was left"
-            " behind perhaps: a gateway would talk to it instead; end it and start again"
+            f"WARNING: another process listens on port {GATEWAY_PORT}, perhaps an earlier submission:"
+            " a gateway would connect to that one; end it and start again"
         )
     server = server_class(answerer.predict())
     log.note("listening")
@@ -113,7 +113,7 @@ def _serve_rows(server_class: type, answerer: Answerer, files: Path | None, log:
 
 
 def _resolved(submission: Submission) -> tuple[SolverConfig, str | None]:
-    """The config with its folders as they are here; why there can be no solver, if so."""
+    """The config with its folders on this machine, and why the solver cannot run if one is missing."""
     try:
         return resolve(submission.config, submission.input), None
     except UserError as error:
@@ -127,7 +127,7 @@ def _spawner(submission: Submission, folder: Path) -> Spawn:
 
 
 def _run_folder(folder: Path, config: SolverConfig) -> Path:
-    """`folder` for this config, or the next name where runs with other configs are in the way."""
+    """`folder`, or the same name with a number if it already holds a run with another config."""
     for number in count(1):
         candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         kept = candidate / "config.json"
@@ -142,7 +142,7 @@ def _run_folder(folder: Path, config: SolverConfig) -> Path:
             continue
         write_whole(kept, config.model_dump_json(indent=2) + "\n")
         return candidate
-    raise AssertionError("numbers do not end")
+    raise AssertionError("unreachable: count() does not end")
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

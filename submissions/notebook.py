@@ -1,7 +1,7 @@
-"""`python -m submissions.notebook`: the notebook to upload, and the wheels that it installs.
+"""`python -m submissions.notebook`: builds the notebook to upload, and the wheels that it installs.
 
-The notebook is never edited by hand: `notebook/submission.py` is, in `# %%` form, and `build` makes
-submission.ipynb and kernel-metadata.json of it. The same source gives the same bytes.
+Edit `notebook/submission.py` (in `# %%` form), not the notebook: `build` makes submission.ipynb and
+kernel-metadata.json of it. The same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = ROOT / "notebook"
 SOURCE = FOLDER / "submission.py"
 NOTEBOOK, METADATA = "submission.ipynb", "kernel-metadata.json"
 USER = "YOUR-KAGGLE-NAME"
-MODEL = "MODEL-OWNER/gpt-oss-120b/transformers/default/1"  # as its page says
+MODEL = "MODEL-OWNER/gpt-oss-120b/transformers/default/1"  # as on the model's page
 _OWNED = re.compile(r"[\w-]+/[\w-]+")
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -40,7 +40,7 @@ app = typer.Typer(
 
 
 def render(source: str) -> str:
-    """submission.ipynb of a `# %%` source: no outputs, and cells are numbered instead of named at random."""
+    """submission.ipynb of a `# %%` source: no outputs, and numbers as cell ids so that builds are equal."""
     try:
         jupytext: Any = importlib.import_module("jupytext")
         nbformat: Any = importlib.import_module("nbformat")
@@ -67,7 +67,7 @@ def kernel_metadata(
     models: Sequence[str],
     gpu: str | None,
 ) -> dict[str, Any]:
-    """kernel-metadata.json: what Kaggle attaches and runs on. The id is the title's slug."""
+    """kernel-metadata.json: the attached sources and the machine. The id is the title's slug."""
     return {
         "id": f"{user}/{slug(title)}",
         "title": title,
@@ -86,7 +86,7 @@ def kernel_metadata(
 
 
 def slug(title: str) -> str:
-    """What Kaggle makes of a title: lower case, dashes for everything else."""
+    """Kaggle's slug of a title: lower case, with dashes for all other characters."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
@@ -135,7 +135,7 @@ def build(
         raise InputError(f"cannot write {out}: {error.strerror}") from None
     typer.echo(f"{out / NOTEBOOK}\n{out / METADATA}")
     if user == USER:
-        typer.echo(f"before you upload: build it with --user, {USER} is not yours")
+        typer.echo(f"before you upload: build it with --user NAME; {USER} is a placeholder")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What a problem comes to, and how long a worker is waited for."""
+"""The outcome of a task, and the time limits for a worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from solver.journal.events import Solved
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WorkerLimits:
     """How long a worker may take to start, and how long it may be silent or late, in seconds."""
 
     start_s: float = 1800.0
@@ -22,7 +22,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a task: the worker's answer, or the best vote so far; `notes` say what went wrong."""
+    """The worker's answer (`solved`) or the best vote so far (`best`); `notes` say what went wrong."""
 
     solved: Solved | None = None
     best: int | None = None

@@ -1,6 +1,6 @@
-"""Read weights once with many threads, so that whoever loads them next finds them in memory.
+"""Reads weights with many threads into the page cache, so that the model then loads from memory.
 
-One reader gets a fraction of what a network disk gives; 16 of them read 65 GB in one to two minutes.
+One thread gets a fraction of a network disk's bandwidth; 16 of them read 65 GB in one to two minutes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def warm_up(folder: Path, say: Callable[[str], None] = print) -> threading.Threa
 
 
 def _read(file: Path, offset: int, length: int) -> int:
-    """Read a piece and throw it away; returns how many bytes could be read."""
+    """Read a piece and discard it; returns how many bytes could be read."""
     done = 0
     with contextlib.suppress(OSError), file.open("rb", buffering=0) as stream:
         stream.seek(offset)

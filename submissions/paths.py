@@ -1,4 +1,4 @@
-"""Where Kaggle puts what is attached to a notebook: the layouts differ, so all of them are tried.
+"""Finds the folders that are attached to a notebook: Kaggle has several layouts, and all are tried.
 
 /kaggle/input/<name>                                             datasets, competitions, notebooks
 /kaggle/input/{competitions,datasets/<owner>,notebooks/<owner>}/<name>
@@ -47,10 +47,10 @@ def attached(name: str, files: Iterable[str], root: Path = INPUT) -> Path | None
 
 
 def resolve(config: SolverConfig, root: Path = INPUT) -> SolverConfig:
-    """The config with the model's and the adapter's folder as they are here.
+    """The config with the model's and the adapter's folder on this machine.
 
-    A folder that exists is taken as it is, any other is looked for by its name; `InputError` lists
-    what there is when nothing fits.
+    A folder that exists is used as it is, any other is looked for by its name. Raises `InputError` with
+    a list of what is attached if none is found.
     """
     path = _found(config.model.path, MODEL_FILES, "model", root)
     adapter = config.prune.adapter
@@ -65,7 +65,7 @@ def resolve(config: SolverConfig, root: Path = INPUT) -> SolverConfig:
 
 
 def listing(root: Path = INPUT) -> list[str]:
-    """What is attached, a few levels deep, one line each: for messages."""
+    """The attached folders, a few levels deep, for messages."""
     lines = sorted(str(path) for path in _folders(root, 5))
     more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return lines[:_SHOWN] + more if lines else [f"{root} holds no folders"]

@@ -1,4 +1,4 @@
-"""pip, as a program: what it is asked to download for, and what it complains of in one line."""
+"""Runs pip: the flags of its target platform, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from solver.errors import ConfigError
 
 _GLIBC_MINOR = 35  # Kaggle's image is an Ubuntu 22.04
 _OLDEST_GLIBC_MINOR = 5
-_SHOWN = 4  # lines of pip's own words
+_SHOWN = 4  # lines of pip's errors
 _GOOD_PIP = Version("25")  # pip 23 finds no set of wheels for vLLM where pip 26 does
 
 Pip = Callable[[Sequence[str]], None]
@@ -28,13 +28,13 @@ def platforms() -> tuple[str, ...]:
 
 
 def target_flags(python: str) -> list[str]:
-    """What has pip download for CPython `python` (such as 3.12) on Kaggle, and wheels only."""
+    """pip's flags to download wheels for CPython `python` (such as 3.12) on Kaggle."""
     words = ["--python-version", python, "--implementation", "cp", "--only-binary=:all:"]
     return [*words, *(word for tag in platforms() for word in ("--platform", tag))]
 
 
 def run_pip(arguments: Sequence[str]) -> None:
-    """Run this interpreter's pip. Raises `ConfigError` with the end of what it said."""
+    """Run this interpreter's pip. Raises `ConfigError` with pip's errors in one line."""
     command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check", "--quiet"]
     done = subprocess.run(command, check=False, text=True, capture_output=True, cwd="/")
     if done.returncode:
@@ -42,11 +42,11 @@ def run_pip(arguments: Sequence[str]) -> None:
 
 
 def _reason(stderr: str) -> str:
-    """What pip complained of, in one line and without its lists of versions."""
+    """pip's errors in one line, without its lists of versions."""
     lines = stderr.splitlines()
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    told = [re.sub(r" \(from versions: .*\)", "", e) for e in errors if "Ignored the" not in e]
-    return " / ".join((told or lines)[-_SHOWN:])
+    shortened = [re.sub(r" \(from versions: .*\)", "", e) for e in errors if "Ignored the" not in e]
+    return " / ".join((shortened or lines)[-_SHOWN:])
 
 
 def _old_pip() -> str:

@@ -1,4 +1,4 @@
-"""The worker's ends of its pipes: messages out through stdout, tasks in through stdin."""
+"""The worker's side of its pipes: it writes messages to stdout and reads tasks from stdin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from submissions.protocol import MAX_LINE, Message, Task
 
 
 def sender() -> Callable[[Message], None]:
-    """Messages have stdout to themselves: prints of libraries go to stderr from here on."""
+    """A function that writes a message to stdout; from now on all other output goes to stderr."""
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     lock = threading.Lock()
@@ -27,7 +27,7 @@ def sender() -> Callable[[Message], None]:
 
 
 async def tasks() -> AsyncIterator[Task]:
-    """Each task as it comes, until stdin ends."""
+    """The tasks in order of arrival, until stdin ends."""
     reader = asyncio.StreamReader(limit=MAX_LINE)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer

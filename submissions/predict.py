@@ -1,7 +1,7 @@
 """`predict`, as the gateway calls it: never raises, never hangs, always one row with an integer in range.
 
-The watchdog is the waiting itself: whoever answers a row waits for the solver until the problem's
-deadline and then takes the best vote so far, or the fallback answer where there is none.
+Each row waits for the solver until the problem's deadline at most, and then gets the best vote so far, or
+the fallback answer if there is none.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from submissions.protocol import Task
 from submissions.rowlog import Answered, Asked, Loaded, RowLog
 from submissions.supervisor import Supervisor
 
-_LOADING_SHARE = 0.5  # of the time left: at most so long a row waits for the model to be loaded
-_HEAD_START_SHARE, _HEAD_START_S = 0.05, 1.0  # what the worker's deadline is earlier than ours
+_LOADING_SHARE = 0.5  # of the time left: the longest that a row waits for the model to be loaded
+_HEAD_START_SHARE, _HEAD_START_S = 0.05, 1.0  # how much earlier the worker's deadline is than ours
 
 
 class Answerer:
-    """Answers rows one at a time and shares the time left among those still to come.
+    """Answers rows one at a time and divides the time left among those still to come.
 
-    `num_problems` is known or estimated; rows beyond it are answered with what time is left.
+    `num_problems` is known or estimated; rows beyond it are answered with the time that is left.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Answerer:
         self._one_at_a_time = threading.Lock()
 
     def predict(self) -> Callable[..., Any]:
-        """A plain function by the name that gateways look for."""
+        """A plain function with the name that gateways look for."""
 
         def predict(*values: object, **keywords: object) -> Any:
             problem_id, statement = "", ""
             try:
                 problem_id, statement = problem_of((*values, *keywords.values()))
-            except Exception as error:  # the boundary: a row that cannot be read is a row
+            except Exception as error:  # a row that cannot be read still needs an answer
                 self._log.note(f"a row could not be read: {named(error)}")
             return one_row(problem_id, self.answer(problem_id, statement))
 
@@ -75,7 +75,7 @@ class Answerer:
                     outcome = self._solve(problem_id, statement)
                     answer = self._in_range(outcome)
                     self._answers[problem_id] = answer
-            except Exception as error:  # the boundary: whatever failed, the row has an answer
+            except Exception as error:  # whatever failed, the row needs an answer
                 outcome.notes.append(f"failed: {named(error)}")
             if answer is None:
                 answer = self._config.answer.fallback_answer
@@ -116,7 +116,7 @@ class Answerer:
         return self._supervisor.solve(task, budget.deadline)
 
     def _wait_for_solver(self) -> None:
-        """A row's time begins when there is somebody to solve it, within reason."""
+        """Wait for the model to be loaded, for `_LOADING_SHARE` of the time left at most."""
         now = time.monotonic()
         ready = self._supervisor.wait_ready(now + _LOADING_SHARE * (self._run_deadline - now))
         if self._first_share is None:
@@ -131,7 +131,7 @@ class Answerer:
 
 
 def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -> Task:
-    # The worker ends a little earlier, so that its own answer is there when ours is due.
+    # The worker's deadline is a little earlier, so that its answer has arrived when ours is due.
     head_start = min(_HEAD_START_S, _HEAD_START_SHARE * budget.allotted_s)
     return Task(
         problem_id=problem_id,

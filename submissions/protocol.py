@@ -1,4 +1,4 @@
-"""What the notebook and its worker say to each other: one JSON object a line, over the worker's pipes.
+"""The messages between the notebook and its worker: one JSON object a line, over the worker's pipes.
 
 Times are absolute seconds on the machine's monotonic clock, which all its processes share.
 """
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from solver.journal.events import Solved
 
-MAX_LINE = 16_000_000  # bytes; a longer line is nobody's message
+MAX_LINE = 16_000_000  # bytes; a longer line is no message
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def line(self) -> bytes:
-        """The message as it is sent; half characters (lone surrogates) become "?"."""
+        """The message as a line of JSON; lone surrogates become "?"."""
         return json.dumps(self.model_dump(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
@@ -34,8 +34,8 @@ class Task(_Message):
     deadline: float
 
 
-class Beat(_Message):
-    """The worker's event loop turns."""
+class Heartbeat(_Message):
+    """The worker's event loop is running."""
 
     type: Literal["beat"] = "beat"
 
@@ -47,7 +47,7 @@ class Ready(_Message):
 
 
 class VoteSoFar(_Message):
-    """What the trajectories that have ended would answer."""
+    """The vote of the trajectories that have ended so far."""
 
     type: Literal["vote"] = "vote"
     problem_id: str
@@ -62,11 +62,11 @@ class Done(_Message):
 
 
 class Refused(_Message):
-    """The worker cannot start, and would not the next time: a mistake of the user's."""
+    """The worker cannot start because of a mistake of the user, so a restart would not help."""
 
     type: Literal["refused"] = "refused"
     message: str
 
 
-Message = Annotated[Beat | Ready | VoteSoFar | Done | Refused, Field(discriminator="type")]
+Message = Annotated[Heartbeat | Ready | VoteSoFar | Done | Refused, Field(discriminator="type")]
 MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)

@@ -1,6 +1,6 @@
-"""Drives Kaggle's own gateway, where a copy of its package lies on this machine.
+"""Runs Kaggle's own gateway from a copy of its package on this machine, in a process of its own.
 
-`python -m submissions.realgateway MODULE CLASS CSV ORDER` is its process; nothing of the package is ours.
+That process is `python -m submissions.realgateway MODULE CLASS CSV ORDER`. None of the package is ours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOG = "gateway.log"
 def run_real_gateway(
     package: Path, competition: Competition, shuffled: bool, working: Path, until: float
 ) -> Path:
-    """The file that Kaggle's gateway writes into `working`, or `GatewayError` with its last words."""
+    """The file that Kaggle's gateway writes into `working`, or `GatewayError` with its last line."""
     csv = working.parent / "input" / "competitions" / competition.slug / "test.csv"
     command = (
         *(sys.executable, "-m", "submissions.realgateway"),
@@ -55,7 +55,7 @@ def run_real_gateway(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be the gateway for a file, in the working directory."""
+    """Run the gateway for a problems file, in the working directory."""
     module_name, class_name, csv, order = arguments
     module = importlib.import_module(module_name)
     if order == "fixed":

@@ -1,7 +1,7 @@
-"""One timed run of a submission against a gateway, in a process tree that is gone afterwards.
+"""One timed run of a submission against a gateway, in a process tree that is ended afterwards.
 
-The folder of a run looks like Kaggle from inside: `input/competitions/<slug>` holds test.csv (without
-answers) and the Python side, `working` is where the submission runs and where its file appears.
+The folder of a run has Kaggle's layout: `input/competitions/<slug>` holds test.csv (without answers) and
+the competition's Python package; the submission runs in `working` and writes its file there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STANDIN = "from submissions.standin import {server}\n"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is rehearsed. `limit_s` is divided by `speed` already; `package` is Kaggle's own, if any."""
+    """The settings of a rehearsal. `limit_s` is already divided by `speed`; `package` is Kaggle's, if any."""
 
     problems: Path
     competition: Competition
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Rehearsed:
-    """How a run went: its file or why there is none, what the submission logged, who is still alive."""
+    """A run's file or why there is none, the submission's log, and processes that still run."""
 
     number: int
     folder: Path
@@ -63,21 +63,21 @@ class Rehearsed:
     failure: str | None = None
     took_s: float = 0.0
     log: list[Entry] = field(default_factory=list)
-    left_alive: list[str] = field(default_factory=list)
+    still_running: list[str] = field(default_factory=list)
 
 
 def rehearse(plan: Plan, number: int) -> Rehearsed:
-    """Run the submission once, for at most the limit; whatever happens, its process tree is gone."""
+    """Run the submission once, for at most the limit; afterwards its process tree is ended."""
     run = Rehearsed(number, plan.out / f"run-{number}")
     rows = rows_of(
         plan.problems,
         with_answers=plan.with_answers,
         shuffle=number if plan.shuffled else None,
     )
-    working = _lay_out(plan, run.folder)
+    working = _make_folders(plan, run.folder)
     if plan.package is not None and listening(GATEWAY_PORT):
         raise InputError(
-            f"a server answers at port {GATEWAY_PORT} already and would be tested instead; end it"
+            f"another server listens on port {GATEWAY_PORT} and would be tested instead: end it first"
         )
     started_at = time.monotonic()
     rehearsal = _rehearsal(plan, run.folder, started_at, len(rows))
@@ -88,13 +88,13 @@ def rehearse(plan: Plan, number: int) -> Rehearsed:
         run.failure = str(error)
     finally:
         run.took_s = time.monotonic() - started_at
-        run.left_alive = end_tree(process.pid)
+        run.still_running = end_tree(process.pid)
         process.wait()
     run.log = list(read_rows(working / RUN_FOLDER / NAME))
     return run
 
 
-def _lay_out(plan: Plan, folder: Path) -> Path:
+def _make_folders(plan: Plan, folder: Path) -> Path:
     files = folder / "input" / "competitions" / plan.competition.slug
     working = folder / "working"
     try:

@@ -1,7 +1,7 @@
-"""What the submission writes down about itself: one JSON object a line, in `submission.jsonl`.
+"""The submission's log of its rows: one JSON object a line, in `submission.jsonl`.
 
-`t` is seconds since the notebook started. Timelines are made from it; answers that a gateway passes
-along are not in it. A disk that is full costs the log, never an answer.
+`t` is seconds since the notebook started. Timelines are made from it. It never holds the right answers,
+even if the gateway sends them. If the disk is full, entries are lost, but no answer is.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class _Entry(BaseModel):
 
 
 class Noted(_Entry):
-    """Something that a person should see."""
+    """A message for the user."""
 
     type: Literal["noted"] = "noted"
     what: str
 
 
 class Loaded(_Entry):
-    """The first problem may begin: the model is loaded, or was given up (`ready` is false)."""
+    """The first problem may begin: the model is loaded, or the wait for it is over (`ready` is false)."""
 
     type: Literal["loaded"] = "loaded"
     ready: bool
 
 
 class Asked(_Entry):
-    """A row came in. `share_s` is its even share of the time left, `allotted_s` what it may take."""
+    """A row arrived. `share_s` is its even share of the time left, `allotted_s` the time it may take."""
 
     type: Literal["asked"] = "asked"
     number: int
@@ -50,7 +50,7 @@ class Asked(_Entry):
 
 
 class Answered(_Entry):
-    """A row went out. `how`: solved, best vote, fallback, or repeated (a row asked again)."""
+    """A row was answered. `how`: solved, best vote, fallback, or repeated (the row had been answered)."""
 
     type: Literal["answered"] = "answered"
     number: int
@@ -79,7 +79,7 @@ class RowLog:
         return round(time.monotonic() - self._started_at, 3)
 
     def note(self, what: str) -> None:
-        """Write down and show a sentence."""
+        """Log and print a message for the user."""
         self.write(Noted(t=self.elapsed(), what=what))
 
     def write(self, entry: Entry) -> None:
@@ -88,12 +88,12 @@ class RowLog:
         with self._lock:
             with contextlib.suppress(OSError), self._path.open("ab") as file:
                 file.write(fields.encode("utf-8", "replace") + b"\n")
-            with contextlib.suppress(OSError, ValueError):  # nobody reads, or the stream is closed
+            with contextlib.suppress(OSError, ValueError):  # stdout is broken or closed
                 print(f"[{entry.t:8.1f} s] {_sentence(entry)}", flush=True)
 
 
 def read_rows(path: Path) -> Iterator[Entry]:
-    """Every whole entry of a log, in order; none where there is no log."""
+    """Every complete entry of a log, in order; none if there is no log."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
             with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Kaggle's own side, where it is found: the inference server's class, or AIMO1's environment."""
+"""Finds and runs Kaggle's part of a competition: its inference server class, or AIMO1's environment."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _RERUN = "KAGGLE_IS_COMPETITION_RERUN"
 
 
 def is_rerun() -> bool:
-    """Whether this is the run that counts; the one that saves the notebook is not."""
+    """Whether this is the scored run, and not the one that saves the notebook."""
     return _RERUN in os.environ
 
 
 def rerun_environment() -> dict[str, str]:
-    """What tells a process that it is in a rerun."""
+    """The environment variable that marks a rerun, with its value."""
     return {_RERUN: "1"}
 
 
 def competition_folder(competition: Competition, root: Path) -> Path | None:
-    """The competition's files, in whichever layout they are attached."""
+    """The competition's folder, in any layout; None if it is not attached."""
     return attached(competition.slug, COMPETITION_FILES, root)
 
 
 def load_module(competition: Competition, root: Path) -> ModuleType:
-    """The competition's Python side; `ConfigError` where it is not found."""
+    """The competition's Python module. Raises `ConfigError` if it cannot be imported."""
     folder = competition_folder(competition, root)
     if folder is not None and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -52,13 +52,13 @@ def load_module(competition: Competition, root: Path) -> ModuleType:
 
 
 def test_file(folder: Path | None) -> Path | None:
-    """The problems that a run outside of a rerun is tried on."""
+    """The competition's test.csv, which a run outside of a rerun answers; None if there is none."""
     path = folder / "test.csv" if folder is not None else None
     return path if path is not None and path.is_file() else None
 
 
 def count_problems(file: Path | None, expected: int) -> int:
-    """How many rows to share the time among: those of `file`, in a rerun at least `expected`."""
+    """The number of rows to divide the time among: those of `file`, in a rerun at least `expected`."""
     try:
         rows = len(load_problems(file)) if file is not None else 0
     except InputError:
@@ -67,14 +67,14 @@ def count_problems(file: Path | None, expected: int) -> int:
 
 
 def listening(port: int) -> bool:
-    """Whether somebody on this machine answers at `port` already."""
+    """Whether a process on this machine listens on `port`."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def iterate(module: ModuleType, answer: Callable[[str, str], int]) -> None:
-    """AIMO1's protocol: take each (test, sample) of pandas frames, fill in the answer, hand it back."""
+    """AIMO1's protocol: for each pair of frames (test, sample), fill in the answer and return the sample."""
     environment: Any = module.make_env()
     for test, sample in environment.iter_test():
         statement = next(name for name in test.columns if name != "id")

@@ -1,4 +1,4 @@
-"""What a submission is made of, once everything is resolved; and what a rehearsal changes in it."""
+"""The settings of a submission, and those that a rehearsal overrides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from solver.config import SolverConfig
 from solver.errors import ConfigError
 from solver.runs.settings import load_config, parse_duration
 from submissions.competitions import Competition, competition
-from submissions.outcome import Patience
+from submissions.outcome import WorkerLimits
 from submissions.paths import INPUT
 
 REHEARSAL = "STOP_SOLVER_REHEARSAL"  # environment variable; only dry runs set it
@@ -22,9 +22,9 @@ WORKER = (sys.executable, "-m", "submissions.worker")
 
 
 class Rehearsal(BaseModel):
-    """What a dry run tells the submission, the notebook's own settings notwithstanding.
+    """Settings that a dry run passes to the submission; they override those of the notebook.
 
-    `started_at` is monotonic; `limit_s` is divided by `speed` already, the other budgets are not.
+    `started_at` is monotonic; `limit_s` is already divided by `speed`, the other budgets are not.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,11 +41,11 @@ class Rehearsal(BaseModel):
     config: Path | None = None
     sets: tuple[str, ...] = ()
     worker: tuple[str, ...] = WORKER
-    least_silence_s: float = Patience().least_silence_s
+    least_silence_s: float = WorkerLimits().least_silence_s
 
     @staticmethod
     def here() -> Rehearsal | None:
-        """The rehearsal that this process is part of."""
+        """The rehearsal that this process is part of; None outside of one. Raises `ConfigError`."""
         text = os.environ.get(REHEARSAL)
         try:
             return Rehearsal.model_validate_json(text) if text else None
@@ -55,7 +55,7 @@ class Rehearsal(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Everything that `kaggle.serve` needs to know. `started_at` is monotonic."""
+    """The settings of `kaggle.serve`. `started_at` is monotonic."""
 
     competition: Competition
     config: SolverConfig
@@ -64,7 +64,7 @@ class Submission:
     folder: Path
     input: Path = INPUT
     worker: tuple[str, ...] = WORKER
-    patience: Patience = field(default_factory=Patience)
+    limits: WorkerLimits = field(default_factory=WorkerLimits)
 
 
 def resolve_submission(
@@ -78,7 +78,7 @@ def resolve_submission(
     folder: Path,
     started_at: float | None,
 ) -> Submission:
-    """Settings of the notebook, under those of a rehearsal if this is one. Raises `ConfigError`."""
+    """The notebook's settings, overridden by a rehearsal's if this is one. Raises `ConfigError`."""
     target = competition(name)
     rehearsal = Rehearsal.here()
     if rehearsal is not None:
@@ -90,7 +90,7 @@ def resolve_submission(
     if rehearsal is not None:
         limit_s, speed, start = rehearsal.limit_s, rehearsal.speed, rehearsal.started_at
     expected = rehearsal.num_problems if rehearsal else num_problems or target.num_problems
-    silence = rehearsal.least_silence_s if rehearsal else Patience().least_silence_s
+    silence = rehearsal.least_silence_s if rehearsal else WorkerLimits().least_silence_s
     return Submission(
         competition=target,
         config=_within(settings, limit_s, speed),
@@ -99,7 +99,7 @@ def resolve_submission(
         folder=folder.absolute(),
         input=rehearsal.input if rehearsal else INPUT,
         worker=rehearsal.worker if rehearsal else WORKER,
-        patience=Patience(start_s=settings.vllm.start_limit_s, least_silence_s=silence),
+        limits=WorkerLimits(start_s=settings.vllm.start_limit_s, least_silence_s=silence),
     )
 
 

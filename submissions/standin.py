@@ -1,4 +1,4 @@
-"""The server's side of the stand-in: what a submission finds in place of Kaggle's own package.
+"""The server of the stand-in: a submission in a rehearsal imports it instead of Kaggle's package.
 
 It listens on the loopback interface and calls `predict` in one thread that is not the main one.
 """
@@ -36,13 +36,13 @@ class InferenceServer:
         self._listener: Listener | None = None
 
     def serve(self) -> None:
-        """Listen; in a rerun for ever."""
+        """Listen; in a rerun this never returns."""
         self._listen()
         if is_rerun():
             threading.Event().wait()
 
     def run_local_gateway(self, data_paths: tuple[str, ...] | None = None) -> None:
-        """Be one's own gateway for a file of problems; writes submission.parquet here."""
+        """Run a gateway for a problems file in this process; writes submission.parquet here."""
         if not data_paths:
             raise ValueError("give the file of problems: run_local_gateway((path,))")
         port = self._listen()
@@ -71,14 +71,14 @@ class InferenceServer:
             while True:
                 try:
                     connection = listener.accept()
-                except (OSError, EOFError, AuthenticationError):  # nobody with the key
+                except (OSError, EOFError, AuthenticationError):  # a client without the key
                     if self._listener is not listener:
                         return
                     continue
                 with contextlib.suppress(EOFError, OSError), connection:
-                    self._converse(connection, worker)
+                    self._serve_connection(connection, worker)
 
-    def _converse(self, connection: Connection, worker: ThreadPoolExecutor) -> None:
+    def _serve_connection(self, connection: Connection, worker: ThreadPoolExecutor) -> None:
         while True:
             message = connection.recv_bytes()
             connection.send_bytes(worker.submit(self._answer, message).result())

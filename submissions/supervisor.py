@@ -1,7 +1,7 @@
-"""Keeps one worker alive from outside: starts it, listens, kills what is silent, starts it again.
+"""Supervises the worker process: starts it, reads its messages, kills it when silent, restarts it.
 
-A problem outlives its worker: the next one gets it with the time that is left. Whoever waits here
-waits until a time of his own and no longer, whatever the worker does.
+When a worker is lost, the next one gets the problem with the time that is left. Every wait here ends at
+its deadline, whatever the worker does.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from solver.errors import named
 from submissions.child import Child
-from submissions.outcome import Outcome, Patience
+from submissions.outcome import Outcome, WorkerLimits
 from submissions.protocol import Done, Message, Ready, Refused, Task, VoteSoFar
 
-MAX_LOSSES = 3  # workers that one problem may cost
+MAX_LOSSES = 3  # workers lost on one problem, after which it is given up
 MAX_FAILED_STARTS = 5  # in a row
 _MAX_PAUSE_S = 30.0
 _STEP_S = 0.05
@@ -24,15 +24,18 @@ Spawn = Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Ch
 
 
 class Supervisor:
-    """`start`, then `solve` task by task, then `close`. `given_up` says why there is no worker any more."""
+    """Call `start`, then `solve` for each task, then `close`.
 
-    def __init__(self, spawn: Spawn, say: Callable[[str], None], patience: Patience) -> None:
-        self._spawn, self._say, self._patience = spawn, say, patience
+    `given_up` is the reason why no worker is started any more, None while one is.
+    """
+
+    def __init__(self, spawn: Spawn, say: Callable[[str], None], limits: WorkerLimits) -> None:
+        self._spawn, self._say, self._limits = spawn, say, limits
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._keep_alive, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._child: Child | None = None
         self._ready = self._ended = self._closing = False
-        self._started = self._heard = 0.0
+        self._started = self._last_message_s = 0.0
         self._task: Task | None = None
         self._sent: Task | None = None  # the last task this worker was given and has not answered
         self._losses = 0
@@ -46,7 +49,7 @@ class Supervisor:
         self._thread.start()
 
     def give_up(self, why: str) -> None:
-        """Never start a worker (again): every task gets its best vote at once."""
+        """Start no more workers: every task gets its best vote at once."""
         with self._changed:
             self.given_up = why
             self._changed.notify_all()
@@ -61,7 +64,7 @@ class Supervisor:
 
     @property
     def lost_s(self) -> float:
-        """Seconds so far in which there was no worker, or a silent one, after the first was ready."""
+        """Seconds without a worker that answered, since the first one was ready."""
         with self._changed:
             down = 0.0 if self._down_since is None else time.monotonic() - self._down_since
             return self._lost_s + down
@@ -73,7 +76,7 @@ class Supervisor:
             return self._ready
 
     def solve(self, task: Task, until: float) -> Outcome:
-        """Have a task solved; at `until` (monotonic seconds) the best vote so far is the outcome."""
+        """Solve a task; at `until` (monotonic seconds) the outcome is the best vote so far."""
         with self._changed:
             self._task, self._losses, self._outcome = task, 0, Outcome()
             self._changed.notify_all()
@@ -101,21 +104,21 @@ class Supervisor:
         while not condition() and (left := until - time.monotonic()) > 0:
             self._changed.wait(left)
 
-    def _keep_alive(self) -> None:
+    def _supervise(self) -> None:
         failed_starts = 0
         try:
             while not self._closing and self.given_up is None:
-                why = self._one_life()
+                why = self._run_worker()
                 with self._changed:
                     failed_starts = 0 if self._ready else failed_starts + 1
-                    self._mourn(why, failed_starts)
+                    self._record_loss(why, failed_starts)
                     pause = min(_MAX_PAUSE_S, 2.0 ** (failed_starts - 1)) if failed_starts else 0.0
                     self._wait(lambda: self._closing, time.monotonic() + pause)
-        except Exception as error:  # the boundary: nobody may wait for a supervisor that is gone
+        except Exception as error:  # without this thread no task would ever be answered
             self.give_up(named(error))
 
-    def _one_life(self) -> str:
-        """Start a worker and look after it; returns why it must not or does not go on."""
+    def _run_worker(self) -> str:
+        """Start a worker and give it tasks until it fails or is closed; returns the reason."""
         with self._changed:
             self._ready = self._ended = False
             self._sent = None
@@ -123,8 +126,8 @@ class Supervisor:
                 self._child = child = self._spawn(self._receive, self._on_end)
             except (OSError, RuntimeError) as error:  # no processes, threads or memory left
                 return f"cannot be started: {error}"
-            self._started = self._heard = time.monotonic()
-            while (why := self._complaint()) is None:
+            self._started = self._last_message_s = time.monotonic()
+            while (why := self._failure_reason()) is None:
                 if self._ready and self._task not in (None, self._sent) and not self._settled():
                     self._sent = self._task
                     child.send(self._task)
@@ -133,7 +136,7 @@ class Supervisor:
             self._say(f"cannot be killed: {', '.join(left)}")
         return why
 
-    def _complaint(self) -> str | None:
+    def _failure_reason(self) -> str | None:
         now = time.monotonic()
         if self._closing:
             return "closed"
@@ -142,21 +145,21 @@ class Supervisor:
         if self._ended:
             return "crashed" if self._ready else "crashed while it started"
         if not self._ready:
-            late = now - self._started > self._patience.start_s
-            return f"not ready after {self._patience.start_s:.0f} s" if late else None
+            late = now - self._started > self._limits.start_s
+            return f"not ready after {self._limits.start_s:.0f} s" if late else None
         current = self._sent or self._task
-        silence = self._patience.silence(current.allotted_s if current else 0.0)
-        if now - self._heard > silence:
-            return f"silent for {now - self._heard:.1f} s"
+        silence = self._limits.silence(current.allotted_s if current else 0.0)
+        if now - self._last_message_s > silence:
+            return f"silent for {now - self._last_message_s:.1f} s"
         if self._sent is not None and now - self._sent.deadline > silence:
             return f"late by {now - self._sent.deadline:.1f} s"
         return None
 
-    def _mourn(self, why: str, failed_starts: int) -> None:
+    def _record_loss(self, why: str, failed_starts: int) -> None:
         if failed_starts >= MAX_FAILED_STARTS and self.given_up is None:
             self.given_up = f"it failed to start {failed_starts} times, the last time: {why}"
         if self._ready:
-            self._down_since = self._heard
+            self._down_since = self._last_message_s
         self._child, self._ready = None, False
         if self._closing:
             return
@@ -170,11 +173,11 @@ class Supervisor:
         with self._changed:
             if child is not self._child:
                 return
-            self._heard = time.monotonic()
+            self._last_message_s = time.monotonic()
             if isinstance(message, Ready):
                 self._ready = True
                 if self._down_since is not None:
-                    self._lost_s += self._heard - self._down_since
+                    self._lost_s += self._last_message_s - self._down_since
                     self._down_since = None
             elif isinstance(message, Refused):
                 self.given_up = message.message

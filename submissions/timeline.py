@@ -1,4 +1,4 @@
-"""Where the time of a rehearsal went, row by row: derived from the submission's own log."""
+"""How the time of a rehearsal was spent, row by row, from the submission's own log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from submissions.rowlog import Answered, Asked, Entry, Loaded, Noted
 
 @dataclass(slots=True)
 class Timeline:
-    """A run's rows. What is banked or overdrawn is against the even share at the start of the run."""
+    """A run's rows. Banked and overdrawn time is measured against the even share at the run's start."""
 
     started_s: float | None = None
     asked: dict[int, Asked] = field(default_factory=dict)
@@ -36,12 +36,12 @@ class Timeline:
 
     @property
     def lost_s(self) -> float:
-        """Time without a worker that worked."""
+        """Seconds without a working worker."""
         return sum(row.lost_s for row in self.answered)
 
     @property
     def degraded(self) -> int:
-        """Answers that something went wrong with."""
+        """The number of answers with a degradation, or that are no vote of the solver."""
         return sum(bool(row.degraded) or row.how != "solved" for row in self.answered)
 
     def saved(self, row: Answered) -> float:

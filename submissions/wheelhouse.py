@@ -1,4 +1,4 @@
-"""Make a wheelhouse: this project's wheel, and every wheel it needs on a machine without internet."""
+"""Makes a wheelhouse: this project's wheel, and every wheel it needs on a machine without internet."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_wheelhouse(
 ) -> Manifest:
     """Fill `out` (empty, or a wheelhouse made before) for CPython `python` on 64-bit Linux.
 
-    Raises `ConfigError` or `InputError`, naming the wheel that is not to be had.
+    Raises `ConfigError` or `InputError`, naming the wheel that is not available.
     """
     if not (ROOT / "pyproject.toml").is_file():
         raise InputError(f"{ROOT} is no clone of the project: run this in one")
@@ -67,7 +67,7 @@ def make_wheelhouse(
 
 
 def check_wheelhouse(folder: Path) -> Manifest:
-    """The manifest of a whole wheelhouse. Raises `ConfigError` with what is wrong."""
+    """The manifest of a complete wheelhouse. Raises `ConfigError` with what is wrong."""
     manifest = read_manifest(folder)
     if found := faults(folder, manifest):
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
@@ -76,7 +76,7 @@ def check_wheelhouse(folder: Path) -> Manifest:
 
 
 def build_wheel(out: Path, pip: Pip = run_pip) -> WheelFile:
-    """Build this clone's wheel into `out`, from a copy: a build folder keeps files of the past."""
+    """Build this clone's wheel into `out`, from a copy, because a build folder keeps deleted files."""
     with tempfile.TemporaryDirectory(prefix="stop-solver-wheel-") as folder:
         copy = Path(folder) / "project"
         copy.mkdir()
@@ -102,7 +102,7 @@ def _complete(
     say: Callable[[str], None],
     pip: Pip,
 ) -> None:
-    """Get what pip left out, judging markers by the interpreter it ran in instead of the target."""
+    """Download wheels that pip left out because it evaluates markers for its own Python, not the target."""
     for _ in range(_ROUNDS):
         wheels = [read_wheel(path) for path in sorted(out.glob("*.whl"))]
         needs = unmet(root, wheels, linux_environment(python))
@@ -123,13 +123,13 @@ def _complete(
 
 
 def _pins(wheels: Sequence[WheelFile], needs: Sequence[Unmet]) -> list[str]:
-    """What is there already stays as it is, except for what does not fit."""
+    """Pins for the wheels that are there, except for those that must change."""
     changing = {need.name for need in needs}
     return [f"{wheel.name}=={wheel.version}" for wheel in wheels if wheel.name not in changing]
 
 
 def _clear(out: Path) -> None:
-    """An empty folder, though it was a wheelhouse; anything else in it is not ours to remove."""
+    """Make `out` an empty folder; only the files of a wheelhouse are removed, anything else is refused."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: name a folder for the wheels")
     if out.is_dir():

@@ -1,6 +1,6 @@
-"""What the stand-in's two sides send each other: JSON, since nobody should unpickle the other's objects.
+"""The messages between the stand-in's gateway and server: JSON, so that neither unpickles foreign data.
 
-A row travels as its columns, an answer as a description of whatever `predict` returned.
+A row is sent as its columns, an answer as a description of what `predict` returned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from submissions.frames import frame_library
 
 
 class Untransportable(SolverError):
-    """`predict` returned something that Kaggle's transport does not take either."""
+    """`predict` returned a value that Kaggle's transport does not accept either."""
 
 
 def row_message(row: Mapping[str, object]) -> bytes:
@@ -48,12 +48,12 @@ def describe(value: object) -> dict[str, Any]:
 
 
 def answer_message(value: object) -> bytes:
-    """What `predict` returned."""
+    """The message for a value that `predict` returned."""
     return json.dumps(describe(value)).encode()
 
 
 def error_message(error: BaseException) -> bytes:
-    """What `predict` raised."""
+    """The message for an exception that `predict` raised."""
     return json.dumps({"kind": "error", "what": named(error)}).encode()
 
 

@@ -1,8 +1,8 @@
 """`python -m submissions.worker`: the solver in a process of its own, one problem after the other.
 
-It reads tasks from stdin and writes messages to stdout (`protocol.py`); whatever anything prints
-goes to stderr. Its run folder has the journal: a worker that takes over answers what was solved, and
-lets finished trajectories of the problem under way vote.
+It reads tasks from stdin and writes messages to stdout (`protocol.py`); everything that is printed goes
+to stderr. The journal is in its run folder: a restarted worker answers solved problems from it, and lets
+the finished trajectories of an unsolved problem vote.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from solver.journal.writer import JournalWriter
 from solver.solving.services import Services, first_event
 from solver.solving.session import FAILED, answer_problem
 from solver.types import Problem, ProblemBudget, Trajectory
-from submissions.faults import Faults, parse_faults
+from submissions.faults import FaultInjector, parse_faults
 from submissions.pipes import sender, tasks
-from submissions.protocol import Beat, Done, Message, Ready, Refused, Task
+from submissions.protocol import Done, Heartbeat, Message, Ready, Refused, Task
 from submissions.settings import Rehearsal
 from submissions.votes import VotesSoFar
 
-_BEAT_S = 0.2
+_HEARTBEAT_S = 0.2
 _SLOW_START_SHARE = 0.1  # of the time limit
-_OOM_SCORE = "500"  # if memory runs out, this process goes before the notebook
+_OOM_SCORE = "500"  # if memory runs out, the system kills this process before the notebook
 
 Build = Callable[..., AbstractAsyncContextManager[Services]]
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str], build: Build | None = None) -> int:
     except UserError as error:
         send(Refused(message=str(error)))
         return 2
-    except BrokenPipeError:  # the notebook is gone
+    except BrokenPipeError:  # the notebook has ended
         return 1
     return 0
 
@@ -73,34 +73,34 @@ class _Worker:
         rehearsal = Rehearsal.here()
         slow_start_s = _SLOW_START_SHARE * rehearsal.limit_s if rehearsal else 0.0
         faults = parse_faults(rehearsal.faults) if rehearsal else ()
-        self._faults = Faults(faults, folder, slow_start_s)
+        self._faults = FaultInjector(faults, folder, slow_start_s)
 
     async def serve(self, build: Build | None) -> None:
         self._faults.start()
         resumed = self._path.exists() and self._path.stat().st_size > 0
-        self._journal = JournalWriter(self._path, _complain)
+        self._journal = JournalWriter(self._path, _print_error)
         with contextlib.closing(self._journal):
             if resumed:
-                self._take_over()
+                self._read_earlier_run()
             async with (build or _real_services())(
                 self._config,
                 record=self._record,
                 started_at=self._started_at,
                 stopping=asyncio.Event(),
-                say=_complain,
+                say=_print_error,
                 log_folder=self._folder,
-            ) as tools:
-                # Without problems: they come one at a time.
-                self._journal.record(first_event(tools, resumed=resumed))
-                beating = asyncio.create_task(self._beat())
+            ) as services:
+                # No problems are named: they come one at a time.
+                self._journal.record(first_event(services, resumed=resumed))
+                heartbeats = asyncio.create_task(self._send_heartbeats())
                 self._send(Ready())
                 try:
-                    await self._work(tools)
+                    await self._work(services)
                 finally:
-                    beating.cancel()
+                    heartbeats.cancel()
 
-    def _take_over(self) -> None:
-        """Learn from the journal what an earlier worker solved and what it had begun."""
+    def _read_earlier_run(self) -> None:
+        """Read which problems an earlier worker solved or began from the journal."""
         repair(self._path)
         for event in skim(self._path, '"type":"solved"'):
             if isinstance(event, Solved):
@@ -109,33 +109,33 @@ class _Worker:
             if isinstance(event, ProblemStarted):
                 self._begun.add(event.problem_id)
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            self._send(Beat())
-            await asyncio.sleep(_BEAT_S)
+            self._send(Heartbeat())
+            await asyncio.sleep(_HEARTBEAT_S)
 
-    async def _work(self, tools: Services) -> None:
-        """One problem at a time; a new one comes when the last is answered or overdue."""
+    async def _work(self, services: Services) -> None:
+        """One problem at a time; a new task cancels the last one, which is answered or overdue."""
         current: asyncio.Task[None] | None = None
         try:
             async for task in tasks():
                 await _cancelled(current)
-                current = asyncio.create_task(self._answer(task, tools))
+                current = asyncio.create_task(self._answer(task, services))
         finally:
             await _cancelled(current)
 
-    async def _answer(self, task: Task, tools: Services) -> None:
+    async def _answer(self, task: Task, services: Services) -> None:
         try:
             if task.problem_id not in self._solved:
                 if self._faults.begin(task.number):
                     await asyncio.Event().wait()
-                self._solved[task.problem_id] = await self._solve(task, tools)
+                self._solved[task.problem_id] = await self._solve(task, services)
             self._send(Done(solved=self._solved[task.problem_id]))
-        except Exception:  # not the problem's failure, that is an answer: start afresh
+        except Exception:  # failures of a problem are answers, so this is a bug: restart the worker
             traceback.print_exc()
             os._exit(1)
 
-    async def _solve(self, task: Task, tools: Services) -> Solved:
+    async def _solve(self, task: Task, services: Services) -> Solved:
         finished: list[Trajectory] = []
         if task.problem_id in self._begun:
             events = skim(self._path, json.dumps(task.problem_id, ensure_ascii=False))
@@ -143,19 +143,21 @@ class _Worker:
         self._votes.begin(task.problem_id, finished)
         budget = ProblemBudget(task.allotted_s, task.reserve_s, task.deadline)
         problem = Problem(task.problem_id, task.statement)
-        solved = await answer_problem(problem, budget, tools, finished)
-        if _failed(solved) and tools.clock.now() < budget.soft_deadline:
-            again = await answer_problem(problem, budget, tools)
+        solved = await answer_problem(problem, budget, services, finished)
+        if _failed(solved) and services.clock.now() < budget.soft_deadline:
+            again = await answer_problem(problem, budget, services)
             degraded = [*solved.degraded, "tried again", *again.degraded]
             solved = again.model_copy(update={"degraded": degraded})
-        with contextlib.suppress(Exception):  # rehearsed at the vote: the answer is there already
-            tools.record(solved)
+        with contextlib.suppress(
+            Exception
+        ):  # a fault injected at the vote: the answer exists already
+            services.record(solved)
         return solved
 
     def _record(self, event: Event) -> None:
         self._journal.record(event)
-        self._votes.see(event)
-        self._faults.see(event)
+        self._votes.observe(event)
+        self._faults.observe(event)
 
 
 def _failed(solved: Solved) -> bool:
@@ -176,7 +178,7 @@ def _real_services() -> Build:
     return services
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 

@@ -230,7 +230,7 @@ def test_the_command_reports_and_fails_when_there_is_no_file(
     [
         (["missing.csv"], "no such file"),
         (["p.csv", "--inject", "melt@3"], "write kind@problem"),
-        (["p.csv", "--limit", "0s"], "give more than no time"),
+        (["p.csv", "--limit", "0s"], "give a time above 0"),
         (["p.csv", "--notebook", "missing.ipynb"], "no such notebook"),
         (["p.csv", "--gateway", "."], "holds no folder kaggle_evaluation"),
         (["p.csv", "--competition", "aimo1"], "aimo1 has no gateway"),

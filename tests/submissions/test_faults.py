@@ -1,4 +1,4 @@
-"""Faults are read as they are written, and strike once."""
+"""Faults are parsed, and injected once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from solver.config import VoteConfig
 from solver.errors import ConfigError
 from solver.journal.events import Checked, Ended, Event, ProblemStarted
 from solver.types import PruneReason, StopReason
-from submissions.faults import Fault, Faults, InjectedError, parse_faults
+from submissions.faults import Fault, FaultInjector, InjectedError, parse_faults
 from submissions.votes import VotesSoFar
 from tests.support.submissions import random_faults
 
@@ -59,7 +59,7 @@ def test_a_fault_strikes_at_its_stage_and_once(tmp_path: Path, stage: str) -> No
         "resume": ended(0),
     }
 
-    def struck(faults: Faults, number: int) -> list[str]:
+    def injected(faults: FaultInjector, number: int) -> list[str]:
         found = []
         assert not faults.begin(number)
         for name, event in events.items():
@@ -70,11 +70,11 @@ def test_a_fault_strikes_at_its_stage_and_once(tmp_path: Path, stage: str) -> No
                 found.append(name)
         return found
 
-    faults = Faults([Fault("raise", 2, stage)], tmp_path, 0.0)
-    assert struck(faults, 1) == []
-    assert struck(faults, 2) == [stage]
-    assert struck(faults, 2) == []
-    assert struck(Faults([Fault("raise", 2, stage)], tmp_path, 0.0), 2) == []
+    faults = FaultInjector([Fault("raise", 2, stage)], tmp_path, 0.0)
+    assert injected(faults, 1) == []
+    assert injected(faults, 2) == [stage]
+    assert injected(faults, 2) == []
+    assert injected(FaultInjector([Fault("raise", 2, stage)], tmp_path, 0.0), 2) == []
 
 
 def test_the_vote_so_far_is_told_when_it_changes() -> None:

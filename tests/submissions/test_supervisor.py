@@ -26,20 +26,20 @@ from solver.journal.events import (
 from solver.journal.reader import read_journal
 from solver.runs.settings import load_config
 from submissions.child import Child
-from submissions.outcome import Patience
+from submissions.outcome import WorkerLimits
 from submissions.protocol import Task
 from submissions.settings import REHEARSAL, Rehearsal
 from submissions.supervisor import MAX_LOSSES, Supervisor
 from tests.support.submissions import SMALL, WORKER, processes_of, wait_until
 
-PATIENCE = Patience(start_s=20.0, silence_s=2.0, least_silence_s=2.0)
+LIMITS = WorkerLimits(start_s=20.0, silence_s=2.0, least_silence_s=2.0)
 
 
 class Bench:
     """A supervisor on a folder, and what it said."""
 
     def __init__(
-        self, folder: Path, command: tuple[str, ...] = WORKER, patience: Patience = PATIENCE
+        self, folder: Path, command: tuple[str, ...] = WORKER, limits: WorkerLimits = LIMITS
     ) -> None:
         self.folder = folder
         self.said: list[str] = []
@@ -47,7 +47,7 @@ class Bench:
         write_whole(folder / "config.json", config.model_dump_json())
         command = (*command, "--folder", str(folder), "--started-at", repr(time.monotonic()))
         spawn = partial(Child, command, folder / "worker.log")
-        self.supervisor = Supervisor(spawn, self.said.append, patience)
+        self.supervisor = Supervisor(spawn, self.said.append, limits)
 
     def solve(self, number: int = 1, seconds: float = 20.0, name: str = "p"):  # type: ignore[no-untyped-def]
         task = Task(
@@ -169,7 +169,7 @@ def test_a_stalled_worker_is_answered_for_and_then_replaced(
 def test_the_best_vote_so_far_is_there_when_time_is_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bench = Bench(tmp_path, patience=Patience(silence_s=60.0, least_silence_s=60.0))
+    bench = Bench(tmp_path, limits=WorkerLimits(silence_s=60.0, least_silence_s=60.0))
     inject(monkeypatch, tmp_path, "hang@1:vote")
     bench.supervisor.start()
     assert bench.supervisor.wait_ready(time.monotonic() + 20)
@@ -218,7 +218,7 @@ def test_what_is_no_worker_never_keeps_a_row_waiting(
 
 
 def test_without_a_worker_there_is_an_outcome_at_once() -> None:
-    supervisor = Supervisor(None, print, PATIENCE)  # type: ignore[arg-type]
+    supervisor = Supervisor(None, print, LIMITS)  # type: ignore[arg-type]
     supervisor.give_up("no model")
     assert not supervisor.wait_ready(time.monotonic() + 60)
     task = Task(
