@@ -37,7 +37,7 @@ from solver.engines.transformers import TransformersEngine
 from solver.files.problems import load_problems
 from solver.journal.events import Event, Sampled
 from solver.runs.settings import load_config
-from solver.scorers.registry import SHIPPED_ADAPTER
+from solver.scorers.folders import SHIPPED_ADAPTER
 from solver.scorers.stop import GatedReader, StopScorer
 from solver.solving.session import run_session
 from solver.types import Trajectory

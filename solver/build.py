@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, ModelError
 from solver.journal.events import EngineIncident, Event
 from solver.ports import Engine
-from solver.scorers import READS_CANDIDATES, READS_STOP
-from solver.scorers.registry import adapter_folder, make_recorded_scorers, make_scorer
+from solver.scorers import Need, ScorerContext, find_scorer
+from solver.scorers.folders import adapter_folder
+from solver.scorers.opening import open_recorded_scorers, open_scorer
 from solver.solving.services import Services
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ async def services(
         folder = model_folder(config.model.path)
         dialect = await asyncio.to_thread(open_dialect, config, folder)
         opening = _open_engine(config, folder, log_folder, say, on_incident)
-        async with await opening as engine:
-            scorer = await make_scorer(config, engine, dialect, folder)
-            recorded = await make_recorded_scorers(config, engine, dialect, folder, scorer)
+        async with await opening as engine, AsyncExitStack() as closing:
+            context = ScorerContext(config, engine, dialect, folder, config.prune.mark, closing)
+            scorer = await open_scorer(context)
+            recorded = await open_recorded_scorers(context, scorer)
             is_open = True
             yield Services(
                 config=config,
@@ -69,6 +71,7 @@ async def services(
                 dialect=dialect,
                 sandboxes=sandboxes,
                 scorer=scorer,
+                selection=find_scorer(config.prune.scorer).selection,
                 recorded_scorers=recorded,
                 clock=clock,
                 record=record,
@@ -89,12 +92,13 @@ async def _open_engine(
     if config.model.engine == "vllm":
         from solver.engines.vllm.open import open_vllm
 
-        adapter = adapter_folder(config) if config.prune.scorer in READS_STOP else None
+        needs = find_scorer(config.prune.scorer).needs
+        adapter = adapter_folder(config) if Need.ADAPTER in needs else None
         return await open_vllm(
             config,
             folder,
             adapter,
-            candidates=config.prune.scorer in READS_CANDIDATES or config.record == "full",
+            candidates=Need.CANDIDATES in needs or config.record == "full",
             log_folder=log_folder,
             say=say,
             on_incident=on_incident,

@@ -3,6 +3,7 @@
     SolverError
     ├── UserError            bad input or configuration: one line, exit code 2
     │   ├── ConfigError      a flag, preset, key or value
+    │   │   └── PartMissing  an adapter or a reward model that a scorer needs
     │   ├── InputError       the problems file or the output path
     │   └── ModelError       the model folder
     └── RunError             something failed while solving: becomes data in a result
@@ -32,6 +33,10 @@ class UserError(SolverError):
 
 class ConfigError(UserError):
     """A flag, preset, key or value that cannot be used."""
+
+
+class PartMissing(ConfigError):
+    """A scorer needs an adapter, its combiner or a reward model, and there is none."""
 
 
 class InputError(UserError):

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-from solver import scorers
 from solver.clock import MonotonicClock, process_start
 from solver.command_line import quiet_libraries, run_app
 from solver.config import SolverConfig
@@ -24,6 +23,7 @@ from solver.runs.console import complain
 from solver.runs.folder import create_run, open_run
 from solver.runs.run import carry_out, served
 from solver.runs.settings import load_config, parse_duration, parse_range, preset_names
+from solver.scorers import scorer_names
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -56,7 +56,7 @@ def solve(
     launch: Annotated[int | None, typer.Option(help="trajectories a problem")] = None,
     keep: Annotated[int | None, typer.Option(help="how many the check keeps")] = None,
     mark: Annotated[int | None, typer.Option(help="sampled tokens before the check")] = None,
-    scorer: Annotated[str | None, typer.Option(help=f"one of {', '.join(scorers.NAMES)}")] = None,
+    scorer: Annotated[str | None, typer.Option(help=f"one of {', '.join(scorer_names())}")] = None,
     record: Annotated[
         str | None, typer.Option(help="full: finish all trajectories, for solver.replay")
     ] = None,

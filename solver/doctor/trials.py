@@ -21,8 +21,8 @@ from solver.config import SolverConfig
 from solver.doctor.finding import Finding, fail, ok, warn
 from solver.engines.vllm.command import PROGRAM, Recipe
 from solver.errors import ModelError
-from solver.scorers import READS_STOP
-from solver.scorers.registry import adapter_folder, reward_folder
+from solver.scorers import Need, find_scorer
+from solver.scorers.folders import adapter_folder, reward_folder
 
 _KERNEL_S = 60.0
 _FLAGS_S = 240.0  # importing vLLM from a network disk takes minutes
@@ -74,10 +74,11 @@ def tokenizer(config: SolverConfig, folder: Path) -> Finding:
 def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     """The adapter or reward model that the scorer needs, against the model."""
     name = config.prune.scorer
-    if name == "reward":
+    needs = find_scorer(name).needs
+    if Need.REWARD_MODEL in needs:
         read_config(reward_folder(config))
         return ok("scorer", f"{name}: its model is there")
-    if name not in READS_STOP:
+    if Need.ADAPTER not in needs:
         return ok("scorer", f"{name}: needs no adapter")
     from solver.adapter.folder import load_adapter
 
@@ -86,7 +87,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     spec = load_adapter(
         where, folder, mark=config.prune.mark, dialect=model.dialect, prompt=model.prompt
     ).spec
-    if name == "stop+confidence" and spec.combiner is None:
+    if Need.COMBINER in needs and spec.combiner is None:
         raise ModelError(f"the adapter {where} has no combiner: use the scorer stop")
     if on_vllm and "stop" not in entry_points(group="vllm.general_plugins").names:
         return fail("scorer", "vLLM does not know our plugin", "pip install stop-solver again")
@@ -96,7 +97,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
 def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
     """Let vLLM's own parser read the flags that a server would be started with; it starts nothing."""
     stop_flags: Sequence[str] = ()
-    if config.prune.scorer in READS_STOP:
+    if Need.ADAPTER in find_scorer(config.prune.scorer).needs:
         from solver.adapter.vllm.serving import server_flags
 
         stop_flags = server_flags(adapter_folder(config), folder)

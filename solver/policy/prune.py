@@ -5,8 +5,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 from solver.types import PruneDecision, PruneReason
+
+
+class Selection(StrEnum):
+    """Which of the trajectories at the mark a method keeps."""
+
+    BEST = "best"  # those with the highest scores
+    RANDOM = "random"  # as many, drawn by the seed
+    ALL = "all"  # nobody is dropped
 
 
 def choose(scores: Mapping[int, float], keep: int, method: str) -> PruneDecision:

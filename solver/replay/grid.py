@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 
-from solver import scorers
 from solver.config import VoteConfig
 from solver.errors import ConfigError
 from solver.replay.policy import Policy
 from solver.runs.settings import parse_duration
+from solver.scorers import Selection, find_scorer, gives_chances, scorer_names
+from solver.scorers.registry import names_with_chances
 
 KEYS = ("launch", "keep", "mark", "scorer", "vote", "stop", "limit")
 _RULES, _STOPS = (get_args(VoteConfig.model_fields[name].annotation) for name in ("rule", "stop"))
@@ -52,7 +53,7 @@ def grid(values: Values, own: Policy) -> Grid:
     launches = _numbers(values, "launch", own.launch)
     keeps = _numbers(values, "keep", own.keep)
     marks = _numbers(values, "mark", own.mark)
-    names = _names(values, "scorer", own.scorer, scorers.NAMES)
+    names = _names(values, "scorer", own.scorer, scorer_names())
     rules = _names(values, "vote", own.vote.rule, _RULES)
     stops = _names(values, "stop", own.vote.stop, _STOPS)
     limits = [_limit(text) for text in values["limit"]] if "limit" in values else [own.limit_s]
@@ -61,7 +62,8 @@ def grid(values: Values, own: Policy) -> Grid:
         launches, marks, names, keeps, rules, stops, limits
     ):
         # Without pruning neither keep nor mark means anything: one row stands for all of them.
-        kept, at = (launch, marks[0]) if name == "none" else (keep, mark)
+        prunes = find_scorer(name).selection is not Selection.ALL
+        kept, at = (keep, mark) if prunes else (launch, marks[0])
         vote = own.vote.model_copy(update={"rule": rule, "stop": stop})
         policy = Policy(launch, kept, at, name, vote, limit)
         policies[policy] = _why_not(policy)
@@ -76,8 +78,8 @@ def _why_not(policy: Policy) -> str | None:
     """What makes no sense in a policy, if anything does not."""
     if policy.keep > policy.launch:
         return "keep must not be larger than launch"
-    if policy.vote.rule == "weighted" and policy.scorer not in scorers.GIVES_CHANCES:
-        names = ", ".join(sorted(scorers.GIVES_CHANCES))
+    if policy.vote.rule == "weighted" and not gives_chances(policy.scorer):
+        names = ", ".join(names_with_chances())
         return f"vote=weighted needs a scorer that gives chances ({names})"
     return None
 

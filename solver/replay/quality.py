@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from solver.replay.tape import NotRecorded, Tape
-from solver.scorers import GIVES_CHANCES
+from solver.scorers import ScorerDeclaration, Selection, find_scorer, scorer_names
 from solver.stop.calibration import Bin, brier, calibration, chances
 from solver.stop.metrics import auroc
-
-COMPUTED = ("similarity", "confidence", "entropy", "deepconf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,9 @@ def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
     """Every scorer that has scores at `mark`, over the problems whose answers are known."""
     graded = [tape for tape in tapes if tape.problem.answer is not None]
     found = []
-    for scorer in (*COMPUTED, *sorted(GIVES_CHANCES)):
+    for scorer in map(find_scorer, scorer_names()):
+        if scorer.selection is not Selection.BEST:
+            continue
         try:
             found.append(_quality(graded, scorer, mark))
         except NotRecorded:
@@ -44,22 +44,22 @@ def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
     return found
 
 
-def _quality(tapes: Sequence[Tape], scorer: str, mark: int) -> ScoreQuality:
+def _quality(tapes: Sequence[Tape], scorer: ScorerDeclaration, mark: int) -> ScoreQuality:
     scores: list[float] = []
     right: list[bool] = []
     within = []
     for tape in tapes:
         waiting = tape.waiting(tape.indices, mark)
-        known = tape.scores(scorer, mark, waiting) or {}
+        known = tape.scores(scorer.name, mark, waiting) or {}
         mine = [tape.paths[index].right for index in known]
         value = _auroc(list(known.values()), mine)
         if value is not None:
             within.append(value)
         scores += known.values()
         right += mine
-    logits = scorer in GIVES_CHANCES and scores
+    logits = scorer.gives_chances and scores
     return ScoreQuality(
-        scorer=scorer,
+        scorer=scorer.name,
         mark=mark,
         num_prefixes=len(scores),
         within=float(np.mean(within)) if within else None,

@@ -16,6 +16,7 @@ from solver.replay.record import Recording
 from solver.replay.simulate import Draw, Outcome, simulate
 from solver.replay.speeds import Speeds
 from solver.replay.tape import NotRecorded, Tape, tapes_of
+from solver.scorers import Selection, find_scorer
 from solver.types import Vote
 
 DRAWS = 20  # random subsets of the trajectories of a problem
@@ -118,7 +119,8 @@ def sweep(
 
 
 def _row(replay: Replay, policy: Policy, draws: int, seed: int) -> Row:
-    varies = policy.launch < replay.num_launched or policy.scorer == "random"
+    drawn = find_scorer(policy.scorer).selection is Selection.RANDOM
+    varies = drawn or policy.launch < replay.num_launched
     num_draws = draws if varies else 1
     by_problem: dict[str, list[Outcome]] = defaultdict(list)
     known: set[str] = set()

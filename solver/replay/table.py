@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from solver.files.tables import bracketed, duration, markdown_table, percent
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Row
+from solver.scorers import Selection, find_scorer
 
 
 def sweep_table(rows: Sequence[Row]) -> list[str]:
@@ -26,7 +27,8 @@ def sweep_table(rows: Sequence[Row]) -> list[str]:
 
 
 def _sweep_cells(number: int, row: Row) -> list[str]:
-    policy, none = row.policy, row.policy.scorer == "none"
+    policy = row.policy
+    none = find_scorer(policy.scorer).selection is Selection.ALL
     return [
         str(number),
         "*" if row.front else "",

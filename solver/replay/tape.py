@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from solver.config import SolverConfig
-from solver.errors import InputError
+from solver.errors import InputError, ScorerError
 from solver.journal.summary import is_correct
-from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
 from solver.policy.prefix import prefix_at
-from solver.policy.similarity import diversity, shingles
 from solver.replay.flows import tool_work
 from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
-from solver.scorers import GIVES_CHANCES
-from solver.scorers.confidence import GROUPS
-from solver.scorers.similarity import WIDTH
+from solver.scorers import ScorerDeclaration, find_scorer
 from solver.types import Ballot, PruneReason, StopReason, Trajectory
 
 _OWN_ENDS = frozenset(
@@ -61,7 +57,8 @@ class Tape:
             for index, trajectory in sorted(record.trajectories.items())
         }
         self._prefixes: dict[int, dict[int, Trajectory]] = {}
-        self._scores: dict[tuple[str, int], Mapping[int, float] | None] = {}
+        self._recorded: dict[tuple[str, int], Mapping[int, float] | None] = {}
+        self._computed: dict[tuple[str, int, tuple[int, ...]], Mapping[int, float]] = {}
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -76,36 +73,27 @@ class Tape:
 
     def waiting(self, indices: Sequence[int], mark: int) -> list[int]:
         """Who of `indices` would stand at `mark`, in order; the others end before."""
-        if mark not in self._prefixes:
-            found = {}
-            for index, record in self.record.trajectories.items():
-                prefix = prefix_at(record.trajectory, mark)
-                if prefix is not None:
-                    found[index] = prefix
-            self._prefixes[mark] = found
-        return [index for index in sorted(indices) if index in self._prefixes[mark]]
+        standing = self._standing(mark)
+        return [index for index in sorted(indices) if index in standing]
 
     def scores(self, scorer: str, mark: int, indices: Sequence[int]) -> Mapping[int, float] | None:
         """Scores of those `indices`, who wait at `mark`; None if the scorer failed when it was asked.
 
-        Raises `NotRecorded` if a learned scorer was not asked at that mark, and if the engine told
-        nothing that entropy and deepconf could be computed from.
+        Raises `NotRecorded` if a scorer that reads more than trajectories was not asked at that mark,
+        and if the journal lacks what another one computes its scores from.
         """
-        if scorer == "similarity":  # it depends on the company
-            prefixes = [self._prefixes[mark][index] for index in indices]
-            sampled = [[i for turn in p.turns for i in turn.token_ids] for p in prefixes]
-            values = diversity([shingles(ids, WIDTH) for ids in sampled])
-            return dict(zip(indices, values, strict=True))
         key = scorer, mark
-        if key not in self._scores:
-            self._scores[key] = self._find_scores(scorer, mark)
-        known = self._scores[key]
-        if known is None:
+        if key not in self._recorded:
+            self._recorded[key] = self._find_recorded(scorer, mark)
+        recorded = self._recorded[key]
+        if recorded is None:
             return None
-        missing = [index for index in indices if index not in known]
-        if missing:
+        declaration = find_scorer(scorer)
+        if declaration.compute is not None:  # always anew: a score may depend on who else waits
+            return self._compute(declaration, mark, tuple(indices))
+        if any(index not in recorded for index in indices):
             raise self._not_scored(scorer, mark)
-        return {index: known[index] for index in indices}
+        return {index: recorded[index] for index in indices}
 
     def unfinished(self) -> NotRecorded:
         """The error for a policy that needs ends which were not recorded."""
@@ -114,36 +102,41 @@ class Tape:
             " --record full and without a time limit"
         )
 
-    def _find_scores(self, scorer: str, mark: int) -> Mapping[int, float] | None:
+    def _standing(self, mark: int) -> Mapping[int, Trajectory]:
+        if mark not in self._prefixes:
+            found = {}
+            for index, record in self.record.trajectories.items():
+                prefix = prefix_at(record.trajectory, mark)
+                if prefix is not None:
+                    found[index] = prefix
+            self._prefixes[mark] = found
+        return self._prefixes[mark]
+
+    def _find_recorded(self, scorer: str, mark: int) -> Mapping[int, float] | None:
+        """What the journal holds, perhaps nothing; None if the scorer failed when it was asked."""
         for scored in self.record.scored:
             if (scored.scorer, scored.mark) == (scorer, mark):
                 return scored.scores if scored.error is None else None
-        checked, prune = self.record.checked, self._config.prune
-        if checked is not None and (checked.method, prune.mark) == (scorer, mark):
-            if checked.reason is PruneReason.FALLBACK_RANDOM:
-                return None
-            if checked.scores:
-                return checked.scores
-        if scorer in GIVES_CHANCES:
-            raise self._not_scored(scorer, mark)
-        self.waiting(self.indices, mark)
-        return {
-            index: self._computed(scorer, prefix, mark)
-            for index, prefix in self._prefixes[mark].items()
-        }
+        checked = self.record.checked
+        if checked is None or (checked.method, self._config.prune.mark) != (scorer, mark):
+            return {}
+        return None if checked.reason is PruneReason.FALLBACK_RANDOM else checked.scores
 
-    def _computed(self, scorer: str, prefix: Trajectory, mark: int) -> float:
-        if scorer == "confidence":
-            return mean_logprob(prefix.logprobs)
-        values = prefix.entropies if scorer == "entropy" else prefix.confidences
-        if len(values) != prefix.num_sampled_tokens:
-            raise NotRecorded(
-                f"the engine of {prefix.problem_id} told nothing that {scorer} can be computed from;"
-                " sweep another scorer"
-            )
-        if scorer == "entropy":
-            return negative_entropy(values)
-        return lowest_group_confidence(values, max(1, mark // GROUPS))
+    def _compute(
+        self, declaration: ScorerDeclaration, mark: int, indices: tuple[int, ...]
+    ) -> Mapping[int, float]:
+        key = declaration.name, mark, indices
+        if key not in self._computed:
+            standing = self._standing(mark)
+            prefixes = [standing[index] for index in indices]
+            try:
+                scores = declaration.scores(prefixes, mark)
+            except ScorerError as error:
+                raise NotRecorded(
+                    f"{declaration.name} cannot be computed from this recording: {error}"
+                ) from None
+            self._computed[key] = dict(zip(indices, scores, strict=True))
+        return self._computed[key]
 
     def _not_scored(self, scorer: str, mark: int) -> NotRecorded:
         marks = sorted({s.mark for s in self.record.scored if s.scorer == scorer})

@@ -15,6 +15,7 @@ from solver.policy.seeds import trajectory_seed
 from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.tape import Tape
+from solver.scorers import Selection, find_scorer
 from solver.types import PruneDecision, Vote
 
 
@@ -23,10 +24,11 @@ def check(
 ) -> PruneDecision:
     """Who of those launched is dropped, by which scores; `draw` 0 is the run's own random choice."""
     waiting = tape.waiting(indices, policy.mark)
-    if policy.scorer == "none" or len(waiting) <= policy.keep:
+    selection = find_scorer(policy.scorer).selection
+    if selection is Selection.ALL or len(waiting) <= policy.keep:
         return keep_all(waiting, policy.scorer)
     scores = None
-    if policy.scorer != "random":
+    if selection is Selection.BEST:
         scores = tape.scores(policy.scorer, policy.mark, waiting)
     if scores is None:  # random, or a scorer that failed in the run
         seed = trajectory_seed(run_seed, tape.problem.id, -1 - draw)

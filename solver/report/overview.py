@@ -10,7 +10,7 @@ from solver.journal.summary import wilson_interval
 from solver.report import charts
 from solver.report.source import RunSource
 from solver.report.views import ProblemRecord, RunRecord
-from solver.scorers import GIVES_CHANCES
+from solver.scorers import gives_chances
 from solver.types import PruneReason
 
 _NOTICES = 200  # lines of bad news; more than anybody reads
@@ -168,5 +168,5 @@ def _judge(scorer: str, graded: Sequence[charts.Graded]) -> dict[str, Any]:
         "scorer": scorer,
         "bins": charts.calibration(found),
         "scored": [len(found), charts.num_scored(graded, scorer)],
-        "link": "logit" if scorer in GIVES_CHANCES else link,
+        "link": "logit" if gives_chances(scorer) else link,
     }

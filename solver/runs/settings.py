@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from solver import scorers
 from solver.config import SolverConfig
 from solver.errors import ConfigError, first_fault
+from solver.scorers.registry import find_scorer, names_with_chances
 
 _Layer = dict[str, Any]
 
@@ -191,12 +191,9 @@ def _validated(layer: _Layer) -> SolverConfig:
         config = SolverConfig.model_validate(layer)
     except ValidationError as error:
         raise ConfigError(first_fault(error)) from None
-    if config.prune.scorer not in scorers.NAMES:
-        near = difflib.get_close_matches(config.prune.scorer, scorers.NAMES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(scorers.NAMES)}"
-        raise ConfigError(f"unknown scorer {config.prune.scorer!r}{hint}")
-    if config.vote.rule == "weighted" and config.prune.scorer not in scorers.GIVES_CHANCES:
-        names = ", ".join(sorted(scorers.GIVES_CHANCES))
+    scorer = find_scorer(config.prune.scorer)
+    if config.vote.rule == "weighted" and not scorer.gives_chances:
+        names = ", ".join(names_with_chances())
         raise ConfigError(
             f"vote.rule=weighted weighs votes by chances: choose prune.scorer from {names}"
         )

@@ -1,16 +1,19 @@
-"""Ways to judge a prefix at the mark. `NAMES` is what `--scorer` takes."""
+"""Ways to judge a prefix at the mark: each is one declaration, found by its name.
 
-NAMES = (
-    "stop",
-    "stop+confidence",
-    "confidence",
-    "entropy",
-    "deepconf",
-    "similarity",
-    "reward",
-    "random",
-    "none",
-)
-READS_STOP = frozenset({"stop", "stop+confidence"})  # those that need an adapter in the engine
-READS_CANDIDATES = frozenset({"entropy", "deepconf"})  # those that need the best ids of each draw
-GIVES_CHANCES = READS_STOP | {"reward"}  # those whose scores are logits of "this will end right"
+This package owns what a scorer is and the scorers that are shipped; it decides neither who is kept
+(`solver.policy`) nor how adapters are made (`solver.stop`).
+"""
+
+from solver.policy.prune import Selection
+from solver.scorers.declaration import Need, ScorerContext, ScorerDeclaration
+from solver.scorers.registry import find_scorer, gives_chances, scorer_names
+
+__all__ = [
+    "Need",
+    "ScorerContext",
+    "ScorerDeclaration",
+    "Selection",
+    "find_scorer",
+    "gives_chances",
+    "scorer_names",
+]

@@ -1,4 +1,4 @@
-"""Internal, not learned (kind III): how sure the model was of what it wrote. Pure over trajectories."""
+"""Internal, not learned (kind III): how sure the model was of what it wrote."""
 
 from __future__ import annotations
 
@@ -6,58 +6,46 @@ from collections.abc import Callable, Sequence
 
 from solver.errors import ScorerError
 from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
+from solver.scorers.declaration import Need, ScorerDeclaration
 from solver.types import Trajectory
 
 GROUPS = 4  # DeepConf groups a prefix holds; its own 2,048 tokens would be the whole prefix
 
 
-class ConfidenceScorer:
-    """Mean log-probability (nats a token) of the sampled prefix."""
-
-    name = "confidence"
-
-    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """One mean a trajectory; `deadline` is kept by being instant."""
-        return [mean_logprob(trajectory.logprobs) for trajectory in trajectories]
+def confidence(prefixes: Sequence[Trajectory], mark: int) -> list[float]:
+    """Mean log-probability (nats a token) of each sampled prefix."""
+    return [mean_logprob(prefix.logprobs) for prefix in prefixes]
 
 
-class EntropyScorer:
-    """Minus the mean entropy (nats) of the best 20 candidates at each sampled token."""
+def entropy(prefixes: Sequence[Trajectory], mark: int) -> list[float]:
+    """Minus the mean entropy (nats) of the best 20 candidates at each sampled token.
 
-    name = "entropy"
-
-    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """One mean a trajectory; `ScorerError` if the engine tells no entropies."""
-        return [_over(t, t.entropies, negative_entropy) for t in trajectories]
+    Raises `ScorerError` if the engine tells no entropies.
+    """
+    return [_over(p, p.entropies, negative_entropy) for p in prefixes]
 
 
-class DeepConfScorer:
-    """Lowest group confidence of DeepConf (arXiv 2508.15260) over windows of `window` tokens."""
+def deepconf(prefixes: Sequence[Trajectory], mark: int) -> list[float]:
+    """Lowest group confidence of DeepConf (arXiv 2508.15260), over `GROUPS` windows a prefix.
 
-    name = "deepconf"
+    Raises `ScorerError` if the engine tells no confidences.
+    """
+    window = max(1, mark // GROUPS)
 
-    def __init__(self, window: int) -> None:
-        self._window = window
+    def lowest(confidences: Sequence[float]) -> float:
+        return lowest_group_confidence(confidences, window)
 
-    @classmethod
-    def at_mark(cls, mark: int) -> DeepConfScorer:
-        """A window that fits `GROUPS` times into the prefix."""
-        return cls(max(1, mark // GROUPS))
-
-    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """One lowest group a trajectory; `ScorerError` if the engine tells no confidences."""
-
-        def lowest(confidences: Sequence[float]) -> float:
-            return lowest_group_confidence(confidences, self._window)
-
-        return [_over(t, t.confidences, lowest) for t in trajectories]
+    return [_over(p, p.confidences, lowest) for p in prefixes]
 
 
 def _over(
-    trajectory: Trajectory, values: list[float], measure: Callable[[Sequence[float]], float]
+    prefix: Trajectory, values: list[float], measure: Callable[[Sequence[float]], float]
 ) -> float:
-    if len(values) != trajectory.num_sampled_tokens:
-        raise ScorerError(
-            f"{trajectory.id}: the engine tells nothing of its candidates; use confidence"
-        )
+    if len(values) != prefix.num_sampled_tokens:
+        raise ScorerError(f"{prefix.id}: the engine told nothing of its candidates; use confidence")
     return measure(values)
+
+
+CONFIDENCE = ScorerDeclaration("confidence", compute=confidence)
+ENTROPY = ScorerDeclaration("entropy", compute=entropy, needs=frozenset({Need.CANDIDATES}))
+DEEPCONF = ScorerDeclaration("deepconf", compute=deepconf, needs=frozenset({Need.CANDIDATES}))

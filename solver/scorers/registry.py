@@ -1,116 +1,110 @@
-"""From a name to a scorer: what each one needs, and where the shipped parts lie."""
+"""From a name to a declaration: our scorers, and those of installed packages.
+
+A package offers a scorer by an entry point in the group `stop_solver.scorers`, whose name is the
+scorer's and whose value is its `ScorerDeclaration`. Names are known without importing anything; a
+declaration is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import difflib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
-from solver.config import SolverConfig
-from solver.dialects.base import Dialect
-from solver.embedded.paths import EMBEDDED, WEIGHTS
-from solver.errors import ConfigError
-from solver.ports import Engine, Scorer
-from solver.scorers.confidence import ConfidenceScorer, DeepConfScorer, EntropyScorer
-from solver.scorers.similarity import SimilarityScorer
+from solver.errors import ConfigError, named
+from solver.scorers.declaration import ScorerDeclaration
 
-if TYPE_CHECKING:
-    from solver.scorers.stop import StopScorer
+GROUP = "stop_solver.scorers"
 
-SHIPPED_ADAPTER = WEIGHTS.parent / "stop"
-SHIPPED_VERIFIER = WEIGHTS.parent / "verifier"
-
-
-async def make_scorer(
-    config: SolverConfig, engine: Engine, dialect: Dialect, model_folder: Path
-) -> Scorer | None:
-    """The scorer that `config.prune.scorer` names; None for random and none, which need no judge.
-
-    Raises `ModelError` or `ConfigError` if its adapter or reward model is missing or does not fit.
-    """
-    prune = config.prune
-    match prune.scorer:
-        case "stop" | "stop+confidence":
-            return await _open_stop(config, engine, dialect, model_folder, mark=prune.mark)
-        case "reward":
-            from solver.scorers.reward import RewardScorer
-
-            return RewardScorer(reward_folder(config), dialect, engine.capabilities.device)
-        case "deepconf":
-            return DeepConfScorer.at_mark(prune.mark)
-        case "random" | "none":
-            return None
-    plain: dict[str, Any] = {
-        scorer.name: scorer for scorer in (ConfidenceScorer, EntropyScorer, SimilarityScorer)
-    }
-    made: Scorer = plain[prune.scorer]()
-    return made
+# From what needs the least to what needs the most, then the methods without scores. Texts, so that
+# nothing is imported before it is asked for.
+BUILT_IN = {
+    "similarity": "solver.scorers.similarity:SIMILARITY",
+    "confidence": "solver.scorers.confidence:CONFIDENCE",
+    "entropy": "solver.scorers.confidence:ENTROPY",
+    "deepconf": "solver.scorers.confidence:DEEPCONF",
+    "reward": "solver.scorers.reward:REWARD",
+    "stop": "solver.scorers.stop:STOP",
+    "stop+confidence": "solver.scorers.stop:STOP_AND_CONFIDENCE",
+    "random": "solver.scorers.unscored:RANDOM",
+    "none": "solver.scorers.unscored:NONE",
+}
 
 
-async def make_recorded_scorers(
-    config: SolverConfig, engine: Engine, dialect: Dialect, model_folder: Path, own: Scorer | None
-) -> tuple[Scorer, ...]:
-    """Every learned scorer whose parts are there, for a full recording; none for an ordinary run.
-
-    `own` is the run's scorer, whose adapter is shared. Raises `ModelError` or `ConfigError` if an
-    adapter or reward model is there and does not fit.
-    """
-    if config.record != "full":
-        return ()
-    from solver.scorers.stop import StopScorer
-
-    scorers: list[Scorer] = []
-    if isinstance(own, StopScorer):
-        scorers += own.variants()
-    elif config.model.engine == "transformers" and _there(config, adapter_folder):
-        stop = await _open_stop(config, engine, dialect, model_folder, mark=None)
-        scorers += stop.variants()
-    if _there(config, reward_folder):
-        from solver.scorers.reward import RewardScorer
-
-        scorers.append(RewardScorer(reward_folder(config), dialect, engine.capabilities.device))
-    return tuple(scorers)
+def scorer_names() -> tuple[str, ...]:
+    """Every name that `--scorer` takes: ours, then those of installed packages."""
+    return (*BUILT_IN, *(name for name in sorted(_installed()) if name not in BUILT_IN))
 
 
-async def _open_stop(
-    config: SolverConfig, engine: Engine, dialect: Dialect, model_folder: Path, mark: int | None
-) -> StopScorer:
-    from solver.scorers.stop import StopScorer
+@cache
+def find_scorer(name: str) -> ScorerDeclaration:
+    """The declaration of a scorer. Raises `ConfigError` for a name that means none, or two."""
+    offered = _installed().get(name, ())
+    if name in BUILT_IN:
+        if offered:
+            raise ConfigError(
+                f"the scorer {name!r} is built in, and {_packages(offered)} offers one of that name"
+                " too: uninstall that package"
+            )
+        offered = (EntryPoint(name, BUILT_IN[name], GROUP),)
+    if not offered:
+        names = scorer_names()
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        raise ConfigError(f"unknown scorer {name!r}; {hint}")
+    if len(offered) > 1:
+        raise ConfigError(
+            f"the scorer {name!r} is offered by {_packages(offered)}: uninstall all but one"
+        )
+    return _loaded(offered[0])
 
-    stop = await StopScorer.open(
-        engine,
-        adapter_folder(config),
-        model_folder,
-        mark=mark,
-        dialect=config.model.dialect,
-        prompt=config.model.prompt,
-        with_confidence=config.prune.scorer == "stop+confidence",
-    )
-    dialect.reserve(stop.spec.stop_token_ids)  # a sampled [STOP] id could not be scored
-    return stop
+
+def built_in() -> Iterator[ScorerDeclaration]:
+    """The declarations of our own scorers."""
+    return map(find_scorer, BUILT_IN)
 
 
-def _there(config: SolverConfig, folder_of: Callable[[SolverConfig], Path]) -> bool:
+def gives_chances(name: str) -> bool:
+    """Whether scores under that name are logits of "ends right"; False for a scorer unknown here."""
     try:
-        folder_of(config)
-    except ConfigError:
+        return find_scorer(name).gives_chances
+    except (
+        ConfigError
+    ):  # a run that is read may have been made with a package that is not installed
         return False
-    return True
 
 
-def adapter_folder(config: SolverConfig) -> Path:
-    """The adapter that the config names, or the shipped one. Raises `ConfigError`."""
-    return _given_or_shipped(config, config.prune.adapter, SHIPPED_ADAPTER, "adapter")
+def names_with_chances() -> list[str]:
+    """The scorers by which a vote may be weighed, sorted; a package that is broken has none."""
+    return sorted(filter(gives_chances, scorer_names()))
 
 
-def reward_folder(config: SolverConfig) -> Path:
-    """The reward model that the config names, or the shipped verifier. Raises `ConfigError`."""
-    return _given_or_shipped(config, config.prune.reward_model, SHIPPED_VERIFIER, "reward_model")
+@cache
+def _installed() -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=GROUP):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
 
 
-def _given_or_shipped(config: SolverConfig, given: str | None, shipped: Path, key: str) -> Path:
-    if given is not None:
-        return Path(given).expanduser()
-    if config.model.path == EMBEDDED and shipped.is_dir():
-        return shipped
-    raise ConfigError(f"the scorer {config.prune.scorer} needs a folder: --set prune.{key}=FOLDER")
+def _packages(offered: tuple[EntryPoint, ...]) -> str:
+    return " and ".join(sorted(point.dist.name if point.dist else "?" for point in offered))
+
+
+def _loaded(point: EntryPoint) -> ScorerDeclaration:
+    whose = f"the scorer {point.name!r} of {_packages((point,))}"
+    try:
+        declaration = point.load()
+    except Exception as error:  # the boundary: another package's code fails as it likes
+        reason = " ".join(named(error).split())
+        raise ConfigError(
+            f"{whose} cannot be imported: {reason}; mend or uninstall that package"
+        ) from error
+    if not isinstance(declaration, ScorerDeclaration):
+        raise ConfigError(
+            f"{whose} is not a ScorerDeclaration: {point.value} is a {type(declaration).__name__}"
+        )
+    if declaration.name != point.name:
+        raise ConfigError(f"{whose} calls itself {declaration.name!r}: both names must be the same")
+    return declaration

@@ -15,6 +15,7 @@ from typing import Any
 
 from solver.dialects.base import Dialect
 from solver.errors import ModelError, ScorerError
+from solver.scorers.declaration import Need, ScorerContext, ScorerDeclaration
 from solver.scorers.texts import PromptShape, texts_of
 from solver.types import Trajectory
 
@@ -189,3 +190,12 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(place)
     if batch:
         yield batch
+
+
+async def _open(context: ScorerContext) -> RewardScorer:
+    return RewardScorer(context.reward_model, context.dialect, context.engine.capabilities.device)
+
+
+REWARD = ScorerDeclaration(
+    "reward", open=_open, needs=frozenset({Need.REWARD_MODEL}), gives_chances=True
+)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from solver.policy.similarity import diversity, shingles
+from solver.scorers.declaration import ScorerDeclaration
 from solver.types import Trajectory
 
 WIDTH = 3  # tokens a shingle
 
 
-class SimilarityScorer:
-    """`policy.similarity.diversity` over shingles of the sampled ids; tool output does not count."""
+def similarity(prefixes: Sequence[Trajectory], mark: int) -> list[float]:
+    """`policy.similarity.diversity` over shingles of the sampled ids; tool output does not count.
 
-    name = "similarity"
+    A prefix's score depends on the others.
+    """
+    sampled = [[i for turn in p.turns for i in turn.token_ids] for p in prefixes]
+    return diversity([shingles(ids, WIDTH) for ids in sampled])
 
-    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """Scores that depend on the whole set; `deadline` is kept by being fast."""
-        sampled = [[i for turn in t.turns for i in turn.token_ids] for t in trajectories]
-        return diversity([shingles(ids, WIDTH) for ids in sampled])
+
+SIMILARITY = ScorerDeclaration("similarity", compute=similarity)

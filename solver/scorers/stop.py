@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from solver.adapter.combine import Combiner, combine, confidence_statistics
-from solver.adapter.folder import load_adapter
-from solver.adapter.gate import StopAdapter, StopGate
-from solver.adapter.spec import Handshake, StopSpec
-from solver.errors import ModelError, ScorerError
+from solver.errors import ModelError, PartMissing, ScorerError
+from solver.ports import Scorer
+from solver.scorers.declaration import Need, ScorerContext, ScorerDeclaration
 from solver.types import Trajectory
+
+if TYPE_CHECKING:  # a declaration takes no torch
+    from solver.adapter.combine import Combiner
+    from solver.adapter.gate import StopAdapter, StopGate
+    from solver.adapter.spec import Handshake, StopSpec
 
 Prefixes = Sequence[tuple[str, Sequence[int]]]
 
@@ -48,6 +51,8 @@ class GatedReader:
     @classmethod
     def attach(cls, engine: Any, adapter: StopAdapter) -> Self:
         """Put the adapter on the engine's model. Raises `ModelError`."""
+        from solver.adapter.gate import StopGate
+
         return cls(engine, StopGate.attach(engine.model, adapter))
 
     async def stop_logits(self, prefixes: Prefixes) -> list[float]:
@@ -63,18 +68,16 @@ class GatedReader:
 
 
 class StopScorer:
-    """The logit of "ends right" of each prefix; with a combiner, the logit of stop+confidence.
+    """The logit of "ends right" of each prefix.
 
-    One adapter sits on a model at a time: close one scorer before the next is opened. A second scorer
-    on the same reader shares the adapter.
+    One adapter sits on a model at a time: close one scorer before the next is opened.
     """
 
-    def __init__(
-        self, reader: StopReader, spec: StopSpec, combiner: Combiner | None = None
-    ) -> None:
-        self.name = "stop" if combiner is None else "stop+confidence"
+    name = "stop"
+
+    def __init__(self, reader: StopReader, spec: StopSpec) -> None:
         self.spec = spec
-        self._reader, self._combiner = reader, combiner
+        self._reader = reader
 
     @classmethod
     async def open(
@@ -86,7 +89,6 @@ class StopScorer:
         mark: int | None,
         dialect: str,
         prompt: str,
-        with_confidence: bool = False,
     ) -> Self:
         """Check the adapter in `folder` against model, mark and prompt, and have `engine` read it.
 
@@ -95,27 +97,18 @@ class StopScorer:
         what differs; it also scores the prefix that is stored with the adapter and compares, unless
         the engine has seen its servers do that.
         """
+        from solver.adapter.folder import load_adapter
+
         loaded = load_adapter(folder, model_folder, mark=mark, dialect=dialect, prompt=prompt)
-        spec = loaded.spec
-        if with_confidence and spec.combiner is None:
-            raise ModelError(
-                f"the adapter {folder} has no stop+confidence combiner: train it on examples with"
-                " logprobs, or use the scorer stop"
-            )
         serves = isinstance(engine, StopReader)
         reader = engine if serves else GatedReader.attach(engine, loaded.adapter)
-        scorer = cls(reader, spec, spec.combiner if with_confidence else None)
+        scorer = cls(reader, loaded.spec)
         try:
             await scorer._shake_hands(folder, engine.capabilities.dtype)
         except BaseException:
             scorer.close()
             raise
         return scorer
-
-    def variants(self) -> tuple[StopScorer, ...]:
-        """stop, and stop+confidence if there is a combiner, over the same adapter."""
-        combiners = [None] if self.spec.combiner is None else [None, self.spec.combiner]
-        return tuple(StopScorer(self._reader, self.spec, combiner) for combiner in combiners)
 
     def close(self) -> None:
         """Take the adapter off the in-process engine's model; a server keeps its own."""
@@ -127,15 +120,9 @@ class StopScorer:
         prefixes = [(t.id, t.token_ids) for t in trajectories]
         try:
             async with asyncio.timeout_at(deadline):
-                logits = await self._logits(prefixes)
+                return await self._logits(prefixes)
         except TimeoutError:
             raise ScorerError("[STOP] was not read before the deadline") from None
-        if self._combiner is None:
-            return logits
-        return [
-            _combined(self._combiner, logit, trajectory)
-            for logit, trajectory in zip(logits, trajectories, strict=True)
-        ]
 
     async def _logits(self, prefixes: Prefixes) -> list[float]:
         reserved = set(self.spec.stop_token_ids)
@@ -155,8 +142,62 @@ class StopScorer:
             )
 
 
-def _combined(combiner: Combiner, logit: float, trajectory: Trajectory) -> float:
-    statistics = confidence_statistics(
-        trajectory.logprobs, len(trajectory.token_ids), combiner.window
-    )
-    return combine(combiner, logit, statistics)
+class CombinedScorer:
+    """The logit of stop+confidence: what `stop` gives, combined with each prefix's confidence."""
+
+    name = "stop+confidence"
+
+    def __init__(self, stop: Scorer, combiner: Combiner) -> None:
+        self._stop, self._combiner = stop, combiner
+
+    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
+        """One logit a trajectory, before `deadline`. Raises what `stop` raises."""
+        from solver.adapter.combine import combine, confidence_statistics
+
+        logits = await self._stop.score(trajectories, deadline)
+        combiner = self._combiner
+        statistics = [
+            confidence_statistics(t.logprobs, len(t.token_ids), combiner.window)
+            for t in trajectories
+        ]
+        pairs = zip(logits, statistics, strict=True)
+        return [combine(combiner, logit, values) for logit, values in pairs]
+
+
+async def _open_stop(context: ScorerContext) -> StopScorer:
+    """The adapter's scorer, one for all that read the adapter in this context."""
+    if "stop" not in context.shared:
+        stop = await StopScorer.open(
+            context.engine,
+            context.adapter,
+            context.model_folder,
+            mark=None if context.any_mark else context.mark,
+            dialect=context.config.model.dialect,
+            prompt=context.config.model.prompt,
+        )
+        context.closing.callback(stop.close)
+        context.dialect.reserve(stop.spec.stop_token_ids)  # a sampled [STOP] id cannot be scored
+        context.shared["stop"] = stop
+    scorer: StopScorer = context.shared["stop"]
+    return scorer
+
+
+async def _open_combined(context: ScorerContext) -> CombinedScorer:
+    stop = await _open_stop(context)
+    if stop.spec.combiner is None:
+        raise PartMissing(
+            f"the adapter {context.adapter} has no stop+confidence combiner: train it on examples with"
+            " logprobs, or use the scorer stop"
+        )
+    return CombinedScorer(stop, stop.spec.combiner)
+
+
+STOP = ScorerDeclaration(
+    "stop", open=_open_stop, needs=frozenset({Need.ADAPTER}), gives_chances=True
+)
+STOP_AND_CONFIDENCE = ScorerDeclaration(
+    "stop+confidence",
+    open=_open_combined,
+    needs=frozenset({Need.ADAPTER, Need.COMBINER}),
+    gives_chances=True,
+)

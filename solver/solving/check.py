@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from solver.errors import named
 from solver.journal.events import Checked
-from solver.policy.prune import choose, choose_random, keep_all
+from solver.policy.prune import Selection, choose, choose_random, keep_all
 from solver.policy.seeds import trajectory_seed
 from solver.solving.recording import record_mark
 from solver.solving.resources import Workbench
@@ -59,7 +59,7 @@ async def _decide(
     keep = services.config.prune.keep
     method = services.config.prune.scorer
     indices = [trajectory.index for trajectory in waiting]
-    if method == "none" or len(waiting) <= keep:
+    if services.selection is Selection.ALL or len(waiting) <= keep:
         return keep_all(indices, method)
     seed = trajectory_seed(services.config.seed, state.problem.id, -1)
     if services.scorer is None:

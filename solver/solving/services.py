@@ -11,6 +11,7 @@ from sandbox.ports import SandboxPool
 from solver.config import SolverConfig
 from solver.dialects.base import Dialect
 from solver.journal.events import SCHEMA_MINOR, Event, RunResumed, RunStarted
+from solver.policy.prune import Selection
 from solver.ports import Clock, Engine, Scorer
 
 
@@ -19,6 +20,7 @@ class Services:
     """Engine, dialect, kernels, scorer, clock and the journal's `record`, for one run.
 
     `started_at` is the clock's reading when the command started, so that start-up counts.
+    `selection` is what the check keeps: the best by `scorer`, or without a scorer a random choice or all.
     `recorded_scorers` are asked besides `scorer` when everything is recorded.
     `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
@@ -30,6 +32,7 @@ class Services:
     dialect: Dialect
     sandboxes: SandboxPool
     scorer: Scorer | None
+    selection: Selection
     clock: Clock
     record: Callable[[Event], None]
     started_at: float

@@ -120,7 +120,7 @@ def test_what_would_have_been(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["RUN", "--sweep", "keep=0"], "from 1 on"),
         (["RUN", "--sweep", "keep=6", "launch=2"], "nothing to play: keep must not be larger"),
         (["RUN", "--sweep", "launch=99", "scorer=none"], "launch=99: only 6 trajectories"),
-        (["RUN", "--sweep", "scorer=best"], "scorer=best: there are stop"),
+        (["RUN", "--sweep", "scorer=best"], "scorer=best: there are similarity"),
         (["RUN", "--sweep", "stop=never"], "stop=never: there are posterior"),
         (["RUN", "--sweep", "vote=fair"], "vote=fair: there are majority, weighted"),
         (["RUN", "--sweep", "vote=weighted", "scorer=none"], "play: vote=weighted needs a scorer"),

@@ -17,7 +17,8 @@ from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
 from solver.replay.tape import NotRecorded, tapes_of
 from solver.replay.votes import check, vote_of
-from solver.scorers.confidence import ConfidenceScorer
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.declaration import ComputedScorer
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, recorded
 from tests.support.rig import END, Rig, config, every, problem, says
@@ -86,7 +87,7 @@ def cases(draw: st.DrawFn) -> Case:
 def run_of(case: Case, settings: SolverConfig, place: Path) -> Recording:
     logprobs = {f"p#{i}": value for i, value in enumerate(case.logprobs)}
     judge = Judge("stop", {f"p#{i}": value for i, value in enumerate(case.logits)})
-    scorers = {"stop": judge, "confidence": ConfidenceScorer()}
+    scorers = {"stop": judge, "confidence": ComputedScorer(CONFIDENCE, settings.prune.mark)}
     scorer = scorers.get(settings.prune.scorer)
     rig = Rig(says=every(case.tales), settings=settings, logprobs=logprobs, scorer=scorer)
     return recorded(place, rig, [problem(answer=1)], (judge,) if settings.record == "full" else ())

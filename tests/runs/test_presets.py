@@ -6,11 +6,11 @@ import pytest
 from jinja2 import UndefinedError
 
 import prompts
-from solver import scorers
 from solver.config import SolverConfig
 from solver.engines.vllm.command import Recipe
 from solver.errors import ConfigError
 from solver.runs.settings import load_config, preset_names
+from solver.scorers import Need, find_scorer
 
 THEIRS = [name for name in preset_names() if name != "embedded"]
 ON_VLLM = ["gpt-oss-120b", "gpt-oss-20b", "qwen3"]
@@ -47,7 +47,7 @@ def test_the_template_fits_the_dialect(name: str) -> None:
 def test_the_scorer_works_without_what_is_not_shipped(name: str) -> None:
     prune = preset(name).prune
     assert prune.adapter is None and prune.reward_model is None
-    assert name == "embedded" or prune.scorer not in scorers.READS_STOP
+    assert name == "embedded" or Need.ADAPTER not in find_scorer(prune.scorer).needs
 
 
 @pytest.mark.parametrize("name", ON_VLLM)

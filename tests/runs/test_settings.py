@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver import scorers
 from solver.config import SolverConfig
 from solver.errors import ConfigError
 from solver.runs.settings import differing_key, load_config, parse_duration, parse_range
+from solver.scorers import scorer_names
+from solver.scorers.registry import names_with_chances
 
 
 def test_later_layers_win(tmp_path: Path) -> None:
@@ -120,11 +121,11 @@ def test_any_set_is_a_config_or_one_line(key: str, value: str) -> None:
         assert str(error)
 
 
-@pytest.mark.parametrize("scorer", sorted(scorers.GIVES_CHANCES))
+@pytest.mark.parametrize("scorer", names_with_chances())
 def test_votes_are_weighed_by_chances(scorer: str) -> None:
     sets = [f"prune.scorer={scorer}", "vote.rule=weighted"]
     assert load_config(sets=sets).vote.rule == "weighted"
-    for other in set(scorers.NAMES) - scorers.GIVES_CHANCES:
+    for other in set(scorer_names()) - set(names_with_chances()):
         with pytest.raises(ConfigError, match=rf"choose prune\.scorer from .*{re.escape(scorer)}"):
             load_config(sets=[*sets, f"prune.scorer={other}"])
 

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
-
 import pytest
 
 from solver.errors import ScorerError
-from solver.ports import Scorer
-from solver.scorers.confidence import ConfidenceScorer, DeepConfScorer, EntropyScorer
-from solver.scorers.similarity import SimilarityScorer
+from solver.scorers import ScorerDeclaration
+from solver.scorers.confidence import CONFIDENCE, DEEPCONF, ENTROPY
+from solver.scorers.declaration import ComputedScorer
+from solver.scorers.similarity import SIMILARITY
 from tests.scorers.conftest import written
-
-
-def scored(scorer: Scorer, *trajectories: object) -> list[float]:
-    return asyncio.run(scorer.score(trajectories, math.inf))  # type: ignore[arg-type]
 
 
 def test_confidence() -> None:
     sure = written(0, "abc", logprobs=[-0.1, -0.1, -0.1])
     unsure = written(1, "abc", logprobs=[-0.1, -0.1, -2.0])
-    one, other = scored(ConfidenceScorer(), sure, unsure)
+    one, other = CONFIDENCE.scores([sure, unsure], 3)
     assert one > other
 
 
 def test_entropy_and_deepconf() -> None:
     steady = written(0, "abcdefgh", entropies=[0.5] * 8, confidences=[4.0] * 8)
     shaky = written(1, "abcdefgh", entropies=[0.1] * 7 + [2.0], confidences=[9.0] * 6 + [1.0] * 2)
-    assert scored(EntropyScorer(), steady, shaky) == [-0.5, pytest.approx(-2.7 / 8)]
-    assert scored(DeepConfScorer.at_mark(8), steady, shaky) == [4.0, 1.0]
-    assert scored(DeepConfScorer(8), shaky) == [7.0]
+    assert ENTROPY.scores([steady, shaky], 8) == [-0.5, pytest.approx(-2.7 / 8)]
+    assert DEEPCONF.scores([steady, shaky], 8) == [4.0, 1.0]
+    assert DEEPCONF.scores([shaky], 32) == [7.0]
 
 
-@pytest.mark.parametrize("scorer", [EntropyScorer(), DeepConfScorer(2)])
-def test_an_engine_that_tells_nothing_of_candidates(scorer: Scorer) -> None:
+@pytest.mark.parametrize("declaration", [ENTROPY, DEEPCONF])
+def test_an_engine_that_tells_nothing_of_candidates(declaration: ScorerDeclaration) -> None:
     with pytest.raises(ScorerError, match="use confidence"):
-        scored(scorer, written(0, "abc"))
+        declaration.scores([written(0, "abc")], 3)
 
 
 def test_similarity_keeps_those_that_differ() -> None:
-    scores = scored(
-        SimilarityScorer(),
-        written(0, "count the distinct ones"),
-        written(1, "count the distinct ones"),
-        written(2, "sum over all divisors"),
-    )
+    texts = ["count the distinct ones", "count the distinct ones", "sum over all divisors"]
+    scores = SIMILARITY.scores([written(index, text) for index, text in enumerate(texts)], 24)
     assert scores[1] == -1.0
     assert min(scores[0], scores[2]) > -0.5
+
+
+async def test_a_run_asks_the_same_function() -> None:
+    prefixes = [written(0, "abc"), written(1, "ab")]
+    scorer = ComputedScorer(CONFIDENCE, 3)
+    assert scorer.name == "confidence"
+    assert await scorer.score(prefixes, 0.0) == CONFIDENCE.scores(prefixes, 3)
+
+
+def test_a_score_for_each_prefix() -> None:
+    one = ScorerDeclaration("one", compute=lambda prefixes, mark: [1.0])
+    with pytest.raises(ScorerError, match="one gave 1 scores to 2 prefixes"):
+        one.scores([written(0, "a"), written(1, "b")], 1)
+
+
+def test_there_is_one_way_to_the_scores() -> None:
+    with pytest.raises(ValueError, match="neither needs either compute or open"):
+        ScorerDeclaration("neither")

@@ -21,7 +21,7 @@ from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.errors import ConfigError, ModelError, ScorerError
-from solver.scorers.stop import StopScorer
+from solver.scorers.stop import CombinedScorer, StopScorer
 from tests.scorers.conftest import written
 from tests.support.rig import TOKENIZER
 
@@ -98,8 +98,7 @@ async def test_scores_are_the_references(
     assert scores == pytest.approx(expected.tolist(), abs=1e-4)
     assert len(set(scores)) == 3
 
-    alone, both = scorer.variants()
-    assert await alone.score(trajectories, math.inf) == scores
+    both = CombinedScorer(scorer, COMBINER)
     assert both.name == "stop+confidence"
     assert await both.score(trajectories, math.inf) == pytest.approx(
         [
@@ -112,8 +111,8 @@ async def test_scores_are_the_references(
 async def test_closing_gives_the_model_back(
     engine: TransformersEngine, adapter_folder: Path, model_folder: Path
 ) -> None:
-    for with_confidence in (False, True):
-        scorer = await opened(engine, adapter_folder, model_folder, with_confidence=with_confidence)
+    for _ in range(2):
+        scorer = await opened(engine, adapter_folder, model_folder)
         scorer.close()
 
 
@@ -146,8 +145,6 @@ async def test_a_handshake_that_fails_leaves_no_adapter(
     for _ in range(2):  # a second try would be refused for the gate, if it were still there
         with pytest.raises(ModelError, match="when it was saved"):
             await opened(engine, folder, model_folder)
-    with pytest.raises(ModelError, match="no stop\\+confidence combiner"):
-        await opened(engine, folder, model_folder, with_confidence=True)
 
 
 async def test_a_prefix_with_a_stop_id(

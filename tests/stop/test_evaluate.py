@@ -14,7 +14,8 @@ from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.errors import ConfigError
-from solver.scorers.confidence import ConfidenceScorer
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.declaration import ComputedScorer
 from solver.scorers.stop import StopScorer
 from solver.stop.__main__ import main
 from solver.stop.evaluation.evaluate import check_settings
@@ -59,7 +60,7 @@ async def test_prefixes_are_scored_over_the_engines_cache(
         stop = await StopScorer.open(
             engine, adapter_folder, model_folder, mark=MARK, dialect="fenced", prompt="bare"
         )
-        scorers = {"confidence": ConfidenceScorer(), "stop": stop}
+        scorers = {"confidence": ComputedScorer(CONFIDENCE, 12), "stop": stop}
         done: list[None] = []
         [marked] = await score_at(
             [unit], 12, scorers, engine, LoopClock(), lambda: done.append(None)

@@ -16,7 +16,9 @@ from solver.clock import MonotonicClock
 from solver.config import AnswerConfig
 from solver.engines.scripted import ScriptedEngine
 from solver.errors import ModelError
-from solver.scorers.confidence import ConfidenceScorer
+from solver.scorers import Selection
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.declaration import ComputedScorer
 from solver.solving.services import Services
 from solver.types import Trajectory
 from submissions.worker import main
@@ -82,7 +84,8 @@ async def scripted(config, *, record, started_at, stopping, **_) -> AsyncIterato
             engine=engine,
             dialect=Bytes(),
             sandboxes=ScriptedPool(str),
-            scorer=ConfidenceScorer(),
+            scorer=ComputedScorer(CONFIDENCE, config.prune.mark),
+            selection=Selection.BEST,
             clock=MonotonicClock(),
             record=record,
             started_at=started_at,

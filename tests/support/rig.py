@@ -14,7 +14,9 @@ from solver.dialects.fenced import FencedDialect
 from solver.engines.scripted import Fault, Script, ScriptedEngine
 from solver.journal.events import Event
 from solver.ports import Scorer
-from solver.scorers.confidence import ConfidenceScorer
+from solver.scorers import find_scorer
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.declaration import ComputedScorer
 from solver.solving.services import Services
 from solver.types import Problem, ProblemBudget
 from tests.support import LoopClock, byte_tokenizer
@@ -52,7 +54,7 @@ class Rig:
     settings: SolverConfig = field(default_factory=config)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     logprobs: Mapping[str, float] = field(default_factory=dict)
-    scorer: Scorer | None = field(default_factory=ConfidenceScorer)
+    scorer: Scorer | None = field(default_factory=lambda: ComputedScorer(CONFIDENCE, 10))
     delay_s: float = 0.01
     context_length: int = 1 << 20
     dialect: Dialect = DIALECT
@@ -70,6 +72,7 @@ class Rig:
             dialect=self.dialect,
             sandboxes=self.pool,
             scorer=self.scorer,
+            selection=find_scorer(self.settings.prune.scorer).selection,
             clock=clock,
             record=self.events.append,
             started_at=clock.now(),

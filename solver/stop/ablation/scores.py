@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from solver.adapter.combine import Combiner, combine, confidence_statistics
 from solver.adapter.folder import LoadedAdapter
 from solver.adapter.gate import StopGate
 from solver.adapter.score import check_prefixes, stop_states
 from solver.clock import MonotonicClock
 from solver.ports import Scorer
-from solver.scorers.confidence import ConfidenceScorer
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.declaration import ComputedScorer
+from solver.scorers.stop import STOP, CombinedScorer
+from solver.scorers.unscored import NONE
 from solver.stop.ablation.results import Values
 from solver.stop.evaluation.compare import dropped
 from solver.stop.evaluation.kept import outcome
@@ -56,11 +58,11 @@ class Evaluation:
         with StopGate.attach(self._model, loaded.adapter) as gate, torch.no_grad():
             check_prefixes(list(self._places), gate)
             stop = _StoredStop(self._model, gate, self._store, self._places)
-            scorers: dict[str, Scorer] = {"confidence": ConfidenceScorer(), stop.name: stop}
+            scorers: list[Scorer] = [ComputedScorer(CONFIDENCE, mark), stop]
             if loaded.spec.combiner is not None:
-                combined = _Combined(stop, loaded.spec.combiner)
-                scorers[combined.name] = combined
-            return asyncio.run(score_at(units, mark, scorers, None, MonotonicClock()))
+                scorers.append(CombinedScorer(stop, loaded.spec.combiner))
+            by_name = {scorer.name: scorer for scorer in scorers}
+            return asyncio.run(score_at(units, mark, by_name, None, MonotonicClock()))
 
     def _go_to(self, mark: int) -> None:
         if mark == self._mark:
@@ -78,7 +80,7 @@ class Evaluation:
 class _StoredStop:
     """STOP's logits over stored prefix KV."""
 
-    name = "stop"
+    name = STOP.name
 
     def __init__(
         self, model: Any, gate: StopGate, store: PrefixStore, places: dict[tuple[int, ...], int]
@@ -99,27 +101,6 @@ class _StoredStop:
         return [self._known[prefix] for prefix in prefixes]
 
 
-class _Combined:
-    """stop+confidence over the same logits."""
-
-    name = "stop+confidence"
-
-    def __init__(self, stop: _StoredStop, combiner: Combiner) -> None:
-        self._stop, self._combiner = stop, combiner
-
-    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """One logit a trajectory."""
-        logits = await self._stop.score(trajectories, deadline)
-        return [
-            combine(self._combiner, logit, self._statistics(trajectory))
-            for logit, trajectory in zip(logits, trajectories, strict=True)
-        ]
-
-    def _statistics(self, trajectory: Trajectory) -> tuple[float, ...]:
-        length = len(trajectory.token_ids)
-        return confidence_statistics(trajectory.logprobs, length, self._combiner.window)
-
-
 def values_of(
     marked: Sequence[Marked], keep: int, seed: int
 ) -> tuple[tuple[str, ...], dict[str, Values]]:
@@ -127,7 +108,7 @@ def values_of(
     problems: dict[str, list[Marked]] = {}
     for unit in marked:
         problems.setdefault(unit.problem_id, []).append(unit)
-    methods = ["none", *dict.fromkeys(name for unit in marked for name in unit.scores)]
+    methods = [NONE.name, *dict.fromkeys(name for unit in marked for name in unit.scores)]
     groups = list(problems.values())
     return tuple(problems), {method: _values(groups, method, keep, seed) for method in methods}
 

@@ -31,6 +31,7 @@ from solver.stop.commands.sampling import (
 from solver.stop.commands.screen import quiet_transformers
 
 if TYPE_CHECKING:
+    from solver.config import SolverConfig
     from solver.stop.evaluation.scoring import Marked
     from solver.stop.rollouts.file import SamplingHeader
     from solver.stop.rollouts.rollout import ProblemRollouts
@@ -96,7 +97,7 @@ def evaluate_command(
     stored = saved.header.stored_tokens if saved else job.plan.mark
     steps.check_settings(launch, keep, chosen_marks, stored)
     path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
-    judges = steps.Judges(model_folder(model), *_shipped(model, adapter, reward_model))
+    config = _with_folders(job.config, adapter, reward_model)
 
     async def work() -> dict[int, list[Marked]]:
         async with running(job.config) as services:
@@ -110,7 +111,7 @@ def evaluate_command(
                     )  # fmt: skip
             with bar(quiet, "scores", len(units) * len(chosen_marks)) as advance:
                 return await steps.score_marks(
-                    units, chosen_marks, job.config, services, judges,
+                    units, chosen_marks, config, services, model_folder(model),
                     lambda mark, done: advance(
                         chosen_marks.index(mark) * len(units) + done, f"mark {mark}"
                     ),
@@ -149,13 +150,10 @@ def _saved(path: Path) -> _Saved:
     return _Saved(header, units)
 
 
-def _shipped(
-    model: str, adapter: Path | None, reward_model: Path | None
-) -> tuple[Path | None, Path | None]:
-    """The folders that were given, or those shipped with the embedded model."""
-    from solver.scorers.registry import SHIPPED_ADAPTER, SHIPPED_VERIFIER
-
-    if model == "embedded":
-        adapter = adapter or (SHIPPED_ADAPTER if SHIPPED_ADAPTER.is_dir() else None)
-        reward_model = reward_model or (SHIPPED_VERIFIER if SHIPPED_VERIFIER.is_dir() else None)
-    return adapter, reward_model
+def _with_folders(
+    config: SolverConfig, adapter: Path | None, reward_model: Path | None
+) -> SolverConfig:
+    """The config with the folders that flags named; what is shipped with the model needs no flag."""
+    named = {"adapter": adapter, "reward_model": reward_model}
+    changes = {key: str(folder) for key, folder in named.items() if folder is not None}
+    return config.model_copy(update={"prune": config.prune.model_copy(update=changes)})

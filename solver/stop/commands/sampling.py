@@ -15,6 +15,7 @@ import typer
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.runs.settings import load_config
+from solver.scorers.unscored import NONE
 from solver.stop.commands.screen import Screen
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def make_job(
         "model.path": model if model == "embedded" else str(Path(model).absolute()),
         "prune.launch": launch,
         "prune.keep": 1,
-        "prune.scorer": "none",
+        "prune.scorer": NONE.name,
         "seed": seed,
     }
     if mark is not None:

@@ -18,13 +18,15 @@ from solver.policy.statistics import (
     mean_interval,
     ratio_interval,
 )
-from solver.scorers import GIVES_CHANCES
+from solver.scorers import gives_chances
+from solver.scorers.unscored import NONE, RANDOM
 from solver.stop.calibration import brier, chances
 from solver.stop.evaluation.kept import Outcome, outcome
 from solver.stop.evaluation.scoring import Marked
 from solver.stop.metrics import auroc
 
 ALL = "all"  # the kind that stands for every problem
+ORACLE = "oracle"  # the method that keeps those that end right
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class _Problem:
 def methods_of(marked: Sequence[Marked]) -> list[str]:
     """What can be compared: without a judge, the scorers in their order, and the oracle."""
     scored = dict.fromkeys(name for unit in marked for name in unit.scores)
-    return ["none", "random", *scored, "oracle"]
+    return [NONE.name, RANDOM.name, *scored, ORACLE]
 
 
 def kinds_of(marked: Iterable[Marked]) -> list[str]:
@@ -111,9 +113,7 @@ def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) 
         saving=ratio_interval(saved, before, seed),
         within=mean_interval(pairs, seed) if pairs else None,
         overall=_auroc(scores, right) if scores else None,
-        brier=brier(chances(scores).tolist(), right)
-        if scores and method in GIVES_CHANCES
-        else None,
+        brier=brier(chances(scores).tolist(), right) if scores and gives_chances(method) else None,
         seconds=float(np.mean(seconds)) if seconds else None,
     )
 
@@ -137,12 +137,12 @@ def differences(
 
 def dropped(unit: Marked, method: str, keep: int, seed: int) -> frozenset[int]:
     """The indices that `method` drops at the mark."""
-    if method == "none" or len(unit.waiting) <= keep:
+    if method == NONE.name or len(unit.waiting) <= keep:
         return frozenset()
-    if method == "random":
+    if method == RANDOM.name:
         drawn = trajectory_seed(seed, unit.problem_id, -1 - unit.block)
         return frozenset(choose_random(unit.waiting, keep, drawn, method).dropped)
-    scores = list(map(float, unit.right)) if method == "oracle" else unit.scores[method]
+    scores = list(map(float, unit.right)) if method == ORACLE else unit.scores[method]
     return frozenset(choose(dict(zip(unit.waiting, scores, strict=True)), keep, method).dropped)
 
 

@@ -6,18 +6,17 @@ rollouts (sampled, or saved ones)  ->  scores at each mark  ->  rows and differe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from solver.config import SolverConfig
-from solver.errors import ConfigError, InputError
+from solver.errors import ConfigError, InputError, PartMissing
 from solver.files.whole import write_whole
 from solver.ports import Scorer
-from solver.scorers.confidence import ConfidenceScorer, DeepConfScorer, EntropyScorer
-from solver.scorers.reward import RewardScorer
-from solver.scorers.similarity import SimilarityScorer
-from solver.scorers.stop import StopScorer
+from solver.scorers import Need, ScorerContext, find_scorer, scorer_names
+from solver.scorers.confidence import CONFIDENCE
 from solver.solving.services import Services
 from solver.stop.evaluation.compare import (
     ALL,
@@ -73,39 +72,17 @@ async def full_rollouts(
     return [units[problem.id, block] for problem, block in wanted]
 
 
-@dataclass(frozen=True, slots=True)
-class Judges:
-    """The folders of what is learned: the base model, and adapter and reward model if there are any."""
-
-    model: Path
-    adapter: Path | None
-    reward_model: Path | None
-
-
-async def all_scorers(
-    config: SolverConfig, services: Services, mark: int, judges: Judges
-) -> dict[str, Scorer]:
-    """One scorer of every kind, in the order of the taxonomy; those without a folder are left out.
-
-    An adapter is used at every mark, also at those it was not trained for. A `StopScorer` among them
-    must be closed.
-    """
-    device = services.engine.capabilities.device
-    scorers: list[Scorer] = [SimilarityScorer()]
-    if judges.reward_model is not None:
-        scorers.append(RewardScorer(judges.reward_model, services.dialect, device))
-    scorers += [ConfidenceScorer(), EntropyScorer(), DeepConfScorer.at_mark(mark)]
-    if judges.adapter is not None:
-        stop = await StopScorer.open(
-            services.engine,
-            judges.adapter,
-            judges.model,
-            mark=None,
-            dialect=config.model.dialect,
-            prompt=config.model.prompt,
-        )
-        scorers += stop.variants()
-    return {scorer.name: scorer for scorer in scorers}
+async def all_scorers(context: ScorerContext) -> dict[str, Scorer]:
+    """Every scorer by its name, but for those whose adapter, combiner or reward model is missing."""
+    scorers = {}
+    for name in scorer_names():
+        try:
+            scorer = await find_scorer(name).opened(context)
+        except PartMissing:
+            continue
+        if scorer is not None:
+            scorers[name] = scorer
+    return scorers
 
 
 async def score_marks(
@@ -113,27 +90,34 @@ async def score_marks(
     marks: Sequence[int],
     config: SolverConfig,
     services: Services,
-    judges: Judges,
+    model_folder: Path,
     progress: Callable[[int, int], None],
 ) -> dict[int, list[Marked]]:
-    """Every unit at every mark by every scorer; `progress` is told (mark, units done)."""
+    """Every unit at every mark by every scorer; `progress` is told (mark, units done).
+
+    An adapter is used at every mark, also at those it was not trained for.
+    """
     by_mark = {}
+    engine, dialect = services.engine, services.dialect
     for mark in marks:
-        scorers = await all_scorers(config, services, mark, judges)
         done = count(1)
 
         def advance(mark: int = mark, done: Iterator[int] = done) -> None:
             progress(mark, next(done))
 
-        try:
-            # STOP reads the engine's cache: prefixes are cached before the time is taken.
-            engine = services.engine if "stop" in scorers else None
-            by_mark[mark] = await score_at(units, mark, scorers, engine, services.clock, advance)
-        finally:
-            for scorer in scorers.values():
-                if isinstance(scorer, StopScorer):
-                    scorer.close()
+        async with AsyncExitStack() as closing:
+            context = ScorerContext(
+                config, engine, dialect, model_folder, mark, closing, any_mark=True
+            )
+            scorers = await all_scorers(context)
+            # An adapter reads the engine's cache: prefixes are cached before the time is taken.
+            cached = engine if any(map(_reads_adapter, scorers)) else None
+            by_mark[mark] = await score_at(units, mark, scorers, cached, services.clock, advance)
     return by_mark
+
+
+def _reads_adapter(method: str) -> bool:
+    return Need.ADAPTER in find_scorer(method).needs
 
 
 def compare(
@@ -141,8 +125,8 @@ def compare(
 ) -> Comparison:
     """Rows for every mark, keep and method over all problems, and by kind at the main ones.
 
-    The differences are those of the best STOP that is there (stop+confidence, stop, else confidence)
-    and of stop, at the main mark and keep.
+    The differences are those of every method that reads an adapter (without one, of confidence) at
+    the main mark and keep.
     """
     at_main = by_mark[main[0]]
     methods = methods_of(at_main)
@@ -153,7 +137,8 @@ def compare(
         for method in methods
     ]
     found: list[Difference] = []
-    ours: list[str] = [m for m in methods if m in ("stop", "stop+confidence")] or ["confidence"]
+    scored = dict.fromkeys(name for unit in at_main for name in unit.scores)
+    ours = list(filter(_reads_adapter, scored)) or [CONFIDENCE.name]
     for kind in kinds_of(at_main):
         if kind != ALL:
             rows += [row(at_main, method, main[1], kind, seed) for method in methods]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from solver.scorers import GIVES_CHANCES
+from solver.scorers import gives_chances
 from solver.stop.calibration import calibration, chances, roc
 from solver.stop.evaluation.compare import ALL, Row
 from solver.stop.evaluation.scoring import Marked
@@ -34,7 +34,7 @@ def draw_calibration(path: Path, marked: Sequence[Marked]) -> None:
     figure, [panel] = new_figure(1)
     panel.plot([0, 1], [0, 1], color="grey", linestyle=":")
     for method in dict.fromkeys(
-        name for unit in marked for name in unit.scores if name in GIVES_CHANCES
+        name for unit in marked for name in unit.scores if gives_chances(name)
     ):
         scores, right = _pooled(marked, method)
         bins = calibration(chances(scores).tolist(), right)
