@@ -84,8 +84,16 @@ def test_a_name_of_ours(install: Install) -> None:
 @pytest.mark.parametrize(
     ("value", "code", "why"),
     [
-        ("e_package:ONE", "import no_such_module", "cannot be imported: ModuleNotFoundError: No mo"),
-        ("e_package:ONE", "raise SystemError('two\\nlines')", "SystemError: two lines; mend or unin"),
+        (
+            "e_package:ONE",
+            "import no_such_module",
+            "cannot be imported: ModuleNotFoundError: No mo",
+        ),
+        (
+            "e_package:ONE",
+            "raise SystemError('two\\nlines')",
+            "SystemError: two lines; mend or unin",
+        ),
         ("e_package:TWO", GOOD, "cannot be imported: AttributeError: "),
         ("e_package:ONE", "ONE = 1", "is not a ScorerDeclaration: e_package:ONE is a int"),
         ("e_package:ONE", GOOD.replace('"one"', '"two"'), "calls itself 'two': both names must be"),
@@ -104,7 +112,9 @@ def test_a_package_that_is_broken(install: Install, value: str, code: str, why: 
 
 
 def test_a_name_that_means_nothing() -> None:
-    with pytest.raises(ConfigError, match=r"unknown scorer 'confidance'; did you mean confidence\?"):
+    with pytest.raises(
+        ConfigError, match=r"unknown scorer 'confidance'; did you mean confidence\?"
+    ):
         find_scorer("confidance")
     with pytest.raises(ConfigError, match="unknown scorer 'x'; there are similarity, confidence, "):
         find_scorer("x")
