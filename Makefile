@@ -48,6 +48,7 @@ bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.orchestrator
 	$(BIN)/python -m benchmarks.sandbox
+	$(BIN)/python -m benchmarks.deadlines
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.report
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -123,18 +122,14 @@ def test_one_alone_is_the_first_of_the_many(first: Path, tmp_path: Path) -> None
         assert one[:length] == many[key][:length]
 
 
-def test_a_time_limit_gives_every_row_in_time(tmp_path: Path) -> None:
-    limit = 12.0
-    began = time.monotonic()
+def test_a_time_limit_gives_every_row(tmp_path: Path) -> None:
+    """That rows come in time is tested in virtual time (tests/faults/test_time.py)."""
     done = run(
-        EXAMPLES, "--output", tmp_path / "a.csv", "--run-dir", tmp_path / "run", "--time-limit",
-        f"{limit}s",
+        EXAMPLES, "--output", tmp_path / "a.csv", "--run-dir", tmp_path / "run", "--time-limit", "8s",
     )  # fmt: skip
-    elapsed = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "a.csv")) == 30
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["elapsed_s"] <= limit
-    assert elapsed <= limit + 10.0  # closing down on a machine that is busy with other things
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["degraded"]
 
 
 def test_kill_9_and_resume_loses_nothing(first: Path, tmp_path: Path) -> None:

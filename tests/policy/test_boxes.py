@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,10 +68,9 @@ def test_code_inside_a_box_makes_it_unreadable_rather_than_shorter() -> None:
 
 
 @pytest.mark.parametrize("unit", ["{", "}", r"\boxed{", "`", "` ``", "```\n", "\\", "> `"])
-def test_a_megabyte_of_anything_is_quick(unit: str) -> None:
-    start = time.perf_counter()
+def test_a_megabyte_of_anything_is_read(unit: str) -> None:
+    # linear takes about 0.3 s; quadratic would take hours, and the suite's limit ends it
     boxed(unit * (1_000_000 // len(unit)))
-    assert time.perf_counter() - start < 10  # linear takes about 0.3 s, quadratic takes hours
 
 
 @given(st.lists(st.sampled_from(["`", "```", "\n", "{", "}", r"\boxed{", "5", "\\", ">", "~~~"])))

@@ -117,7 +117,6 @@ async def test_a_flood_is_stopped_early_and_bounded(sandbox: Sandbox, flood: str
     result = await sandbox.execute(flood, 20)
     assert result.status is ExecutionStatus.ERROR
     assert result.error in ("OutputLimitError", "KeyboardInterrupt")
-    assert result.duration_s < 5
     assert result.truncated
     assert result.output_bytes == MB
     assert len((result.stdout + result.stderr).encode()) <= 20_000

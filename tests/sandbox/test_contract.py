@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -70,11 +69,9 @@ async def test_an_error_is_a_result(leased: Sandbox) -> None:
     assert not result.state_lost
 
 
-async def test_a_timeout_keeps_the_output_and_comes_in_time(leased: Sandbox) -> None:
+async def test_a_timeout_keeps_the_output(leased: Sandbox) -> None:
     await leased.execute("1 + 1", 20)  # the start of a kernel is not what this is about
-    before = time.monotonic()
     result = await leased.execute(SLEEP, 0.7)
-    assert time.monotonic() - before < 0.7 + LIMITS.grace_s + 1
     assert result.status is ExecutionStatus.TIMEOUT
     assert result.stdout == "on\n"
     assert result.timeout_s == 0.7
@@ -100,16 +97,14 @@ async def test_code_that_cannot_be_run_is_refused(leased: Sandbox, code: str) ->
     assert result.stderr
 
 
-async def test_cancelling_stops_waiting_at_once(any_pool: SandboxPool) -> None:
+async def test_cancelling_stops_waiting(any_pool: SandboxPool) -> None:
     async with any_pool.lease() as sandbox:
         await sandbox.execute("1 + 1", 20)
         cell = asyncio.create_task(sandbox.execute(SLEEP, 30))
         await asyncio.sleep(0.3)
         cell.cancel()
-        before = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await cell
-        assert time.monotonic() - before < 10
 
 
 async def test_hints_and_isolation(any_pool: SandboxPool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,9 +244,7 @@ def test_a_folder_goes_whatever_is_in_it(tmp_path: Path) -> None:
             os.chdir("deep")
     finally:
         os.chdir(home)
-    before = time.monotonic()
     remove_folder(folder)
     assert not folder.exists()
     assert tmp_path.exists()
-    assert time.monotonic() - before < 10
     remove_folder(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -70,9 +69,7 @@ async def test_hostile(pool: KernelPool, case: Case, tmp_path: Path) -> None:
         }.items():
             code = code.replace(f"{{{name}}}", str(value))
         code = code.replace("{{", "{").replace("}}", "}")
-        before = time.monotonic()
         result = await sandbox.execute(code, case.timeout_s)
-        assert time.monotonic() - before < case.timeout_s + LIMITS.grace_s + 1, result
         assert result.status in case.ends, result
         told = for_model(result, LIMITS)
         assert case.told in told

@@ -21,7 +21,6 @@ async def test_too_much_resident_memory_stops_a_kernel() -> None:
     async with KernelPool(limits) as pool, pool.lease() as sandbox:
         result = await sandbox.execute(HOLD, 20)
         assert result.status is ExecutionStatus.KILLED
-        assert result.duration_s < 5
         told = for_model(result, limits)
         assert "s (more than 0.25 GiB of memory) and was restarted; all variables lost." in told
         assert (await sandbox.execute("b", 20)).error == "NameError"
