@@ -2,10 +2,13 @@
 
 Its standard input is the lifeline: a pipe whose other end only the solver holds. When it closes, also
 because the solver was killed, everything is killed at once; a byte on it asks the command to end and
-gives it GRACE_S seconds. Orphans of the command become children of this process (a Linux
-"subreaper"), so that a process which left its group and its session is found as well. Exits when none of
-them runs any more, with the command's exit code, or 128 + signal if a signal ended it. Only the standard
-library is used: this file runs by itself.
+gives it GRACE_S seconds. With `-` for GRACE_S there is no lifeline: standard input and output are the
+command's, and everything is killed when this process's parent is gone.
+
+Orphans of the command become children of this process (a Linux "subreaper"), so that a process which
+left its group and its session is found as well. Exits when none of them runs any more, with the
+command's exit code, or 128 + signal if a signal ended it. On Linux only the standard library is used:
+this file runs by itself.
 """
 
 from __future__ import annotations
@@ -22,22 +25,27 @@ from pathlib import Path
 
 _PDEATHSIG, _CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
 _POLL_S = 0.2
+_STEP_S = 0.05
 _GIVE_UP_S = 30.0  # a process inside a system call may take that long to end
 
 
-def main(grace_s: float, command: list[str]) -> int:
+def main(grace_s: float | None, command: list[str]) -> int:
     """Run `command` to its end, whoever ends it, and return its exit code."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
-    )
+    parent = os.getppid()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None:
+        libc.prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def die_with_the_watcher() -> None:
+        if libc is not None:
+            libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+    stdin = None if grace_s is None else subprocess.DEVNULL
+    child = subprocess.Popen(command, stdin=stdin, preexec_fn=die_with_the_watcher)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _leave)
     try:
-        code = _watch(child.pid, grace_s)
+        code = _watch_parent(child.pid, parent) if grace_s is None else _watch(child.pid, grace_s)
     finally:
         _kill_all()
     return 128 + signal.SIGKILL if code is None else code
@@ -63,6 +71,18 @@ def _watch(leader: int, grace_s: float) -> int | None:
                 until = time.monotonic() + grace_s
         elif time.monotonic() >= until or (lifeline.poll(_POLL_S * 1000) and not os.read(0, 1)):
             return None
+
+
+def _watch_parent(leader: int, parent: int) -> int | None:
+    """The leader's exit code, or None once `parent` is gone."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for pipe in (0, 1):  # so that they end when the command does
+        os.dup2(null, pipe)
+    while os.getppid() == parent:
+        if (code := _reaped(leader)) is not None:
+            return code
+        time.sleep(_STEP_S)
+    return None
 
 
 def _reaped(leader: int) -> int | None:
@@ -95,6 +115,10 @@ def _kill_all() -> None:
 
 
 def _descendants() -> list[int]:
+    if sys.platform != "linux":
+        import psutil
+
+        return [process.pid for process in psutil.Process().children(recursive=True)]
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -108,4 +132,4 @@ def _descendants() -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(None if sys.argv[1] == "-" else float(sys.argv[1]), sys.argv[2:]))
