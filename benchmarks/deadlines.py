@@ -49,7 +49,15 @@ def command(limit_s: float, rounds: int) -> Row:
             flags = ["--run-dir", str(Path(folder, "run")), "--time-limit", f"{limit_s}s"]
             began = time.monotonic()
             subprocess.run(
-                [sys.executable, "-m", "solver.run", str(EXAMPLES), "--output", str(answers), *flags],
+                [
+                    sys.executable,
+                    "-m",
+                    "solver.run",
+                    str(EXAMPLES),
+                    "--output",
+                    str(answers),
+                    *flags,
+                ],
                 check=True,
                 capture_output=True,
             )
