@@ -18,7 +18,7 @@ from solver.types import ProblemBudget
 from submissions.frames import one_row, problem_of
 from submissions.outcome import Outcome
 from submissions.protocol import Task
-from submissions.rowlog import Answered, Asked, Loaded, RowLog
+from submissions.rowlog import Answered, Asked, How, Loaded, RowLog
 from submissions.supervisor import Supervisor
 
 _LOADING_SHARE = 0.5  # of the time left: the longest that a row waits for the model to be loaded
@@ -143,7 +143,7 @@ def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -
     )
 
 
-def _how(outcome: Outcome) -> Any:
+def _how(outcome: Outcome) -> How:
     if outcome.solved is not None:
         return "solved" if outcome.solved.num_votes else "fallback"
     return "best vote" if outcome.best is not None else "fallback"

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 NAME = "submission.jsonl"
 
+How = Literal["solved", "best vote", "fallback", "repeated"]
+
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -56,7 +58,7 @@ class Answered(_Entry):
     number: int
     problem_id: str
     answer: int
-    how: Literal["solved", "best vote", "fallback", "repeated"]
+    how: How
     took_s: float
     lost_s: float
     degraded: list[str]
