@@ -1,4 +1,4 @@
-"""A base model's fingerprint: what an adapter was trained on, told apart in milliseconds.
+"""A base model's fingerprint, computed in milliseconds: whether an adapter was trained on it.
 
 Hashed are the fields of config.json that decide what the model computes, and of each safetensors
 file its header (names, shapes, dtypes of the tensors), its length and its first and last 64 KiB.
@@ -79,7 +79,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def read_header(stream: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
-    """What a safetensors file of `size` bytes says of its tensors, and how many bytes it says it in.
+    """The header of a safetensors file of `size` bytes, and the header's length in bytes.
 
     The bytes of the tensors follow in `stream`. Raises `OSError`, or `ValueError` for another file.
     """

@@ -42,7 +42,7 @@ class LoadedAdapter:
 
 
 def save_adapter(folder: Path, adapter: StopAdapter, spec: StopSpec) -> None:
-    """Write the folder, whole or not at all; only an adapter or an empty folder is replaced."""
+    """Write the folder in one step; only an adapter or an empty folder is replaced."""
     lora, own = _peft_tensors(adapter), _own_tensors(adapter)
     config = {
         "peft_type": "LORA",

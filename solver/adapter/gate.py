@@ -158,7 +158,7 @@ class StopGate:
         return gate
 
     def detach(self) -> None:
-        """Take every hook off; a second time is fine."""
+        """Remove every hook; safe to call twice."""
         while self._hooks:
             self._hooks.pop().remove()
         self._rows = self._slots = None

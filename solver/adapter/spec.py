@@ -1,4 +1,4 @@
-"""stop.json: what an adapter is, for which model and mark, and how good it was found to be."""
+"""stop.json: an adapter's shape, its base model and mark, its training and its measured quality."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Epoch(_Frozen):
 
 
 class TrainingSummary(_Frozen):
-    """How the adapter came to be; no times and no dates, so that the same training is the same file."""
+    """How the adapter was trained; without times and dates, so that equal trainings give equal files."""
 
     num_examples: int
     num_problems: int
@@ -64,7 +64,7 @@ class Handshake(_Frozen):
     def agrees(self, logit: float, dtype: str) -> bool:
         """Whether `logit`, computed by a base model in `dtype`, is the stored one.
 
-        It leaves room for another machine's arithmetic, more of it where either side is not float32.
+        It allows for differences of arithmetic between machines, more of them if either side is not float32.
         """
         exact = dtype == self.dtype == "float32"
         return abs(logit - self.logit) <= (_EXACT_TOLERANCE if exact else _ROUGH_TOLERANCE)

@@ -40,7 +40,7 @@ class BanStopIds(LogitsProcessor, SecondProcessor):  # type: ignore[misc]
         return logits.index_fill_(1, self._ids, -math.inf)
 
     def is_argmax_invariant(self) -> bool:
-        """No: a [STOP] id may have been the best one."""
+        """False: a [STOP] id may have had the highest logit."""
         return False
 
     def update_state(self, batch_update: Any) -> None:

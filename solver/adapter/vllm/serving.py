@@ -1,4 +1,4 @@
-"""How a stock vLLM server is made to serve an adapter, and how a score is read from its answer.
+"""The flags with which a stock vLLM server serves an adapter, and how a score is read from its answer.
 
 A score is an ordinary completion of one id: the prompt is the prefix followed by the [STOP] ids, and
 the plugin (`vllm_plugin.py`) turns the last row's logits into two finite ones, 0 at `WRONG_ID` and the
