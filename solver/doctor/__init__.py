@@ -1,10 +1,10 @@
-"""`python -m solver.doctor`: is this machine fit for a run, and if not, what to do about it?
+"""`python -m solver.doctor`: whether this machine can do a run, and what to change if it cannot.
 
 finding.py                        one line of the table
-machine.py packages.py            what is judged from plain facts: pure functions
+machine.py packages.py            checks of plain facts: pure functions
 memory.py weights.py              what a model needs, from its files
-facts.py                          the facts of this machine
-trials.py                         what is found out by trying: a kernel, a tokenizer, vLLM's flags
-examination.py                    which checks a config asks for; none of them can crash it
+facts.py                          reads the facts of this machine
+trials.py                         checks that try something: a kernel, a tokenizer, vLLM's flags
+examination.py                    which checks a config needs; an exception in one becomes a finding
 __main__.py                       the command line
 """

@@ -1,4 +1,4 @@
-"""`python -m solver.doctor`: a table of what is fit for a run here, and what to do about the rest.
+"""`python -m solver.doctor`: a table of checks of this machine, and what to do about those that fail.
 
 Exit code 0 if a run can start, 1 if something fails, 2 for flags and settings that make no sense.
 """

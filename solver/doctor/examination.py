@@ -1,4 +1,4 @@
-"""Which checks a config asks for, in the order of the table; none of them can crash the doctor."""
+"""The checks that a config needs, in the order of the table; an exception in one becomes a finding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def examine(config: SolverConfig, wheelhouse: Path | None) -> Iterator[Finding]:
 
 
 def guarded(name: str, check: Check) -> list[Finding]:
-    """What a check found; what it raises is a finding too, never a traceback."""
+    """The findings of a check; an exception becomes a finding instead of a traceback."""
     try:
         found = check()
         return [found] if isinstance(found, Finding) else list(found)
@@ -137,7 +137,7 @@ def _gpu(config: SolverConfig, folder: Path) -> Finding:
 
 
 def _need(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Need | None:
-    """None where the model is a server's, or is not there: another check says so."""
+    """What the model needs; None if a server holds it or it is missing, which other checks report."""
     if config.vllm.servers:
         return None
     try:

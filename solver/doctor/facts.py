@@ -1,4 +1,4 @@
-"""The facts of this machine. Each function asks one thing and judges nothing."""
+"""The facts of this machine. Each function reads one of them; `machine.py` judges them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def free_disk() -> dict[str, int]:
 
 
 def loopback_trouble() -> str | None:
-    """Why no port of the loopback interface can be had; None if one can."""
+    """Why no port of the loopback interface can be opened; None if one can."""
     try:
         with socket.socket() as server:
             server.bind(("127.0.0.1", 0))
@@ -66,7 +66,7 @@ def loopback_trouble() -> str | None:
 
 
 def kaggle_port_taken() -> bool:
-    """Whether somebody answers where Kaggle's inference server would listen."""
+    """Whether a process listens on the port of Kaggle's inference server."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", KAGGLE_PORT)) == 0

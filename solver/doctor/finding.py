@@ -16,7 +16,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, what was found, and what to do about it (empty where nothing is to do)."""
+    """The name of a check, what it found, and what to do about it (empty if nothing)."""
 
     name: str
     status: Status
@@ -25,17 +25,17 @@ class Finding:
 
 
 def ok(name: str, found: str) -> Finding:
-    """All is well."""
+    """A finding that needs no action."""
     return Finding(name, Status.OK, found)
 
 
 def warn(name: str, found: str, advice: str) -> Finding:
-    """It runs, but worse than it could."""
+    """A finding with which a run works, but slower or with less isolation."""
     return Finding(name, Status.WARN, found, advice)
 
 
 def fail(name: str, found: str, advice: str) -> Finding:
-    """It does not run."""
+    """A finding with which a run does not work."""
     return Finding(name, Status.FAIL, found, advice)
 
 

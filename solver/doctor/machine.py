@@ -1,4 +1,4 @@
-"""Processor, memory, disk and ports, judged from plain facts. Sizes are bytes."""
+"""Checks of processor, memory, disk and ports, from plain facts. Sizes are bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Gpu:
 
 
 def cpu(cores: int, threads: int | None) -> Finding:
-    """`cores` are those this process may use, `threads` is what the config wants for torch."""
+    """`cores` are those that this process may use, `threads` the number that the config sets for torch."""
     if threads is not None and threads > cores:
         return warn(
             "cpu", f"{cores} cores, {threads} threads wanted", f"--set model.threads={cores}"
@@ -46,7 +46,9 @@ def ram(available: int, kernels: int, need: Need | None, *, model_on_cpu: bool) 
         return warn("memory", found, "lower --launch, sampling.max_tokens or model.context_length")
     if need is not None and not model_on_cpu and available < need.weights:
         return warn(
-            "memory", found, "the weights do not stay in memory: every start reads them anew"
+            "memory",
+            found,
+            "the weights do not fit into the page cache: every start reads the disk",
         )
     return ok("memory", found)
 
@@ -63,7 +65,7 @@ def gpu(
 ) -> Finding:
     """Whether a model fits on `num` GPUs of which `share` of the memory is used.
 
-    `small` says that the model is meant for a CPU: then no GPU is no matter.
+    `small` says that the model is meant for a CPU: then no GPU is needed.
     """
     wants_cuda = device.startswith("cuda") or num > 1
     if not found:
@@ -83,11 +85,11 @@ def gpu(
         return fail("gpu", f"{torch_sees} of {num}", f"--tensor-parallel-size {torch_sees}")
     if need is None:
         return ok("gpu", names)
-    room = sum(int(one.total * share) - _CUDA_OVERHEAD for one in found[:num])
-    found_text = f"{names}; room for {gb(max(room, 0))}, {gb(need.wanted)} wanted"
-    if room < need.least:
+    usable = sum(int(one.total * share) - _CUDA_OVERHEAD for one in found[:num])
+    found_text = f"{names}; {gb(max(usable, 0))} usable, {gb(need.wanted)} wanted"
+    if usable < need.least:
         return fail("gpu", found_text, "lower model.context_length, or use a smaller model")
-    if room < need.wanted:
+    if usable < need.wanted:
         return warn(
             "gpu", found_text, "trajectories will wait for each other: lower --launch or --keep"
         )
@@ -106,13 +108,13 @@ def disk(free: Mapping[str, int], wanted: int) -> Finding:
 
 
 def ports(loopback: str | None, taken: bool) -> Finding:
-    """`loopback` is why no port of the loopback interface can be had, None if one can."""
+    """`loopback` is why no port of the loopback interface can be opened, None if one can."""
     if loopback is not None:
         return fail("ports", f"no loopback: {loopback}", "bring the interface lo up")
     if taken:
         return warn(
             "ports",
             f"{KAGGLE_PORT} is taken",
-            "a stale inference server would answer a new gateway: end it",
+            "an earlier inference server would answer the new gateway: end it",
         )
     return ok("ports", f"loopback works, {KAGGLE_PORT} is free")

@@ -25,7 +25,7 @@ class Need:
 def need(
     settings: Mapping[str, Any], weights: int, config: SolverConfig, *, on_cpu: bool
 ) -> Need | None:
-    """What the model asks for; None where config.json does not tell the shape of its cache.
+    """The memory that the model needs; None if config.json does not say the shape of its cache.
 
     At the mark, all launched trajectories hold a prefix; later the kept ones grow to their limit.
     """
@@ -47,7 +47,7 @@ def need(
 
 
 def num_gpus(config: SolverConfig) -> int:
-    """How many GPUs the settings spread the model over."""
+    """How many GPUs the settings use for one copy of the model."""
     if config.model.engine != "vllm":
         return 1
     for flag in _PARALLEL_FLAGS:
@@ -57,7 +57,7 @@ def num_gpus(config: SolverConfig) -> int:
 
 
 def _kv_elements(text: Mapping[str, Any], tokens: int) -> int:
-    """Numbers that the cache holds for one trajectory; a sliding layer keeps its window only."""
+    """Elements of one trajectory's cache; a layer with a sliding window keeps only its window."""
     width = _kv_width(text) or 0
     layers: int = text["num_hidden_layers"]
     kinds = text.get("layer_types") or ["full_attention"] * layers

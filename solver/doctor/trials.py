@@ -1,4 +1,4 @@
-"""What is found out by trying it: a kernel, the isolation, a tokenizer, an adapter, vLLM's flags."""
+"""Checks that try something: a kernel, the isolation, a tokenizer, an adapter, vLLM's flags."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from solver.scorers.folders import adapter_folder, reward_folder
 _KERNEL_S = 60.0
 _FLAGS_S = 240.0  # importing vLLM from a network disk takes minutes
 _SERVER_S = 5.0
-# With this flag the parser refuses every command line, so that nothing is ever started; whatever else
-# it complains of is wrong with our flags.
+# With this flag the parser refuses every command line, so that nothing is started; any other error that
+# it reports is about our flags.
 _REFUSED = "--this-flag-is-the-doctors"
 _CLI = "check it with python -m sandbox check"
 
@@ -49,7 +49,7 @@ def kernel(limits: Limits) -> Finding:
 
 
 def isolation(held: Isolation, required: Sequence[str]) -> Finding:
-    """What keeps the model's code in its cage here."""
+    """Which isolation layers work here, against those that the config requires."""
     lacking = [layer for layer in required if layer not in held.layers]
     if lacking:
         return fail(
@@ -95,7 +95,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
 
 
 def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
-    """Let vLLM's own parser read the flags that a server would be started with; it starts nothing."""
+    """Check the flags of a server with vLLM's own parser; nothing is started."""
     stop_flags: Sequence[str] = ()
     if Need.ADAPTER in find_scorer(config.prune.scorer).needs:
         from solver.adapter.vllm.serving import server_flags
@@ -117,7 +117,7 @@ def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:
 def judge_flags(
     argv: Sequence[str], environment: object = None, program: Sequence[str] = ()
 ) -> Finding:
-    """Run the command with one flag more that no parser takes, and read what it says."""
+    """Run the command with an added unknown flag, so that it only parses, and judge its error."""
     env = dict(environment) if isinstance(environment, dict) else None
     try:
         done = subprocess.run(

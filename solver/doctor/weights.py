@@ -1,4 +1,4 @@
-"""The weights of a model folder: all there, whole, and how large."""
+"""Checks that the weights of a model folder are complete, and sums up their size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def weights_bytes(folder: Path) -> int:
 
 
 def _whole(file: Path) -> int:
-    """The size of a file whose tensors end where it does."""
+    """The size in bytes of a complete file. Raises `ModelError` if its tensors end elsewhere."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:

@@ -1,5 +1,5 @@
 """The embedded default model: problem families, corpus, tokenizer, training and the weights.
 
-Everything a fresh machine needs to run the solver for real, with no model hub in reach. Importing
+With it the solver runs on a machine that has no model and no access to a model hub. Importing
 this package loads neither torch nor transformers.
 """

@@ -23,7 +23,7 @@ _SYNTAX = re.compile(r"\b(SyntaxError|IndentationError|TabError)\b")
 
 @dataclass(slots=True)
 class Measured:
-    """What the rollouts of one problem came to; `ballots` one a trajectory."""
+    """The results of one problem's rollouts; `ballots` has one entry a trajectory."""
 
     problem: Problem
     ballots: list[Ballot] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Measured:
 
 
 def measure(run: Path) -> tuple[RunStarted, list[Measured]]:
-    """Read a run folder; InputError unless all its trajectories were let finish, with answers known."""
+    """Read a run folder. Raises `InputError` unless all trajectories finished and answers are known."""
     events = read_journal(run / "journal.jsonl").events
     start = events[0]
     assert isinstance(start, RunStarted)

@@ -100,7 +100,7 @@ def train_command(
     muon_rate: Annotated[float, typer.Option(min=0, help="Highest rate of Muon.")] = 0.02,
     adamw_rate: Annotated[float, typer.Option(min=0, help="Highest rate of AdamW.")] = 4e-3,
 ) -> None:
-    """Train the model from scratch; an interrupted training goes on when started again."""
+    """Train the model from scratch; an interrupted training is continued when started again."""
     import torch
 
     from solver.embedded import train

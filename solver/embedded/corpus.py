@@ -110,7 +110,7 @@ def _plan_work(
         return _Work(other, numbers, numbers)
     if mistake == "mistaken_reading":
         return _Work(rng.choice(family.mistaken), numbers, numbers)
-    # Other mistakes befall both readings, as often as the kind takes each of them.
+    # Other mistakes occur in both readings, as often as the kind has each of them.
     shares = SHARES[family.kind]
     odds = [shares[Outcome.RIGHT], shares[Outcome.WRONG]]
     reading = rng.choices((asked, other), odds)[0]
@@ -157,7 +157,7 @@ def _segments(
         prose = family.text(rng.choice(step.prose), work.reading, work.planned)
         text = f"{before}{prose}\n{code_block(cell)}"
         segments += [Segment(text, True), Segment(output_block(output), False)]
-        # Only a single number is read aloud: long outputs cost tokens and tell the vote nothing.
+        # Only a single number is repeated in prose: long outputs cost tokens and add nothing.
         number = output.strip()
         before = _say(_READS, rng, out=number) + " " if number.isdigit() else ""
     again, _, agrees = outputs[-1].strip().partition(" ")
@@ -194,7 +194,7 @@ def _attempt(
 
 
 def write(problem: EmbeddedProblem, family: Family, rng: Random) -> Draft:
-    """A trajectory for the problem, right or mistaken as the family's kind demands."""
+    """A trajectory for the problem, right or with a mistake, in the shares of the family's kind."""
     shares = SHARES[family.kind]
     outcome = rng.choices(list(shares), list(shares.values()))[0]
     mistake = ""
@@ -212,7 +212,7 @@ def write(problem: EmbeddedProblem, family: Family, rng: Random) -> Draft:
 
 
 def trajectory(index: int, seed: int) -> Draft:
-    """The corpus' trajectory number `index`; families take turns, each index stands on its own."""
+    """The corpus' trajectory number `index`; families alternate, and no index depends on another."""
     rng = Random(f"corpus:{seed}:{index}")
     family = FAMILIES[index % len(FAMILIES)]
     return write(draw(family, Split.MODEL, rng), family, rng)

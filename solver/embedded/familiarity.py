@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _NUM = 2000
 _SHARE = 0.005
-_MARGIN = 0.3  # nats a token; strange statements lie whole nats below the lowest familiar one
+_MARGIN = 0.3  # nats a token; unfamiliar statements lie several nats below the lowest familiar one
 _BATCH = 200
 
 
@@ -35,7 +35,7 @@ def scores(model: Any, tokenizer: Any, statements: Sequence[str]) -> list[float]
 
 
 def threshold(model: Any, tokenizer: Any) -> float:
-    """The score below which a statement is strange to the model.
+    """The score below which a statement is unfamiliar to the model.
 
     It lies a margin below the lowest half percent of 2,000 validation prompts.
     """

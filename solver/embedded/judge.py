@@ -1,4 +1,4 @@
-"""Whether the embedded model knows this sort of problem: a prompt it finds unlikely, it does not.
+"""Whether a problem is of a kind that the embedded model was trained on, by its prompt's probability.
 
 It has only ever seen its own problem families. Elsewhere it still answers, and the run says so.
 """

@@ -1,4 +1,4 @@
-"""Where the shipped model lies."""
+"""The folder of the shipped model."""
 
 from pathlib import Path
 

@@ -59,9 +59,9 @@ def split_of(family: str, numbers: Numbers) -> Split:
 
 
 def split_of_id(problem_id: str) -> Split | None:
-    """The split of the problem with this id, whoever holds it; None if it is none of ours.
+    """The split of the problem with this id; None if it is not of an embedded family.
 
-    An id ends in the first 12 of the hash's digits, which are enough to place it.
+    An id ends in the first 12 of the hash's digits, which are enough to find its split.
     """
     family, _, digits = problem_id.rpartition("-")
     known = any(family == each.name for each in FAMILIES)
@@ -90,7 +90,7 @@ def draw(family: Family, split: Split, rng: Random) -> EmbeddedProblem:
 
 
 def _interleaved(rng: Random) -> list[Family]:
-    """All families, shuffled within their kinds and the kinds taking turns."""
+    """All families, shuffled within their kinds, with alternating kinds."""
     shuffled = rng.sample(FAMILIES, len(FAMILIES))
     turns = ([family for family in shuffled if family.kind is kind] for kind in Kind)
     return [family for turn in zip(*turns, strict=True) for family in turn]
@@ -99,7 +99,7 @@ def _interleaved(rng: Random) -> list[Family]:
 def problems(split: Split | str, num: int, seed: int) -> list[EmbeddedProblem]:
     """`num` problems of a split, shuffled by the seed: equal shares of families, no setting twice.
 
-    Kinds take turns, so a multiple of 3 is balanced over kinds.
+    Kinds alternate, so a multiple of 3 is balanced over kinds.
 
     Raises InputError for a split that does not exist, for `num` below 1, and when a family has
     fewer settings left than asked for.

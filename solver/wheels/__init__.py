@@ -1,1 +1,1 @@
-"""A folder of wheels that a machine without internet installs from: what is in it, what it lacks."""
+"""A wheelhouse, from which a machine without internet installs: its manifest, and missing wheels."""

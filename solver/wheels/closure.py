@@ -1,7 +1,7 @@
-"""Which wheels a requirement needs on the machine that will install them, which is not this one.
+"""Which wheels a requirement needs on the target machine, which is not this one.
 
-pip judges markers such as `python_version < "3.12"` by the interpreter that it runs in, also when it
-downloads for another one. So what a folder of wheels lacks is worked out here, for the target.
+pip evaluates markers such as `python_version < "3.12"` for the interpreter that it runs in, also when it
+downloads for another one. So the missing wheels are computed here, for the target.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WheelFile:
 
 @dataclass(frozen=True, slots=True)
 class Unmet:
-    """A distribution that no wheel provides in a version that everyone accepts."""
+    """A distribution of which no wheel has a version that all requirements accept."""
 
     name: str
     accepted: SpecifierSet

@@ -69,7 +69,7 @@ def make_manifest(
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put it beside the wheels."""
+    """Write the manifest into the wheelhouse."""
     (folder / FILE_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -90,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def faults(folder: Path, manifest: Manifest) -> list[str]:
-    """What is wrong with a wheelhouse, one line each: files against hashes, then needs against files."""
+    """The faults of a wheelhouse, one line each: files with wrong hashes, then missing wheels."""
     found = list(_damaged(folder, manifest))
     if found:
         return found

@@ -49,7 +49,7 @@ def test_gpu() -> None:
 
 def test_a_gpu_that_is_too_small() -> None:
     assert gpu([Gpu("L4", 24 * GIB)])[0] == "fail"
-    four = [Gpu("L4", 24 * GIB)] * 4  # room for 4 x (21.6 - 3) = 74.4 GiB
+    four = [Gpu("L4", 24 * GIB)] * 4  # usable: 4 x (21.6 - 3) = 74.4 GiB
     assert gpu(four, num=4)[0] == "ok"
     assert gpu(four, num=4, need=Need(60 * GIB, 62 * GIB, 75 * GIB))[0] == "warn"
     assert gpu(four, num=4, need=Need(60 * GIB, 75 * GIB, 75 * GIB))[0] == "fail"
