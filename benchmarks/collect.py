@@ -20,8 +20,8 @@ from solver.stop.rollouts.collect import Collected, collect, select
 from solver.types import Problem
 
 
-def unheard(done: int, right: float) -> None:
-    """Progress that nobody watches."""
+def no_progress(done: int, right: float) -> None:
+    """Ignore progress."""
 
 
 async def once(job: Job, problems: list[Problem], services: Services) -> tuple[Collected, float]:
@@ -29,7 +29,7 @@ async def once(job: Job, problems: list[Problem], services: Services) -> tuple[C
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         path = Path(folder) / "rollouts.jsonl"
-        units = await collect(problems, job.plan, job.header, services, path, unheard)
+        units = await collect(problems, job.plan, job.header, services, path, no_progress)
         seconds = time.perf_counter() - began
     return select(units, job.plan.mark, 0.0, 1.0), seconds
 

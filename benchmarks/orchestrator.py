@@ -77,7 +77,7 @@ def busy_shares(events: list[Event]) -> dict[str, float]:
 
 
 async def bare(services: Services, problems: list[Problem], num_tokens: int) -> float:
-    """Tokens a second of a client that keeps `launch` streams of `num_tokens` busy, nothing else."""
+    """Tokens a second of a client that only samples `launch` streams of `num_tokens` ids."""
     launch = services.config.prune.launch
 
     async def stream(problem: Problem, index: int) -> int:
@@ -115,7 +115,7 @@ async def solve(services: Services, problems: list[Problem], events: list[Event]
 
 
 def deepened(folder: Path, num_layers: int) -> Path:
-    """The embedded model with layers that add nothing: the same tokens at a bigger model's price."""
+    """The embedded model with added layers of zero output: the same tokens at a bigger model's cost."""
     shutil.copytree(WEIGHTS, folder)
     settings = json.loads((folder / "config.json").read_text())
     before, width = settings["num_hidden_layers"], settings["hidden_size"]

@@ -1,4 +1,4 @@
-"""Does a replay tell what a run would have done? Both sides, on this machine:
+"""Compares replayed policies with real runs on this machine:
 
     python -m benchmarks.replay [--num 30] [--rounds 2]
 

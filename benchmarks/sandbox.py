@@ -108,7 +108,7 @@ async def started(pool: KernelPool, count: int, repeats: int) -> tuple[float, fl
 
 
 async def replaced(pool: KernelPool, repeats: int) -> tuple[float, float]:
-    """From the death of a kernel to the next answer, with nothing kept ready."""
+    """Seconds from a kernel's crash to the next answer, without spare kernels."""
     plain, ours = [], []
     async with plain_kernels(1) as (old,), our_kernels(pool, 1) as (lease,):
         for _ in range(repeats):

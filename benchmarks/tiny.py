@@ -1,4 +1,4 @@
-"""The model that benchmarks measure on where none is given."""
+"""The default model of the benchmarks."""
 
 from __future__ import annotations
 

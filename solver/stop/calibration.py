@@ -1,4 +1,4 @@
-"""Are predicted chances true ones, and which right ones are found at which cost: curves for pictures."""
+"""Calibration bins, Brier score and ROC curve of predicted probabilities."""
 
 from __future__ import annotations
 

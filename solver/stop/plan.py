@@ -78,7 +78,7 @@ def best_points(runs: Iterable[SweepRun]) -> list[Point]:
 
 
 def read_run(folder: Path) -> SweepRun:
-    """What the law needs to know of a finished run. Raises `InputError`."""
+    """The numbers of a finished run that the law uses. Raises `InputError`."""
     try:
         summary = Summary.model_validate_json((folder / "summary.json").read_bytes())
         events = read_journal(folder / "journal.jsonl").events

@@ -62,7 +62,7 @@ def run_points(
 def _run(ablation: Ablation, point: Point, evaluation: Evaluation, report: Report) -> Result:
     cpu_began = time.process_time()
     task = make_task(ablation, point)
-    kept = BASE if point.axis in UNTRAINED else point.name  # whose adapter it is
+    kept = BASE if point.axis in UNTRAINED else point.name  # the point whose adapter is used
     folder = ablation.work / kept
     seconds = 0.0
     if point.axis not in UNTRAINED or not (folder / SPEC).is_file():

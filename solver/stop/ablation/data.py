@@ -1,4 +1,4 @@
-"""The data of an ablation: labelled prefixes and their rollouts, and every change made to them. Pure.
+"""The data of an ablation: labelled prefixes and their rollouts, and the changes to them. Pure.
 
 Changes are seeded by what they do, not by the order of points, so a point is the same whenever it runs.
 """
@@ -36,7 +36,7 @@ class Material:
         return [example for unit in self.units for example in label(unit, mark)]
 
     def note(self) -> str:
-        """Two sentences for people: what the labels rest on."""
+        """Two sentences for a report: which rollouts the labels come from."""
         total = sum(example.weight for example in self.examples)
         single = sum(e.weight for e in self.examples if (e.num_rollouts or 1) == 1)
         between = sum(e.weight for e in self.examples if 0 < e.soft_label < 1)
@@ -164,6 +164,6 @@ def without_families(
 
 
 def _labelled(example: StopExample, soft_label: float) -> StopExample:
-    """With another label, which no counts stand behind."""
+    """The example with another label, and without the counts of its own label."""
     update = {"soft_label": soft_label, "num_rollouts": None, "num_correct": None}
     return example.model_copy(update=update)

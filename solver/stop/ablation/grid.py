@@ -1,4 +1,4 @@
-"""What an ablation changes: axes, the values of a small and a full grid, and the points they make. Pure.
+"""The grid of an ablation: axes, their values in the small and the full grid, and the points. Pure.
 
 Every point changes one thing of the base point: the user's data, mark and recipe as they are.
 """
@@ -97,7 +97,7 @@ class Facts:
 def plan_points(
     grid: str, only: Collection[str], facts: Facts
 ) -> tuple[list[Point], dict[str, str]]:
-    """The base, then the points of the axes in `only` (all, if empty); and why axes say less.
+    """The base, then the points of the axes in `only` (all, if empty); and why axes have fewer points.
 
     Points that are evaluated at one mark stand together. Raises `ConfigError` for unknown names.
     """
@@ -128,7 +128,7 @@ def report_order(axis: str, value: str) -> tuple[int, float, str]:
 
 
 def base_value(axis: str, facts: Facts) -> str:
-    """Where the base stands on an axis, as its tables show it."""
+    """The base's value on an axis, as tables show it."""
     known: dict[str, object] = {
         "noise": 0,
         "balance": f"{facts.right_share:.2f}",
@@ -169,7 +169,7 @@ def _values(axis: str, wanted: tuple[float, ...], facts: Facts) -> tuple[list[Po
 
 
 def _folds(count: int, facts: Facts) -> tuple[list[Point], str]:
-    """Families dealt to folds kind by kind, so that each fold has some of every kind."""
+    """Families assigned to folds kind by kind, so that each fold has some of every kind."""
     ranked = sorted(facts.families, key=lambda family: (facts.families[family], family))
     if len(ranked) < 2:
         return [], "the data name fewer than two families"

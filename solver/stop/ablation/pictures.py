@@ -38,9 +38,9 @@ def draw_axes(path: Path, lines: Sequence[Line], facts: Facts) -> None:
         named = [(at_base, base)]
         named += [(line.value, line) for line in stop if line.axis == axis]
         named.sort(key=lambda pair: _place(pair[0]))
-        for what in WHATS:
+        for what in METRICS:
             points = [(i, x) for i, (_, line) in enumerate(named) if (x := line.numbers[what])]
-            aside = 0.06 * (WHATS.index(what) - 1)  # so that no interval hides another
+            aside = 0.06 * (METRICS.index(what) - 1)  # so that no interval hides another
             places = [i + aside for i, _ in points]
             _errors(panel, places, [x for _, x in points], _LABELS[what])
             for place, interval in points:

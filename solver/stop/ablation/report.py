@@ -13,7 +13,7 @@ from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
 from solver.stop.ablation.pictures import draw_axes, draw_transfer, drawn_axes
 from solver.stop.ablation.results import Result
 from solver.stop.ablation.table import (
-    WHATS,
+    METRICS,
     Line,
     csv_of,
     difference_of,

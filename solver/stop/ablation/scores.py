@@ -89,7 +89,7 @@ class _StoredStop:
         self._known: dict[tuple[int, ...], float] = {}
 
     async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """One logit a trajectory; `deadline` is not looked at."""
+        """One logit a trajectory; `deadline` is ignored."""
         prefixes = [tuple(trajectory.token_ids) for trajectory in trajectories]
         missing = [p for p in dict.fromkeys(prefixes) if p not in self._known]
         adapter = self._gate.adapter

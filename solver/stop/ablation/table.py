@@ -10,7 +10,7 @@ from solver.policy.statistics import Interval, difference_interval, mean_interva
 from solver.stop.ablation.grid import BASE
 from solver.stop.ablation.results import Result, Values
 
-WHATS = ("within", "average", "vote")  # AUROC within problems, avg@keep, cons@keep
+METRICS = ("within", "average", "vote")  # AUROC within problems, avg@keep, cons@keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def difference_of(
 
 
 def pooled(results: Sequence[Result], value: str) -> Result:
-    """Points that were evaluated on different problems, as one; their trainings are added up."""
+    """Points that were evaluated on different problems, merged into one; training costs are summed."""
     first = results[0]
     values = {}
     for method in first.values:
@@ -110,12 +110,12 @@ def _line(result: Result, method: str, base: Result, seed: int) -> Line:
         num_evaluated=len(result.problem_ids),
         trained_problems=result.num_problems,
         trained_prefixes=result.num_examples,
-        numbers={what: interval_of(result, method, what, seed) for what in WHATS},
+        numbers={what: interval_of(result, method, what, seed) for what in METRICS},
         minus_base={
             what: difference_of((result, method), (base, method), what, seed)
             if comparable
             else None
-            for what in WHATS
+            for what in METRICS
         },
         seconds=result.seconds,
         cpu_seconds=result.cpu_seconds,

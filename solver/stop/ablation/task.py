@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """All that the points have in common. `recipe` is the base's; `work` holds what is unfinished."""
+    """What the points have in common. `recipe` is the base's; `work` is the folder of unfinished points."""
 
     material: Material
     evaluation: tuple[ProblemRollouts, ...]
@@ -60,7 +60,7 @@ class Ablation:
         return training, held
 
     def facts(self, stored_tokens: int) -> Facts:
-        """What the grid needs to know; evaluation rollouts can be cut at `stored_tokens`."""
+        """The facts that limit the grid; evaluation rollouts can be cut at up to `stored_tokens`."""
         training, _ = self.parts(self.material.mark)
         ids = self.recipe.stop_token_ids
         return Facts(

@@ -1,4 +1,4 @@
-"""`python -m solver.stop ablate`: what training STOP depends on, over data that are there already."""
+"""`python -m solver.stop ablate`: how each setting changes a trained adapter, over saved data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from solver.errors import ConfigError, InputError
 from solver.stop.commands.sampling import Quiet
-from solver.stop.commands.screen import Screen, quiet_transformers
+from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
 
 if TYPE_CHECKING:
     from solver.stop.ablation.grid import Point
@@ -113,7 +113,7 @@ def ablate_command(
         done += 1
         _say(f"{done} of {len(points)}: {point.name}: {_outcome(result)}", quiet)
 
-    with Screen(quiet=quiet) as screen:
+    with TrainingProgress(quiet=quiet) as screen:
 
         def report(stage: str, at: int, total: int, note: str) -> None:
             if stage == "training":  # the line an epoch would be hundreds of lines
@@ -142,7 +142,7 @@ def ablate_command(
 
 
 def _recipe(preset: str, sets: list[str]) -> Recipe:
-    """The base's recipe, without a floor: bad points are results too."""
+    """The base's recipe without the AUROC floor, because bad points are results too."""
     from solver.stop.training.recipe import make_recipe
 
     changes: dict[str, object] = {"auroc_floor": 0.0}

@@ -28,7 +28,7 @@ from solver.stop.commands.sampling import (
     run,
     running,
 )
-from solver.stop.commands.screen import quiet_transformers
+from solver.stop.commands.training_progress import quiet_transformers
 
 if TYPE_CHECKING:
     from solver.config import SolverConfig

@@ -1,4 +1,4 @@
-"""What the commands that sample have in common: problems, settings, a running solver, a bar."""
+"""Shared by the commands that sample: problems, settings, a running solver, a progress bar."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="print the result only")]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is sampled, how, and the header that says so."""
+    """The settings of a sampling job, and the header of its file."""
 
     config: SolverConfig
     plan: SamplingPlan
@@ -133,18 +133,18 @@ async def running(config: SolverConfig) -> AsyncIterator[Services]:
 
 
 def _forget(event: Event) -> None:
-    """What is sampled here has a file of its own."""
+    """Ignore an event: rollouts are written to their own file."""
 
 
 @contextmanager
 def bar(quiet: bool, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar; call what it gives with (done, note)."""
-    with Screen(quiet=quiet) as screen:
+    """A progress bar; yields a function that is called with (done, note)."""
+    with TrainingProgress(quiet=quiet) as screen:
         yield lambda done, note: screen.report(what, done, total, note)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine; a failure inside a task group comes out as itself."""
+    """Run a coroutine; an exception group is replaced by its first exception."""
     try:
         return asyncio.run(main)
     except BaseExceptionGroup as group:

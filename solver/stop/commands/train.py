@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solver.errors import ConfigError
-from solver.stop.commands.screen import Screen, quiet_transformers
+from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
 
 if TYPE_CHECKING:
     from solver.stop.rollouts.examples import StopExample
@@ -109,7 +109,7 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
-    with Screen(quiet=quiet or not first) as screen:
+    with TrainingProgress(quiet=quiet or not first) as screen:
         spec = train(
             examples,
             folder,

@@ -1,4 +1,4 @@
-"""What a person sees of a long command, on stderr."""
+"""The progress of a training on stderr."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Screen:
+class TrainingProgress:
     """Progress on stderr: bars on a terminal, a line an epoch elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -28,7 +28,7 @@ class Screen:
             disable=not self._console.is_terminal,
         )
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> TrainingProgress:
         self._bars.__enter__()
         return self
 
@@ -36,7 +36,7 @@ class Screen:
         self._bars.__exit__(*failure)
 
     def report(self, stage: str, done: int, total: int, note: str) -> None:
-        """Show where a training stands."""
+        """Show the progress of a training stage."""
         if stage == "epoch":
             line = f"epoch {done} of {total}: {note}"
             self._console.print(line, markup=False, soft_wrap=True)
@@ -47,7 +47,7 @@ class Screen:
 
 
 def quiet_transformers() -> None:
-    """No progress bars and no chatter of transformers' own."""
+    """Switch off the progress bars and warnings of transformers."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging
 

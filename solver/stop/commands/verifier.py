@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from solver.stop.commands.sampling import Quiet, Seed, bar
-from solver.stop.commands.screen import quiet_transformers
+from solver.stop.commands.training_progress import quiet_transformers
 
 EXAMPLE = "Example: python -m solver.stop train-verifier data.jsonl --base embedded --out verifier"
 

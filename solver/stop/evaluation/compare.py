@@ -1,4 +1,4 @@
-"""Every method of pruning on the same rollouts: averages, votes, tokens, and how sure they are. Pure.
+"""Every method of pruning on the same rollouts: averages, votes and tokens, with intervals. Pure.
 
 A problem's value is its mean over blocks of seeds; intervals come from drawing problems anew.
 """

@@ -1,4 +1,4 @@
-"""What becomes of a problem when some of its rollouts are kept at the mark: pure, from full rollouts.
+"""The outcome of a problem when only some of its rollouts are kept at the mark: pure, from full rollouts.
 
 Every rollout was taken to its end, so each method is judged on the same ones: those it drops cost the
 tokens up to the mark, those it keeps all of theirs.

@@ -1,4 +1,4 @@
-"""Scores saved rollouts at a mark by every scorer, and takes the time of it.
+"""Scores saved rollouts at a mark with every scorer, and measures the time.
 
 The scorers see what they see in a run: prefixes cut at the mark, in the engine's cache as a pause
 leaves them, so the seconds are those of a Check.
@@ -20,7 +20,7 @@ from solver.types import SamplingParams, Trajectory
 
 @dataclass(slots=True)
 class Marked:
-    """One problem and block at a mark: who waits there, how everybody ends, the scores by method."""
+    """One problem and block at a mark: the rollouts waiting there, how all end, the scores by method."""
 
     problem_id: str
     kind: str
@@ -34,7 +34,7 @@ class Marked:
 
     @property
     def right(self) -> list[bool]:
-        """Whether those who wait end right, in the order of the scores."""
+        """Whether each waiting rollout ends right, in the order of the scores."""
         by_index = {end.index: end.right for end in self.ends}
         return [by_index[index] for index in self.waiting]
 
@@ -97,7 +97,7 @@ async def _score(
 
 
 async def _pause(engine: Engine, prefix: Trajectory) -> None:
-    """Leave the prefix in the cache as sampling does: all but its last id, which nothing has read."""
+    """Put the prefix into the cache as sampling does: all but its last id, which is not encoded yet."""
     params = SamplingParams(max_tokens=1, seed=0, temperature=0)
     async with aclosing(engine.generate(prefix.id, prefix.token_ids[:-1], params)) as stream:
         async for _ in stream:

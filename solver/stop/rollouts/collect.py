@@ -24,7 +24,7 @@ from solver.types import Problem
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What came of a collection: examples, and the problems that were dropped for want of a signal."""
+    """The result of a collection: examples, and the problems dropped as too easy or too hard."""
 
     examples: tuple[StopExample, ...]
     num_problems: int

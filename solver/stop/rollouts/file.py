@@ -39,7 +39,7 @@ class RolloutFile:
     """
 
     def __init__(self, path: Path, header: SamplingHeader) -> None:
-        """Create the file, or go on with it if its header agrees. Raises `InputError`."""
+        """Create the file, or continue it if its header is the same. Raises `InputError`."""
         self.done: list[ProblemRollouts] = []
         self.stored_tokens = header.stored_tokens
 

@@ -26,7 +26,7 @@ def embedded_problems(split: str, num: int, seed: int) -> list[Problem]:
 
 
 def refuse_held_out(given: Sequence[Problem], exclude: Path | None) -> None:
-    """Raise `InputError` if a problem is of the test split or stands in the file `exclude`.
+    """Raise `InputError` if a problem is of the test split or in the file `exclude`.
 
     `exclude` is a file of problems (.csv, .jsonl: then equal statements count too) or one id a line.
     """

@@ -1,4 +1,4 @@
-"""Kernels for trajectories that did not begin themselves: earlier calls are run again, or looked up."""
+"""Kernels for trajectories that continue another one's prefix: its calls are rerun or looked up."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ReplayBench(Workbench):
             result = await self._run(trajectory, cells, timeout_s)
             return result
         finally:
-            # None: a timeout or a lost kernel is this trajectory's own, the others try themselves.
+            # None: a timeout or a lost kernel is not shared; the other trajectories run the call.
             lasting = result is not None and result.status in _LASTING
             answer.set_result(result if lasting else None)
 

@@ -105,12 +105,12 @@ class ProblemRollouts(_Frozen):
 
 def saved_turns(trajectory: Trajectory, stored_tokens: int) -> list[SavedTurn]:
     """The turns up to the first `stored_tokens` sampled tokens."""
-    turns, room = [], stored_tokens
+    turns, remaining = [], stored_tokens
     for turn in trajectory.turns:
-        if room <= 0:
+        if remaining <= 0:
             break
-        cut = slice(0, room)
-        whole = len(turn.token_ids) < room
+        cut = slice(0, remaining)
+        whole = len(turn.token_ids) < remaining
         turns.append(
             SavedTurn(
                 token_ids=turn.token_ids[cut],
@@ -120,7 +120,7 @@ def saved_turns(trajectory: Trajectory, stored_tokens: int) -> list[SavedTurn]:
                 appended=list(turn.appended_token_ids) if whole else [],
             )
         )
-        room -= len(turn.token_ids)
+        remaining -= len(turn.token_ids)
     return turns
 
 

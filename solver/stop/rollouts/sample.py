@@ -44,7 +44,7 @@ async def sample_all(
     services: Services,
     on_done: Callable[[ProblemRollouts], None],
 ) -> None:
-    """Sample every (problem, block), telling each as it is done. Raises `EngineError`."""
+    """Sample every (problem, block), and report each when it is done. Raises `EngineError`."""
     waiting = deque(units)
     slots = asyncio.Semaphore(plan.in_flight)
     # One more than fit, so that the batch stays full while the last ones of a problem end.

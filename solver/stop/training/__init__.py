@@ -1,4 +1,4 @@
 """Training: the base model, prefix caches, batches, epochs, checkpoints, and the verifier as a baseline.
 
-It refuses examples of another model or mark, and to look at test problems.
+It refuses examples of another model or mark, and examples of test problems.
 """

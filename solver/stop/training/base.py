@@ -16,7 +16,7 @@ from solver.stop.training.recipe import Recipe
 
 def load_base(base: Path, recipe: Recipe, device: Any) -> tuple[Any, tuple[int, ...]]:
     """The frozen base model on `device`, and the [STOP] ids to train. Raises `ModelError`."""
-    fingerprint(base)  # refuses what is no model folder in words of ours
+    fingerprint(base)  # raises our own error if it is no model folder
     dtype = getattr(torch, recipe.dtype)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)

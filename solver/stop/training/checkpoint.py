@@ -23,7 +23,7 @@ Weights = dict[str, Tensor]
 
 
 class TrainingState(BaseModel):
-    """Where a training stands. `identity` names recipe, data and base model: all must agree."""
+    """The progress of a training. `identity` names recipe, data and base model: all must agree."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,7 +90,7 @@ def load_checkpoint(
 
 
 def discard_checkpoint(folder: Path) -> None:
-    """Forget a finished training; a folder that is no checkpoint is left alone."""
+    """Remove the checkpoint of a finished training; a folder that is no checkpoint is kept."""
     if (folder / _STATE).is_file():
         shutil.rmtree(folder)
 

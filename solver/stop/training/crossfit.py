@@ -1,4 +1,4 @@
-"""Fits stop+confidence on validation examples and says honestly how good it is.
+"""Fits stop+confidence on validation examples and measures it by cross-fitting.
 
 What is stored is fitted on all of them. What is reported comes from two fits, each on one half of the
 problems and measured on the other, since a combiner is flattered by the examples it was fitted on.

@@ -1,4 +1,4 @@
-"""The epochs of a training: which are run, which was the best, and the checkpoint after each."""
+"""Runs the epochs of a training, keeps the best one, and writes a checkpoint after each."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _store_prefixes(learner: Learner, report: Report) -> None:
 
 
 def _is_over(state: TrainingState, recipe: Recipe) -> bool:
-    """Whether all epochs were run, or too many in a row have brought nothing."""
+    """Whether all epochs were run, or too many in a row had no better Brier score."""
     done = len(state.epochs)
     return done >= recipe.epochs or (done > 0 and done - 1 - state.best_epoch >= recipe.patience)
 

@@ -1,4 +1,4 @@
-"""The adapter while it learns: its logits, its loss and a step, shared out among processes.
+"""The adapter in training: its logits, its loss and a step, divided among processes.
 
 The loss is the weighted binary cross-entropy of the head's logit z against the soft label s (the
 paper's target, arXiv 2604.16029),
@@ -33,7 +33,7 @@ _EVALUATION_BATCH = 128
 
 
 class TrainingFailed(RunError):
-    """The training ended without an adapter that is worth keeping; nothing was overwritten."""
+    """The training ended without an adapter that reaches the floor; nothing was overwritten."""
 
 
 class Learner:

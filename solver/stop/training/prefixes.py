@@ -13,7 +13,7 @@ _TOKENS = 8192  # padded tokens of one encoding batch
 
 
 class PrefixStore:
-    """Prefix caches by index. The first ones that fit in `max_bytes` stay on the CPU's side."""
+    """Prefix caches by index. The first ones that fit in `max_bytes` are kept in CPU memory."""
 
     def __init__(self, model: Any, prefixes: Sequence[Sequence[int]], max_bytes: float) -> None:
         self._model, self._prefixes, self._max_bytes = model, prefixes, max_bytes

@@ -1,4 +1,4 @@
-"""Everything that decides a training, apart from its data: frozen values and two presets."""
+"""The settings of a training: frozen values and two presets."""
 
 from __future__ import annotations
 

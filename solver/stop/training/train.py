@@ -1,4 +1,4 @@
-"""Training of an adapter: from examples to a folder, with what stop.json says of it.
+"""Trains an adapter on examples and writes its folder with stop.json.
 
 The old adapter is replaced only by a finished training that reached the AUROC floor.
 """
@@ -66,7 +66,7 @@ def train(
         "base model": fingerprint(base),
     }
     with learner.gate:
-        state = run_epochs(learner, folder, identity, resume=resume, report=report or _silent)
+        state = run_epochs(learner, folder, identity, resume=resume, report=report or _no_report)
         best = state.best.validation
         if accelerator.is_main_process:
             picture = out.with_name(f"{out.name}-curve.png")
@@ -114,7 +114,7 @@ def train(
 def _parts(
     data: Sequence[StopExample], validation: Sequence[StopExample] | None, recipe: Recipe
 ) -> tuple[list[StopExample], list[StopExample]]:
-    """What is learned from and what is validated on. Raises `InputError` for parts that cannot be."""
+    """Training and validation examples. Raises `InputError` if they share a problem or one is empty."""
     if validation is None:
         training, held_out = split_by_problem(data, recipe.validation_share, recipe.seed)
     else:
@@ -143,5 +143,5 @@ def _handshake(learner: Learner) -> Handshake:
     return Handshake(prefix_token_ids=prefix, logit=float(logit[0]), dtype=learner.recipe.dtype)
 
 
-def _silent(stage: str, done: int, total: int, note: str) -> None:
-    """A report that nobody reads."""
+def _no_report(stage: str, done: int, total: int, note: str) -> None:
+    """Ignore progress."""
