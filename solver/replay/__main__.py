@@ -1,4 +1,4 @@
-"""`python -m solver.replay RUN...`: what another policy would have done, on a CPU, in seconds.
+"""`python -m solver.replay RUN...`: the results that other policies would have had, without a model.
 
 Mistakes of the user are one line on stderr and exit code 2.
 """
@@ -109,12 +109,12 @@ def _load(folders: Sequence[Path]) -> list[Recording]:
     for recording in recordings:
         require_full(recording)
         if recording.torn_bytes:
-            complain(
+            print_error(
                 f"the last line of {recording.path / 'journal.jsonl'} was torn"
                 f" ({recording.torn_bytes} bytes) and is left out"
             )
         if recording.skipped:
-            complain(f"{recording.skipped} events of {recording.path} are of a newer version")
+            print_error(f"{recording.skipped} events of {recording.path} are of a newer version")
     return recordings
 
 

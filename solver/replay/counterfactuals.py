@@ -1,4 +1,4 @@
-"""What would have been: the ends of the dropped, when a vote was clear, what stopping early saves.
+"""Counterfactuals: how dropped trajectories end, when a vote is clear, what stopping early saves.
 
 Functions of full recordings under one policy, with the first trajectories of each problem, as in a run.
 """

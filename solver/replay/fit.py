@@ -1,4 +1,4 @@
-"""How fast the recorded machine was: its speeds, fitted to the journal's own times.
+"""Fits the speeds of the recorded machine to the journal's times.
 
 By `Speeds`, a request of n tokens takes
 
@@ -24,7 +24,7 @@ from solver.replay.speeds import Speeds
 
 
 def fit_speeds(recordings: Sequence[Recording]) -> Speeds:
-    """Fit everything to full recordings of one machine; what cannot be seen in them is 0."""
+    """Fit all speeds to full recordings of one machine; a speed that they do not show is 0."""
     problems = [p for recording in recordings for p in recording.problems if p.trajectories]
     crowding = _crowding(problems)
     rows = [row for problem in problems for row in _request_rows(problem, crowding)]

@@ -1,4 +1,4 @@
-"""What went on at the same time: how many spans ran, what flowed over them, what tools got done."""
+"""Concurrency in a recording: how many spans ran at a time, and how much of them fell into a period."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def num_running(spans: Sequence[Span], times: Array) -> Array:
 
 
 class Flow:
-    """Amounts that flow evenly over their spans, all together."""
+    """The sum of amounts that are each spread evenly over a span."""
 
     def __init__(self, spans: Sequence[Span], amounts: Sequence[float]) -> None:
         self._times = np.unique([time for s in spans for time in (s.started, s.ended)])
@@ -34,7 +34,7 @@ class Flow:
         self._total = np.concatenate([[0.0], np.cumsum(level * np.diff(self._times))])
 
     def between(self, start: float, end: float) -> float:
-        """How much flowed from `start` to `end`."""
+        """The part of the amounts that falls between `start` and `end`."""
         if not len(self._times):
             return 0.0
         first, last = np.interp([start, end], self._times, self._total)

@@ -1,4 +1,4 @@
-"""From `launch=8,16 keep=4` to policies: what `--sweep` takes, refused in one line where it is wrong."""
+"""Parses `--sweep launch=8,16 keep=4` into policies, and refuses wrong items with one clear line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The policies to play, and how many were left out, by the reason why."""
+    """The policies to replay, and the number of those left out, by reason."""
 
     policies: tuple[Policy, ...]
     left_out: Mapping[str, int]
@@ -70,12 +70,12 @@ def grid(values: Values, own: Policy) -> Grid:
     played = tuple(policy for policy, why in policies.items() if why is None)
     left_out = Counter(why for why in policies.values() if why is not None)
     if not played:
-        raise ConfigError(f"--sweep leaves nothing to play: {'; '.join(left_out)}")
+        raise ConfigError(f"--sweep leaves no policy to replay: {'; '.join(left_out)}")
     return Grid(played, left_out)
 
 
 def _why_not(policy: Policy) -> str | None:
-    """What makes no sense in a policy, if anything does not."""
+    """Why a policy is invalid; None if it is valid."""
     if policy.keep > policy.launch:
         return "keep must not be larger than launch"
     if policy.vote.rule == "weighted" and not gives_chances(policy.scorer):

@@ -17,7 +17,7 @@ from solver.replay.tape import Path
 
 @dataclass(slots=True)
 class Runner:
-    """A trajectory on its way: which leg it is in, and the tokens sampled there and in all."""
+    """A simulated trajectory: the leg it is in, and the tokens sampled in that leg and in all."""
 
     path: Path
     encoded: int  # ids to encode before it first samples
@@ -50,13 +50,13 @@ class Machine:
         self._speeds, self._deadline = speeds, deadline
         self._steps = 0.0  # of the engine
         self._work = 0.0  # seconds of work done by a call that ran all the time
-        self._owed_s = 0.0  # for encoding, before anybody samples on
+        self._owed_s = 0.0  # seconds of encoding to be done before sampling goes on
         self._sampling: list[tuple[float, int]] = []  # heaps of (when done, index)
         self._calling: list[tuple[float, int]] = []
         self._runners: dict[int, Runner] = {}
 
     def wait(self, seconds: float) -> None:
-        """Let time pass in which nobody samples."""
+        """Advance the clock by `seconds` in which no trajectory samples."""
         self.now = min(self.now + seconds, max(self.now, self._deadline))
 
     def run(self, runners: Iterable[Runner], until: Callable[[], bool] = lambda: False) -> bool:
@@ -87,7 +87,7 @@ class Machine:
         return True
 
     def _next_event(self) -> tuple[float, int]:
-        """Seconds until somebody's request or call is done, and whose."""
+        """Seconds until the next request or call is done, and the index of its trajectory."""
         request_s = call_s = inf
         if self._sampling:
             request_s = self._owed_s + (self._sampling[0][0] - self._steps) * self._step_s
@@ -114,7 +114,7 @@ class Machine:
             self._steps += (seconds - encoding) / self._step_s
 
     def _arrived(self, index: int) -> bool:
-        """Take the runner off its heap and on to what comes next; whether it came to its end."""
+        """Move the runner from its heap to its next leg; whether it has ended."""
         runner = self._runners[index]
         if self._sampling and self._sampling[0][1] == index:
             self._steps, _ = heappop(self._sampling)

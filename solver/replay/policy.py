@@ -1,4 +1,4 @@
-"""What can be varied after the fact: one value of each swept setting."""
+"""A policy: one value of each setting that a replay can vary."""
 
 from __future__ import annotations
 

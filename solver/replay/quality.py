@@ -1,4 +1,4 @@
-"""What scores were worth: how well each scorer told right from wrong at a mark, and how truly."""
+"""The quality of scores: how well a scorer separates right from wrong prefixes, and its calibration."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
         try:
             found.append(_quality(graded, scorer, mark))
         except NotRecorded:
-            continue  # nobody asked it there
+            continue  # it has no scores at this mark
     return found
 
 

@@ -55,7 +55,7 @@ def simulate(
     soft_deadline: float = inf,
     reserve_s: float = 0.0,
 ) -> Outcome:
-    """Play a problem; `soft_deadline` is in seconds since it began, `reserve_s` comes after it.
+    """Simulate a problem; `soft_deadline` is in seconds since it began, `reserve_s` comes after it.
 
     Raises `NotRecorded` for scores or ends that the journal lacks.
     """
@@ -99,9 +99,9 @@ def simulate(
 
 
 def _runners(tape: Tape, indices: Sequence[int]) -> dict[int, Runner]:
-    """Runners at their beginning.
+    """Runners before their first token.
 
-    Who encodes the prompt for the others is a matter of the company, so the recorded costs of first
+    Which trajectory encodes the shared prompt depends on the others, so the recorded costs of first
     requests are dealt out from the dearest on: a subset pays for the prompt too.
     """
     first = sorted((path.legs[0].encoded for path in tape.paths.values()), reverse=True)
@@ -112,7 +112,7 @@ def _runners(tape: Tape, indices: Sequence[int]) -> dict[int, Runner]:
 
 
 def _early(voters: Sequence[Runner], ballots: Mapping[int, Ballot], policy: Policy) -> Vote | None:
-    """The vote if it is decided by ballots that nobody can still precede, as a run asks it."""
+    """The vote if settled ballots decide it (no unfinished trajectory can precede them), else None."""
     cast = [ballots[runner.path.index] for runner in voters if runner.finished]
     places = [runner.place for runner in voters if not runner.finished]
     return decide(settled(cast, places), len(voters), policy.vote)

@@ -1,4 +1,4 @@
-"""A machine as a few numbers: how long an engine's step takes, and how tools slow each other down.
+"""The speeds of a machine: how long an engine's step takes, and how tools slow each other down.
 
 An engine's step takes `step_s + token_s * streams`. With k tool calls running, each works at the rate
 k ** -crowding, and the engine is slower by `tool_s` for each second of their work (kernels and engine

@@ -1,4 +1,4 @@
-"""Many policies on the same recordings: numbers with intervals, and which of them nothing beats."""
+"""Many policies on the same recordings: numbers with intervals, and the Pareto front among them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Row:
 
 
 class Replay:
-    """Recordings of one machine, ready to play policies; outcomes without a deadline are kept."""
+    """Recordings of one machine, to replay policies on; outcomes without a deadline are cached."""
 
     def __init__(self, recordings: Sequence[Recording], speeds: Speeds | None = None) -> None:
         """`speeds` are fitted to the recordings unless they are given."""
@@ -110,7 +110,7 @@ def sweep(
     seed: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Row]:
-    """A row a policy, in their order, those that nothing beats marked; `progress` counts rows."""
+    """One row a policy, in their order, with the Pareto front marked; `progress` counts rows."""
     rows = []
     for policy in policies:
         rows.append(_row(replay, policy, draws, seed))

@@ -118,7 +118,7 @@ def test_what_would_have_been(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["RUN", "--sweep", "keep=1", "keep=2"], "names keep twice"),
         (["RUN", "--sweep", "keep=two"], "keep=two: expected a whole number"),
         (["RUN", "--sweep", "keep=0"], "from 1 on"),
-        (["RUN", "--sweep", "keep=6", "launch=2"], "nothing to play: keep must not be larger"),
+        (["RUN", "--sweep", "keep=6", "launch=2"], "no policy to replay: keep must not be larger"),
         (["RUN", "--sweep", "launch=99", "scorer=none"], "launch=99: only 6 trajectories"),
         (["RUN", "--sweep", "scorer=best"], "scorer=best: there are similarity"),
         (["RUN", "--sweep", "stop=never"], "stop=never: there are posterior"),
