@@ -20,7 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from solver.command_line import EXIT_USER_ERROR, complain, run_app
+from solver.command_line import EXIT_USER_ERROR, print_error, run_app
 
 PROGRAM = "stop-solver"
 _COMPLETION = "_STOP_SOLVER_COMPLETE"  # set by the shell that asks for completions
@@ -92,7 +92,7 @@ def main() -> int:
     if first in COMMANDS:
         return _run(first, arguments[1:])
     if meant := _misspelt(first):
-        complain(f"error: there is no command {first!r}; did you mean {meant}?")
+        print_error(f"error: there is no command {first!r}; did you mean {meant}?")
         return EXIT_USER_ERROR
     return _run("run", arguments)
 

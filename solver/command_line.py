@@ -16,8 +16,8 @@ from solver.errors import SolverError, UserError
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
-def complain(message: str) -> None:
-    """Say on stderr what is wrong."""
+def print_error(message: str) -> None:
+    """Print a message on stderr."""
     print(message, file=sys.stderr)
 
 
@@ -27,17 +27,17 @@ def run_app(
     *,
     prog: str | None = None,
     obj: object = None,
-    say: Callable[[str], None] = complain,
+    say: Callable[[str], None] = print_error,
     interrupted: str | None = None,
     failed: int = EXIT_USER_ERROR,
 ) -> int:
     """Run a command on `argv` (the process's own if None) and return its exit code.
 
     `prog` is the command's name in its help (default: as the process was called). `say` is told the error
-    that ended it, or `interrupted` if it was called off. `failed` is the exit code after an error that is
+    that ended it, or `interrupted` if it was interrupted. `failed` is the exit code after an error that is
     not the user's; `obj` is what the command finds in its context.
     """
-    tame_output()
+    escape_unencodable()
     try:
         code = int(app(args=argv, prog_name=prog, standalone_mode=False, obj=obj) or 0)
         if code != EXIT_INTERRUPTED:
@@ -55,8 +55,8 @@ def run_app(
     return EXIT_INTERRUPTED
 
 
-def tame_output() -> None:
-    """Let a terminal that knows ASCII only show any id or path."""
+def escape_unencodable() -> None:
+    """Print characters that the terminal cannot encode as backslash escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -64,7 +64,7 @@ def tame_output() -> None:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep what model libraries say to their developers from the user, unless Python was given -W."""
+    """Hide warnings that model libraries mean for their developers, unless Python was given -W."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""The four protocols between the rooms. Each has one contract suite, run on the fake and the real thing."""
+"""The protocols between the packages. Each has one contract suite, run on the fake and the real thing."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from solver.clock import MonotonicClock, process_start
 from solver.command_line import quiet_libraries, run_app
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.runs.console import complain
+from solver.runs.console import print_error
 from solver.runs.folder import create_run, open_run
-from solver.runs.run import carry_out, served
+from solver.runs.run import run_problems, served
 from solver.runs.settings import load_config, parse_duration, parse_range, preset_names
 from solver.scorers import scorer_names
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     is_process = argv is None or prog is not None
     started_at = process_start() if is_process else MonotonicClock().now()
     with quiet_libraries():
-        return run_app(app, argv, prog=prog, obj=started_at, say=complain)
+        return run_app(app, argv, prog=prog, obj=started_at, say=print_error)
 
 
 @app.command()
@@ -111,7 +111,7 @@ def solve(
     if resume is not None:
         if run_dir is not None:
             raise InputError("--resume names the run folder; leave out --run-dir")
-        run = open_run(resume, configured, problems, output, force=force, on_failure=complain)
+        run = open_run(resume, configured, problems, output, force=force, on_failure=print_error)
     elif problems is not None:
         run = create_run(
             run_dir,
@@ -119,12 +119,12 @@ def solve(
             problems,
             output or Path("answers.csv"),
             force=force,
-            on_failure=complain,
+            on_failure=print_error,
         )
     else:
         raise InputError("give a file of problems, for example examples/problems.csv")
     with contextlib.closing(run), served(run, port) if serve else contextlib.nullcontext():
-        return carry_out(run, context.obj, quiet=quiet)
+        return run_problems(run, context.obj, quiet=quiet)
 
 
 def _model_path(model: str | None) -> str | None:

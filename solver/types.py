@@ -1,4 +1,4 @@
-"""The values that flow through the house: plain data, no IO, no behaviour beyond reading itself.
+"""The values that packages exchange: plain data, no IO, no behaviour beyond reading itself.
 
 A `Trajectory` only ever grows: its token ids are the truth, text is derived from them. The mark and
 `num_sampled_tokens` count sampled tokens only; the context limit counts `token_ids`, tool output

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Writes files and folders in one step: either all of the content is there, or the old content is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from solver.errors import ConfigError, InputError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step, on disk when this returns; `InputError` if it cannot be."""
+    """Replace `path` by `text` in one step, flushed to disk. Raises `InputError` if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:

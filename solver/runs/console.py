@@ -1,4 +1,4 @@
-"""What a run tells the person who started it: complaints on stderr, its results on stdout."""
+"""A run's output on the terminal: errors on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from solver.runs.folder import RunFolder
 from solver.runs.progress import printable
 
 
-class Screen(Console):
-    """Standard output, where a reader that goes away (`| head`) costs the words, not the run."""
+class RunConsole(Console):
+    """Standard output that goes silent when its reader ends (`| head`), so that the run goes on."""
 
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet, highlight=False, emoji=False, markup=False)
 
     def on_broken_pipe(self) -> None:
-        """Say nothing more."""
+        """Print nothing more."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(message: str) -> None:
-    """Say on stderr what is wrong, in one harmless line."""
-    command_line.complain(printable(message, 500))
+def print_error(message: str) -> None:
+    """Print one line on stderr, without control characters."""
+    command_line.print_error(printable(message, 500))
 
 
-def say_results(run: RunFolder, summary: Summary, started_at: float) -> None:
-    """Print the score, its cost and where everything is; a report is written if time is left for it."""
+def print_results(run: RunFolder, summary: Summary, started_at: float) -> None:
+    """Print the score, its cost and the paths of the files; write a report if there is time left."""
     from solver.report.afterwards import report_line
 
-    screen = Screen(quiet=False)
+    screen = RunConsole(quiet=False)
     for line in _result_lines(run, summary):
         screen.print(line, soft_wrap=True)
     limit = run.config.budget.time_limit_s

@@ -1,15 +1,15 @@
-"""The run folder: what a run is made of on disk, so that another process can go on with it.
+"""The run folder: a run's files, from which another process can resume it.
 
     config.json     the resolved config
     command.json    where the answers go
     problems.csv    the problems file as it was (or problems.jsonl)
-    journal.jsonl   everything that happened
+    journal.jsonl   every event
     answers.csv     the answers, also written to the output path
     summary.json    the numbers
-    report.html     both to look at (solver/report)
+    report.html     journal and summary as a page (solver/report)
 
-Nothing that exists is overwritten unless asked: a new run needs a folder and an output path of its
-own, a resumed run must be the same run.
+Existing files are overwritten only on request: a new run needs its own folder and output path, and a
+resumed run must have the same problems and config.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAY_CHANGE = {"budget": {"time_limit_s"}}  # a resumed run has its own time
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """An open run: its folder (locked until `close`), what it is about, and what happened before."""
+    """An open run: its folder (locked until `close`), problems and config, and its earlier events."""
 
     path: Path
     config: SolverConfig
@@ -73,11 +73,11 @@ class RunFolder:
         write_whole(self.path / "summary.json", summary.model_dump_json(indent=2) + "\n")
 
     def close(self) -> None:
-        """Close the journal and give up the lock."""
+        """Close the journal and release the lock."""
         self.journal.close()
 
     def discard_if_blank(self) -> None:
-        """Remove the folder if nothing was recorded in it: there is nothing to go on with.
+        """Remove the folder if no event was recorded in it: there is nothing to resume.
 
         The log of a server that did not start stays, to be read.
         """
@@ -125,9 +125,9 @@ def open_run(
     force: bool,
     on_failure: Callable[[str], None],
 ) -> RunFolder:
-    """Open a run to go on with it; `reconfigure` applies the flags of this command to its config.
+    """Open a run to resume it; `reconfigure` applies the flags of this command to its config.
 
-    Refuses another problems file or config. Without `output` the answers go where the run meant them.
+    Refuses another problems file or config. Without `output` the answers go to the run's own path.
     """
     config, intended, copy = _read_run(folder)
     digest = _digest(copy)
@@ -147,7 +147,7 @@ def open_run(
         repair(folder / "journal.jsonl")
         _check_start(before.events, config, digest, folder)
         output = output or intended
-        # What this very run wrote before may be replaced; anything else is somebody's.
+        # Answers that this run wrote before may be replaced; any other file may not.
         ours = _same_content(output, folder / "answers.csv")
         _check_output(output, problems_file or copy, replaceable=force or ours)
         closing.pop_all()

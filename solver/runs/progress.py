@@ -86,7 +86,7 @@ class ProblemView:
 
     @property
     def stage(self) -> str:
-        """The room it is in: launch, check, resume, or vote once answers are forced or all are in."""
+        """The stage it is in: launch, check, resume, or vote once answers are forced or all are in."""
         if self.checked is None:
             return "check" if len(self.ends) >= self.launch else "launch"
         return "vote" if self.forced or self.alive == 0 else "resume"

@@ -1,4 +1,4 @@
-"""Carry a run out in its folder: the session, with a journal, signals and a live view beside it."""
+"""Runs the session of a run folder, with its journal, signal handling and live view."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from solver.runs.progress import Progress
 
 @contextlib.contextmanager
 def served(run: RunFolder, port: int) -> Iterator[None]:
-    """Show the run's report live meanwhile. Raises `UserError` if the port cannot be had."""
+    """Serve the run's live report during the block. Raises `UserError` if the port is not free."""
     from solver.report.serve import ReportServer
 
     try:
@@ -27,18 +27,18 @@ def served(run: RunFolder, port: int) -> Iterator[None]:
         run.discard_if_blank()
         raise
     with server:
-        Screen(quiet=False).print(f"live report: {server.url}", soft_wrap=True)
+        RunConsole(quiet=False).print(f"live report: {server.url}", soft_wrap=True)
         yield
 
 
-def carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
-    """Solve what the run has not solved yet, say the results and return the exit code.
+def run_problems(run: RunFolder, started_at: float, *, quiet: bool) -> int:
+    """Solve the run's unsolved problems, print the results and return the exit code.
 
     `started_at` is when the command began, on the monotonic clock. Raises `UserError` with one
-    line that says what to do; a folder in which nothing had begun is then removed.
+    line that says what to do; a folder without a recorded event is then removed.
     """
     if run.torn_bytes:
-        complain(f"the journal's last line was torn ({run.torn_bytes} bytes) and is dropped")
+        print_error(f"the journal's last line was torn ({run.torn_bytes} bytes) and is dropped")
     if run.finished:
         summary = summarize(run.events, run.problems)
         run.write_results(run.solved.values(), summary)
@@ -49,17 +49,17 @@ def carry_out(run: RunFolder, started_at: float, *, quiet: bool) -> int:
             run.discard_if_blank()
             for note in getattr(error, "__notes__", ()):  # the end of a server's log
                 for line in note.splitlines():
-                    complain(line)
+                    print_error(line)
             raise
         except asyncio.CancelledError:  # a second Ctrl-C
-            complain("interrupted; a run that had begun goes on with --resume and its folder")
+            print_error("interrupted; a run that had begun goes on with --resume and its folder")
             return EXIT_INTERRUPTED
-    say_results(run, summary, started_at)
+    print_results(run, summary, started_at)
     return EXIT_INTERRUPTED if summary.interrupted else 0
 
 
 async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
-    from solver.build import services
+    from solver.build import services as open_services
     from solver.solving.services import first_event
     from solver.solving.session import run_session
 
@@ -71,7 +71,7 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
         run.problems,
         run.config,
         lambda: clock.now() - started_at,
-        Screen(quiet=quiet),
+        RunConsole(quiet=quiet),
         solved,
     )
 
@@ -82,29 +82,29 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
             events.append(event)
 
     with progress, _stop_on_signals(stopping, progress.say):
-        async with services(
+        async with open_services(
             run.config,
             record=record,
             started_at=started_at,
             stopping=stopping,
             say=progress.say,
             log_folder=run.path,
-        ) as tools:
+        ) as services:
             record(
                 first_event(
-                    tools,
+                    services,
                     resumed=bool(run.events),
                     problem_ids=[problem.id for problem in run.problems],
                     problems_sha256=run.problems_sha256,
                 )
             )
-            answers = await run_session(run.problems, tools, solved=solved)
+            answers = await run_session(run.problems, services, solved=solved)
             recorded = {event.problem_id for event in events if isinstance(event, Solved)}
             # Answers given after a stop are not in the journal: a resume solves these problems.
             unrecorded = [answer for answer in answers if answer.problem_id not in recorded]
-            record(RunEnded(t=tools.elapsed(), interrupted=bool(unrecorded)))
+            record(RunEnded(t=services.elapsed(), interrupted=bool(unrecorded)))
             summary = summarize([*events[:-1], *unrecorded, events[-1]], run.problems)
-            # Written before the model and the kernels are closed, which may take its time.
+            # Written before the model and the kernels are closed, which may take long.
             run.write_results(answers, summary)
             return summary
 
@@ -123,7 +123,7 @@ def _stop_on_signals(stopping: asyncio.Event, say: Callable[[str], None]) -> Ite
             task.cancel()
         else:
             stopping.set()
-            say("stopping: voting on what is there (Ctrl-C again to leave at once)")
+            say("stopping: voting on the finished trajectories (Ctrl-C again to end at once)")
 
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:

@@ -41,7 +41,7 @@ def load_config(
 ) -> SolverConfig:
     """Resolve the layers; `overrides` maps dotted keys to the values of flags that were given.
 
-    Without a preset, `embedded` is meant, or `general` when a layer names another model. With `base`
+    The default preset is `embedded`, or `general` when a layer names another model. With `base`
     (the config of a run that is resumed) the layers go on top of it and no preset is implied.
     """
     upper = _file_layer(config_file) if config_file is not None else {}
@@ -128,7 +128,7 @@ def _set_layer(text: str) -> _Layer:
 
 
 def _toml_value(source: str) -> object:
-    """What TOML reads in `source`; a bare word (or anything that is not one value) is a text."""
+    """`source` as a TOML value; a bare word (or anything that is not one value) is a text."""
     try:
         table = tomllib.loads(f"value = {source}")
     except (ValueError, RecursionError):

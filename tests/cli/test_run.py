@@ -229,7 +229,7 @@ def test_ctrl_c_writes_everything_and_can_be_resumed(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
-    assert "stopping: voting on what is there" in out
+    assert "stopping: voting on the finished trajectories" in out
     assert "interrupted: go on with --resume run" in out
     assert (folder / "answers.csv").read_text() == "id,answer\na,1\nb,0\nc,0\n"
     summary = json.loads((folder / "run/summary.json").read_text())
