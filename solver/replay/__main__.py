@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from solver.command_line import complain, run_app
+from solver.command_line import print_error, run_app
 from solver.errors import ConfigError, InputError, first_fault
 from solver.files.tables import duration
 from solver.files.whole import write_whole

@@ -61,7 +61,7 @@ def grid(values: Values, own: Policy) -> Grid:
     for launch, mark, name, keep, rule, stop, limit in product(
         launches, marks, names, keeps, rules, stops, limits
     ):
-        # Without pruning neither keep nor mark means anything: one row stands for all of them.
+        # Without pruning keep and mark have no effect: one policy represents all their values.
         prunes = find_scorer(name).selection is not Selection.ALL
         kept, at = (keep, mark) if prunes else (launch, marks[0])
         vote = own.vote.model_copy(update={"rule": rule, "stop": stop})

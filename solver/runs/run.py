@@ -11,7 +11,7 @@ from solver.command_line import EXIT_INTERRUPTED
 from solver.errors import UserError
 from solver.journal.events import Event, RunEnded, Solved
 from solver.journal.summary import SUMMARIZED, Summary, summarize
-from solver.runs.console import Screen, complain, say_results
+from solver.runs.console import RunConsole, print_error, print_results
 from solver.runs.folder import RunFolder
 from solver.runs.progress import Progress
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from solver.policy.statistics import Interval
 from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
 from solver.stop.ablation.results import Result
-from solver.stop.ablation.table import WHATS, Line, interval_of
+from solver.stop.ablation.table import METRICS, Line, interval_of
 from solver.stop.figures import new_figure, save_figure
 
 if TYPE_CHECKING:

@@ -108,7 +108,7 @@ def _num_folds(fold: Result) -> int:
 
 def _transfer_table(folds: Sequence[Result], base: Result, seed: int) -> list[str]:
     parts = []
-    for what, title in zip(WHATS, _NUMBERS, strict=True):
+    for what, title in zip(METRICS, _NUMBERS, strict=True):
         head = [
             title, "problems", "STOP without these families", "STOP trained on all", "confidence",
             "without - confidence", "without - trained on all",
@@ -134,7 +134,7 @@ def _transfer_table(folds: Sequence[Result], base: Result, seed: int) -> list[st
 
 
 def _three(numbers: Mapping[str, Interval | None]) -> list[str]:
-    return [_number(numbers[what], what) for what in WHATS]
+    return [_number(numbers[what], what) for what in METRICS]
 
 
 def _number(interval: Interval | None, what: str) -> str:

@@ -88,14 +88,14 @@ def csv_of(lines: Iterable[Line]) -> str:
     ends = ("", "_low", "_high")
     head = ["axis", "value", "method", "problems", "trained_problems", "trained_prefixes"]
     head += [
-        f"{what}{minus}{end}" for minus in ("", "_minus_base") for what in WHATS for end in ends
+        f"{what}{minus}{end}" for minus in ("", "_minus_base") for what in METRICS for end in ends
     ]
     rows = []
     for line in lines:
         cells: list[object] = [line.axis, line.value, line.method, line.num_evaluated]
         cells += [line.trained_problems, line.trained_prefixes]
         for numbers in (line.numbers, line.minus_base):
-            for what in WHATS:
+            for what in METRICS:
                 cells += exact(numbers[what])
         rows.append([*cells, round(line.seconds, 1), round(line.cpu_seconds, 1)])
     return csv_table([*head, "train_seconds", "cpu_seconds"], rows)

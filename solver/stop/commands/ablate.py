@@ -113,11 +113,11 @@ def ablate_command(
         done += 1
         _say(f"{done} of {len(points)}: {point.name}: {_outcome(result)}", quiet)
 
-    with TrainingProgress(quiet=quiet) as screen:
+    with TrainingProgress(quiet=quiet) as progress:
 
         def report(stage: str, at: int, total: int, note: str) -> None:
             if stage == "training":  # the line an epoch would be hundreds of lines
-                screen.report(stage, at, total, note)
+                progress.report(stage, at, total, note)
 
         failed = run_points(ablation, points, results, report, on_point)
     for point, reason in failed.items():

@@ -16,7 +16,7 @@ from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.runs.settings import load_config
 from solver.scorers.unscored import NONE
-from solver.stop.commands.screen import Screen
+from solver.stop.commands.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
     from solver.journal.events import Event
@@ -139,8 +139,8 @@ def _forget(event: Event) -> None:
 @contextmanager
 def bar(quiet: bool, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """A progress bar; yields a function that is called with (done, note)."""
-    with TrainingProgress(quiet=quiet) as screen:
-        yield lambda done, note: screen.report(what, done, total, note)
+    with TrainingProgress(quiet=quiet) as progress:
+        yield lambda done, note: progress.report(what, done, total, note)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -109,7 +109,7 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
-    with TrainingProgress(quiet=quiet or not first) as screen:
+    with TrainingProgress(quiet=quiet or not first) as progress:
         spec = train(
             examples,
             folder,
@@ -122,7 +122,7 @@ def train_command(
             base_name=base,
             resume=resume,
             cpu=device == "cpu",
-            report=screen.report,
+            report=progress.report,
         )
     if not first:
         return

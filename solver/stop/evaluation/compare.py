@@ -25,7 +25,7 @@ from solver.stop.evaluation.kept import Outcome, outcome
 from solver.stop.evaluation.scoring import Marked
 from solver.stop.metrics import auroc
 
-ALL = "all"  # the kind that stands for every problem
+ALL = "all"  # the kind of every problem
 ORACLE = "oracle"  # the method that keeps those that end right
 
 
