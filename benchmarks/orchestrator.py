@@ -5,8 +5,8 @@
 For each problem, the share of its wall time, outside tool calls, in which the engine had rows to
 decode (target: at least 90 %); and the sampled tokens a second of the whole solver, one problem at a
 time and several at once, against a bare client that keeps `launch` streams busy on the same engine
-and does nothing else (target on vLLM: at least 0.9). `--layers` gives the model its real price: the
-embedded one is so small that kernels and HTTP weigh more than its steps, which no real model's do.
+and does nothing else (target on vLLM: at least 0.9). `--layers` makes the model as slow as a larger one: the
+embedded one is so small that kernels and HTTP take longer than its steps, which is so for no real model.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _BLOCK = 8 << 20
 def warm_up(folder: Path, say: Callable[[str], None] = print) -> threading.Thread | None:
     """Start reading the folder's safetensors in the background; None if memory is too small for them.
 
-    It is a help and never needed: files that cannot be read are left to whoever needs them.
+    Loading works without it too, so files that cannot be read are skipped.
     """
     pieces = [
         (file, offset, min(_PIECE, size - offset))

@@ -1,7 +1,7 @@
 """stop+confidence: a logistic combiner of STOP's logit and the prefix's confidence statistics.
 
-STOP sees wrong plans and is blind to miscopied numbers, where confidence is strong: together they
-see both. The combiner is fitted on validation examples after STOP was trained; statistics fed into
+STOP detects wrong plans but not miscopied numbers, which confidence detects; the combination finds both.
+The combiner is fitted on validation examples after STOP was trained, because statistics as inputs of
 STOP's own head overfit. Pure functions over numbers; numpy only.
 """
 

@@ -74,7 +74,7 @@ class StopSpec(_Frozen):
     """The whole of stop.json."""
 
     format_version: Literal[1] = 1
-    base_model: str = Field(description="what the user called it; only for people")
+    base_model: str = Field(description="the user's name for it; informative only")
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
     hidden_size: int = Field(ge=1)
     stop_token_ids: tuple[int, ...] = Field(min_length=1, description="in the order they are fed")

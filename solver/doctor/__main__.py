@@ -22,7 +22,7 @@ from solver.doctor.finding import Finding, Status
 from solver.runs.settings import load_config
 
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
-_FILE_WIDTH = 120  # columns where nobody says how wide the page is
+_FILE_WIDTH = 120  # columns where the output is no terminal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

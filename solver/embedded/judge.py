@@ -1,6 +1,6 @@
 """Whether a problem is of a kind that the embedded model was trained on, by its prompt's probability.
 
-It has only ever seen its own problem families. Elsewhere it still answers, and the run says so.
+It was trained on its own problem families only. It answers other problems too, and the run marks them.
 """
 
 from __future__ import annotations

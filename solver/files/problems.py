@@ -1,7 +1,7 @@
-"""Problems in, answers out: CSV or JSONL files, read strictly, written whole or not at all.
+"""Reads problems from CSV or JSONL files, strictly, and writes answers in one step.
 
-A file that could be misread is refused with one line that says where and why. What an empty
-statement should be answered with is not this module's business: it is a problem like any other.
+A file that could be misread is refused with one line that says where and why. A problem with an empty
+statement is not refused.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ By `Speeds`, a request of n tokens takes
 
     step_s * n + token_s * W + encoded_s * E + tool_s * X      seconds, where while it ran
 
-W tokens were sampled and E ids were encoded by everybody, and X seconds of tools' work were done beside
-it. That is linear: least squares without negative parts.
+all requests together sampled W tokens and encoded E ids, and tools did X seconds of work. That is linear:
+it is solved by least squares with coefficients that are not negative.
 """
 
 from __future__ import annotations

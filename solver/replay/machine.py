@@ -1,7 +1,8 @@
 """A simulated machine: streams share an engine, calls share the tools, as `Speeds` says.
 
 All streams sample at the same rate, so one counter of steps tells where each of them is; all calls
-work at the same rate, so one counter of seconds of work does for them. Time goes from event to event.
+work at the same rate, so one counter of seconds of work is enough for them. The clock jumps from event to
+event.
 """
 
 from __future__ import annotations
@@ -60,9 +61,10 @@ class Machine:
         self.now = min(self.now + seconds, max(self.now, self._deadline))
 
     def run(self, runners: Iterable[Runner], until: Callable[[], bool] = lambda: False) -> bool:
-        """Let all go on from where they stand to their goals or ends; False if the deadline came.
+        """Advance all runners to their goals or ends; False if the deadline came first.
 
-        `until` is asked now and whenever one ends. Tokens sampled by then are counted for everybody.
+        `until` is called now and whenever one ends, and stops the simulation when it returns True. Tokens
+        sampled by then are counted for every runner.
         """
         self._runners = {runner.path.index: runner for runner in runners}
         self._sampling, self._calling, self._owed_s = [], [], 0.0

@@ -110,7 +110,7 @@ def leader_lines(replay: Replay) -> list[str]:
         for moment, led, final in leader_shares(problems, _MOMENTS)
     ]
     return markdown_table(
-        ["time to the last ballot", "somebody leads", "the final leader leads"], rows
+        ["time to the last ballot", "there is a leader", "it is the final leader"], rows
     )
 
 

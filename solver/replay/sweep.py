@@ -20,7 +20,7 @@ from solver.scorers import Selection, find_scorer
 from solver.types import Vote
 
 DRAWS = 20  # random subsets of the trajectories of a problem
-_NOBODY = Vote(None, {}, 0, 0, tied=False)
+_NO_VOTE = Vote(None, {}, 0, 0, tied=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Replay:
         for place in range(len(tapes)):
             budget = allot(now, end, len(tapes) - place, config.budget, first_share)
             if budget.allotted_s <= 0:
-                outcome = Outcome(False, 0.0, _NOBODY, 0, 0.0, cut=policy.launch)
+                outcome = Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch)
             else:
                 draw = draw_of(tapes[place], policy.launch, number, seed)
                 limit = budget.soft_deadline - now, budget.reserve_s

@@ -40,22 +40,22 @@ def raising(error: BaseException) -> typer.Typer:
         (raising(typer.BadParameter("no")), 2, "error: Invalid value: no\n"),
         (raising(InputError("no such file")), 2, "error: no such file\n"),
         (raising(JournalError("unreadable")), 1, "error: unreadable\n"),
-        (raising(typer.Abort()), 130, "called off\n"),
-        (raising(KeyboardInterrupt()), 130, "called off\n"),  # which typer would say nothing of
+        (raising(typer.Abort()), 130, "interrupted\n"),
+        (raising(KeyboardInterrupt()), 130, "interrupted\n"),  # which typer would say nothing of
     ],
 )
 def test_how_a_command_ends(
     app: typer.Typer, code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_app(app, [], interrupted="called off", failed=1) == code
+    assert run_app(app, [], interrupted="interrupted", failed=1) == code
     assert capsys.readouterr() == ("", says)
 
 
 def test_whoever_speaks_is_told_everything() -> None:
     told: list[str] = []
     for error in (typer.BadParameter("no"), InputError("no such file"), typer.Abort()):
-        run_app(raising(error), [], say=told.append, interrupted="called off")
-    assert told == ["error: Invalid value: no", "error: no such file", "called off"]
+        run_app(raising(error), [], say=told.append, interrupted="interrupted")
+    assert told == ["error: Invalid value: no", "error: no such file", "interrupted"]
     assert run_app(raising(JournalError("unreadable")), [], say=told.append) == 2
     assert run_app(raising(typer.Abort()), [], say=told.append) == 130
     assert told[3:] == ["error: unreadable"]

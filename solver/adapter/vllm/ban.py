@@ -1,7 +1,7 @@
 """No client of a server with an adapter ever samples a [STOP] id: a logits processor bans them all.
 
-It comes after `logit_bias`, so that nobody can lift the ban, and after the log-probabilities were
-taken, so that they stay those of the base model. A score loses nothing: its two ids are others.
+It runs after `logit_bias`, so that no request can lift the ban, and after the log-probabilities were
+taken, so that they stay those of the base model. Scores are not affected: their two ids are others.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def free_port(wanted: int | None = None) -> int:
-    """`wanted` if nobody listens there on loopback, else any free one."""
+    """`wanted` if no process listens there on loopback, else any free port."""
     for port in (wanted, 0):
         if port is not None:
             with socket.socket() as probe, contextlib.suppress(OSError):

@@ -22,7 +22,7 @@ _FIRST_PAUSE_S = 0.05  # pause before a request is repeated on a working server;
 
 
 class Request(Waiter):
-    """A request that needs a server; `trajectory_id` says whose cached prefix it uses (None: nobody's).
+    """A request that needs a server; `trajectory_id` says whose cached prefix it uses (None: it uses none).
 
     `silence_s` is how long a server may send nothing before it is probed.
     """

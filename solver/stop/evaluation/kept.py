@@ -40,12 +40,12 @@ class Outcome:
 def outcome(ends: Sequence[End], dropped: Collection[int], mark: int, answer: int) -> Outcome:
     """The outcome when the rollouts with the indices `dropped` end at the mark, without a vote.
 
-    Those that ended before the mark vote with the kept ones, as in a run. Raises ValueError if nobody
+    Those that ended before the mark vote with the kept ones, as in a run. Raises ValueError if no rollout
     is left.
     """
     voters = [end for end in ends if end.index not in dropped]
     if not voters:
-        raise ValueError("nobody was kept")
+        raise ValueError("no rollout was kept")
     ballots = [Ballot(end.index, end.answer, end.num_sampled_tokens) for end in voters]
     return Outcome(
         average=sum(end.right for end in voters) / len(voters),

@@ -160,7 +160,7 @@ def _copied(turn: Turn) -> Turn:
 
 
 def _saved(trajectory: Trajectory, parent: int | None, stored_tokens: int) -> Rollout:
-    assert trajectory.stop_reason is not None, "everybody has ended"
+    assert trajectory.stop_reason is not None, "all trajectories have ended"
     return Rollout(
         index=trajectory.index,
         parent=parent,
