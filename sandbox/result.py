@@ -91,9 +91,11 @@ def shares(stdout: str, stderr: str, limit: int) -> tuple[str, str]:
     return head_and_tail(stdout, limit - len(stderr.encode())), stderr
 
 
-def for_model(result: ExecutionResult, limits: Limits | None = None) -> str:
-    """The text a model is told: what its code printed, the error, and what became of its state."""
-    limits = limits or Limits()
+def for_model(result: ExecutionResult, limits: Limits) -> str:
+    """The text a model is told: what its code printed, the error, and what became of its state.
+
+    `limits` are those of the kernel that ran the code.
+    """
     if result.status is ExecutionStatus.UNAVAILABLE:
         return "[tool temporarily unavailable; continue by reasoning.]"
     if result.status is ExecutionStatus.REFUSED:

@@ -119,15 +119,20 @@ async def _kernels(limits: Limits) -> AsyncIterator[KernelPool]:
 
 
 def open_dialect(config: SolverConfig, folder: Path) -> Dialect:
-    """The conversation format of the model in `folder`. Raises `ModelError` or `ConfigError`."""
+    """The conversation format of the model in `folder`, with the limits of the kernels.
+
+    Raises `ModelError` or `ConfigError`.
+    """
     if config.model.dialect == "harmony":
         from solver.dialects.harmony import HarmonyDialect
 
-        return HarmonyDialect.open(config.harmony, config.model.prompt, search=[folder])
-    return _fenced(folder, config.model.prompt)
+        return HarmonyDialect.open(
+            config.harmony, config.model.prompt, config.sandbox, search=[folder]
+        )
+    return _fenced(folder, config.model.prompt, config.sandbox)
 
 
-def _fenced(folder: Path, prompt: str) -> Dialect:
+def _fenced(folder: Path, prompt: str, limits: Limits) -> Dialect:
     from transformers import AutoTokenizer
 
     from solver.dialects.fenced import FencedDialect
@@ -142,7 +147,7 @@ def _fenced(folder: Path, prompt: str) -> Dialect:
         raise ModelError(
             f"the tokenizer in {folder} has no chat template; use an instruction model"
         )
-    return FencedDialect(tokenizer, prompt)
+    return FencedDialect(tokenizer, prompt, limits)
 
 
 def _concern(config: SolverConfig, engine: Engine) -> Callable[[list[int]], Awaitable[str | None]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import prompts
+from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, for_model
 from solver.config import AnswerConfig
 from solver.dialects.detokenize import Detokenizer
@@ -65,11 +66,15 @@ class FencedReader:
 
 
 class FencedDialect:
-    """Binds the format to a Hugging Face tokenizer and a prompt template of `prompts/`."""
+    """Binds the format to a Hugging Face tokenizer and a prompt template of `prompts/`.
 
-    def __init__(self, tokenizer: Any, prompt: str) -> None:
+    `limits` are those of the run's kernels: the model is told no others.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: str, limits: Limits) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
+        self._limits = limits
         self.stop_token_ids = frozenset({int(tokenizer.eos_token_id)})
         padding = {tokenizer.pad_token_id} - {None, tokenizer.eos_token_id}
         reserved = {
@@ -101,7 +106,7 @@ class FencedDialect:
 
     def tool_message(self, trajectory: Trajectory, result: ExecutionResult) -> list[int]:
         """The output block; in a user turn of its own if the model had ended its turn."""
-        block = f"```output\n{for_model(result)}\n```\n"
+        block = f"```output\n{for_model(result, self._limits)}\n```\n"
         if trajectory.turns[-1].token_ids[-1] in self.stop_token_ids:
             before, after = self._turn_break
             return self._encode(before + block + after)

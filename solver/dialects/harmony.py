@@ -15,6 +15,7 @@ from typing import Any, Self
 from jinja2 import UndefinedError
 
 import prompts
+from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, ExecutionStatus, for_model
 from solver.config import AnswerConfig, HarmonyConfig
 from solver.dialects.harmony_messages import (
@@ -39,11 +40,17 @@ _TOO_LATE = ExecutionResult(
 
 
 class HarmonyDialect:
-    """Binds the format to the library's encoding; `open` finds its vocabulary on this machine."""
+    """Binds the format to the library's encoding; `open` finds its vocabulary on this machine.
 
-    def __init__(self, encoding: Any, config: HarmonyConfig, instructions: str) -> None:
+    `limits` are those of the run's kernels: the model is told no others.
+    """
+
+    def __init__(
+        self, encoding: Any, config: HarmonyConfig, instructions: str, limits: Limits
+    ) -> None:
         self._encoding = encoding
         self._instructions = instructions
+        self._limits = limits
         self._effort = config.reasoning_effort
         self._tool_description = config.tool_description or prompts.render("python_tool")
         self._marks = _marks(encoding)
@@ -52,7 +59,9 @@ class HarmonyDialect:
         self.banned_token_ids = frozenset(range(_FIRST_SPECIAL, VOCAB_SIZE)) - self._marks.special
 
     @classmethod
-    def open(cls, config: HarmonyConfig, prompt: str, search: Sequence[Path] = ()) -> Self:
+    def open(
+        cls, config: HarmonyConfig, prompt: str, limits: Limits, search: Sequence[Path] = ()
+    ) -> Self:
         """The dialect with template `prompt` as its instructions.
 
         `search` are further folders where the vocabulary may lie, such as the model's. Raises
@@ -67,7 +76,7 @@ class HarmonyDialect:
                 f"model.prompt = {prompt!r} has the statement inside; harmony's instructions stand"
                 " apart from it: use --set model.prompt=harmony"
             ) from None
-        return cls(load_encoding(config.vocabulary, search), config, instructions)
+        return cls(load_encoding(config.vocabulary, search), config, instructions, limits)
 
     def reserve(self, token_ids: Sequence[int]) -> None:
         """Ban these ids too: an adapter uses them as [STOP]."""
@@ -119,7 +128,7 @@ class HarmonyDialect:
             channel = "commentary"
         header = [self._marks.start, *self._encode(f"{PYTHON} to={ASSISTANT}")]
         header += [self._marks.channel, *self._encode(channel), self._marks.message]
-        output = self._encode(for_model(result))
+        output = self._encode(for_model(result, self._limits))
         return [*header, *output, self._marks.end, self._marks.start, *self._marks.assistant]
 
     def final_opening(self, trajectory: Trajectory) -> list[int]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import AnswerConfig
 from solver.dialects.detokenize import Detokenizer
@@ -14,7 +15,7 @@ from solver.types import Trajectory, Turn
 from tests.support import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
-DIALECT = FencedDialect(TOKENIZER, "bare")
+DIALECT = FencedDialect(TOKENIZER, "bare", Limits())
 RULE = AnswerConfig()
 END = "<|end|>"
 
@@ -108,6 +109,15 @@ def test_tool_message_after_an_ended_turn_is_a_user_turn() -> None:
     assert message == "\n<|user|>\n```output\n2\n```\n<|end|>\n<|assistant|>\n"
 
 
+def test_a_model_is_told_the_limits_of_its_own_kernel() -> None:
+    limits = Limits(output_bytes=100_000, memory_bytes=8 << 30)
+    dialect = FencedDialect(TOKENIZER, "bare", limits)
+    attempt = trajectory(Turn(ids("```python\n'1' * 90_000\n```\n")))
+    result = ExecutionResult(status=ExecutionStatus.ERROR, stdout="1" * 90_000, error="MemoryError")
+    told = dialect.text(dialect.tool_message(attempt, result))
+    assert told.count("1") == 90_000 and "MemoryError: 8 GiB limit" in told
+
+
 def test_the_answer_is_the_models_own_box() -> None:
     attempt = trajectory(Turn(ids("So \\boxed{17}." + END)))
     assert DIALECT.answer(attempt, RULE) == 17
@@ -150,7 +160,7 @@ def test_reserved_ids_are_banned() -> None:
 
 
 def test_the_ids_of_an_adapter_are_banned_whatever_their_names() -> None:
-    dialect = FencedDialect(TOKENIZER, "bare")
+    dialect = FencedDialect(TOKENIZER, "bare", Limits())
     dialect.reserve([7, 8])
     assert {7, 8} <= dialect.banned_token_ids
     assert TOKENIZER.pad_token_id in dialect.banned_token_ids

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import AnswerConfig, HarmonyConfig
 from solver.dialects.harmony import VOCAB_SIZE, HarmonyDialect
@@ -62,7 +63,7 @@ def test_the_prompt_is_system_developer_user_and_a_beginning() -> None:
 
 def test_effort_and_tool_description_are_settings() -> None:
     config = HarmonyConfig(reasoning_effort="low", tool_description="Runs <|call|> Python.")
-    prompt = HarmonyDialect.open(config, "harmony").prompt("1+1?")
+    prompt = HarmonyDialect.open(config, "harmony", Limits()).prompt("1+1?")
     assert "Reasoning: low" in DIALECT.text(prompt)
     assert "## python\n\nRuns <|call|> Python.\n" in DIALECT.text(prompt)
     assert CALLED not in prompt
@@ -85,7 +86,7 @@ def test_a_statement_never_becomes_a_mark_of_the_format(statement: str) -> None:
 )
 def test_a_template_that_does_not_fit_is_refused(prompt: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        HarmonyDialect.open(HarmonyConfig(), prompt)
+        HarmonyDialect.open(HarmonyConfig(), prompt, Limits())
 
 
 # Reading
@@ -293,6 +294,14 @@ def test_the_tool_message_is_what_openai_harmony_renders() -> None:
     assert DIALECT.tool_message(trajectory(Turn(ids(CALL))), ran("1\n2\n")) == rendered + ids(NEXT)
 
 
+def test_a_model_is_told_the_limits_of_its_own_kernel() -> None:
+    limits = Limits(output_bytes=100_000, memory_bytes=8 << 30)
+    mine = HarmonyDialect.open(HarmonyConfig(), "harmony", limits)
+    result = ExecutionResult(status=ExecutionStatus.ERROR, stdout="x" * 90_000, error="MemoryError")
+    told = mine.text(mine.tool_message(trajectory(Turn(ids(CALL))), result))
+    assert told.count("x" * 90_000) == 1 and "MemoryError: 8 GiB limit" in told
+
+
 # Concluding
 
 STATES = {
@@ -387,6 +396,6 @@ def test_padding_and_reserved_ids_are_banned_and_nothing_the_format_needs() -> N
 
 
 def test_the_ids_of_an_adapter_are_banned_too() -> None:
-    mine = HarmonyDialect.open(HarmonyConfig(), "harmony")
+    mine = HarmonyDialect.open(HarmonyConfig(), "harmony", Limits())
     mine.reserve([7, 8])
     assert mine.banned_token_ids == DIALECT.banned_token_ids | {7, 8}

@@ -121,7 +121,7 @@ LOST = "and was restarted; all variables lost. Re-run imports and definitions.]"
     ],
 )
 def test_what_a_model_is_told(outcome: ExecutionResult, told: str) -> None:
-    assert for_model(outcome) == told
+    assert for_model(outcome, Limits()) == told
 
 
 def test_the_limits_named_are_those_in_force() -> None:

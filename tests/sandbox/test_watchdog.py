@@ -84,7 +84,7 @@ async def test_earlier_cells_are_run_again() -> None:
         assert (await sandbox.execute(EXIT, 20)).state_lost
         result = await sandbox.execute("f(math.floor(2.5))", 20)
         assert (result.stdout, result.replayed, result.state_lost) == ("9\n", True, False)
-        assert "earlier cells were run again" in for_model(result)
+        assert "earlier cells were run again" in for_model(result, Limits())
         assert not (await sandbox.execute("x", 20)).replayed
 
 

@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from sandbox.limits import Limits
 from solver.config import HarmonyConfig
 from solver.dialects.harmony import HarmonyDialect
 from solver.errors import ConfigError
@@ -20,7 +21,7 @@ NEXT = "<|start|>assistant"
 def dialect() -> HarmonyDialect:
     """The dialect as it is opened for a run; skips the module that asks if its vocabulary is absent."""
     try:
-        return HarmonyDialect.open(HarmonyConfig(), "harmony")
+        return HarmonyDialect.open(HarmonyConfig(), "harmony", Limits())
     except ConfigError as error:
         how = "python -m tests.fetch_vocabulary .venv/share/o200k_base.tiktoken"
         pytest.skip(f"{error} (for tests: {how})", allow_module_level=True)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sandbox.limits import Limits
 from sandbox.scripted import Script as CellScript
 from sandbox.scripted import ScriptedPool
 from solver.config import SolverConfig
@@ -22,7 +23,7 @@ from solver.types import Problem, ProblemBudget
 from tests.support import LoopClock, byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
-DIALECT = FencedDialect(TOKENIZER, "bare")
+DIALECT = FencedDialect(TOKENIZER, "bare", Limits())
 END = "<|end|>"
 
 

@@ -40,6 +40,7 @@ def verifier_command(
     quiet_transformers()
     from transformers import AutoTokenizer
 
+    from sandbox.limits import Limits
     from solver.dialects.fenced import FencedDialect
     from solver.stop.training.verifier import VerifierRecipe, train_verifier
 
@@ -55,7 +56,7 @@ def verifier_command(
     with bar(quiet, "epoch", epochs) as advance:
         metrics = train_verifier(
             examples,
-            FencedDialect(tokenizer, prompt),
+            FencedDialect(tokenizer, prompt, Limits()),
             tokenizer,
             out,
             recipe,
