@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -78,6 +78,27 @@ def decide(ballots: Iterable[Ballot], num_voters: int, config: VoteConfig) -> Vo
         if _fires(weights.values(), to_come, config):
             return replace(vote(ordered[:seen]), decided_early=to_come > 0)
     return vote(()) if num_voters == 0 else None
+
+
+def early_vote(
+    finished: Iterable[Ballot],
+    unfinished_sampled: Iterable[tuple[int, int]],
+    num_voters: int,
+    config: VoteConfig,
+) -> Vote | None:
+    """The vote if the settled ballots decide it already; see `settled` and `decide`."""
+    return decide(settled(finished, unfinished_sampled), num_voters, config)
+
+
+def final_vote(ballots: Collection[Ballot], num_voters: int, config: VoteConfig) -> Vote:
+    """The vote when no further ballot comes, by the same rule.
+
+    After a failure, or at a deadline, some of the `num_voters` never cast one: if the rule then waits
+    for them, the ballots that were cast decide.
+    """
+    decided = decide(ballots, num_voters, config) or decide(ballots, len(ballots), config)
+    assert decided is not None, "with every ballot in, the rule always decides"
+    return decided
 
 
 def _fires(weights: Iterable[Fraction], to_come: int, config: VoteConfig) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from solver.types import PruneDecision, PruneReason
@@ -16,6 +16,34 @@ class Selection(StrEnum):
     BEST = "best"  # those with the highest scores
     RANDOM = "random"  # as many, drawn by the seed
     ALL = "all"  # nobody is dropped
+
+
+def asks_scores(waiting: Collection[int], keep: int, selection: Selection) -> bool:
+    """Whether scores decide who of `waiting` goes on: some must be dropped, and not by lot."""
+    return len(waiting) > keep and selection is Selection.BEST
+
+
+def prune(
+    waiting: Collection[int],
+    keep: int,
+    selection: Selection,
+    method: str,
+    scores: Mapping[int, float] | None,
+    seed: int,
+    error: str | None = None,
+) -> PruneDecision:
+    """Who of those at the mark goes on: all, if no more than `keep` wait or nobody is to be dropped.
+
+    Otherwise the best by `scores` (trajectory index to score), and without scores a choice drawn by
+    `seed`: that is the selection "random", and with an `error` the fallback for a scorer that failed.
+    `method` names the scorer in the decision. Raises ValueError for a score that is not finite and for
+    a `keep` below 1.
+    """
+    if selection is Selection.ALL or len(waiting) <= keep:
+        return keep_all(waiting, method)
+    if scores is None:
+        return choose_random(waiting, keep, seed, method, error)
+    return choose(scores, keep, method)
 
 
 def choose(scores: Mapping[int, float], keep: int, method: str) -> PruneDecision:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 from solver.policy.answer import FORCED_TOKENS
-from solver.policy.consensus import decide, settled
+from solver.policy.consensus import early_vote, final_vote
 from solver.policy.prune import keep_all
 from solver.policy.weights import weigh
 from solver.replay.machine import Machine, Runner
@@ -83,8 +83,7 @@ def simulate(
         cut = sum(not runner.finished for runner in voters)
         forcing_s = min(reserve_s, FORCED_TOKENS * speeds.step(cut, 0))
         cast = [ballots[runner.path.index] for runner in voters if runner.finished]
-        vote = decide(cast, len(voters), policy.vote) or decide(cast, len(cast), policy.vote)
-        assert vote is not None, "with every ballot in, the rule always decides"
+        vote = final_vote(cast, len(voters), policy.vote)
     if any(runner.finished and not runner.path.complete for runner in voters):
         raise tape.unfinished()
     right = [runner.path.right for runner in voters if runner.finished]
@@ -115,4 +114,4 @@ def _early(voters: Sequence[Runner], ballots: Mapping[int, Ballot], policy: Poli
     """The vote if settled ballots decide it (no unfinished trajectory can precede them), else None."""
     cast = [ballots[runner.path.index] for runner in voters if runner.finished]
     places = [runner.place for runner in voters if not runner.finished]
-    return decide(settled(cast, places), len(voters), policy.vote)
+    return early_vote(cast, places, len(voters), policy.vote)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from solver.config import VoteConfig
-from solver.policy.consensus import decide, settled
-from solver.policy.prune import choose, choose_random, keep_all
-from solver.policy.seeds import trajectory_seed
+from solver.policy.consensus import early_vote
+from solver.policy.prune import asks_scores, prune
+from solver.policy.seeds import prune_seed
 from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.tape import Tape
-from solver.scorers import Selection, find_scorer
+from solver.scorers import find_scorer
 from solver.types import PruneDecision, Vote
 
 
@@ -25,15 +25,11 @@ def check(
     """Who of those launched is dropped, by which scores; `draw` 0 is the run's own random choice."""
     waiting = tape.waiting(indices, policy.mark)
     selection = find_scorer(policy.scorer).selection
-    if selection is Selection.ALL or len(waiting) <= policy.keep:
-        return keep_all(waiting, policy.scorer)
-    scores = None
-    if selection is Selection.BEST:
+    scores = None  # it stays so for random, and for a scorer that failed in the run
+    if asks_scores(waiting, policy.keep, selection):
         scores = tape.scores(policy.scorer, policy.mark, waiting)
-    if scores is None:  # random, or a scorer that failed in the run
-        seed = trajectory_seed(run_seed, tape.problem.id, -1 - draw)
-        return choose_random(waiting, policy.keep, seed, policy.scorer)
-    return choose(scores, policy.keep, policy.scorer)
+    seed = prune_seed(run_seed, tape.problem.id, draw)
+    return prune(waiting, policy.keep, selection, policy.scorer, scores, seed)
 
 
 def vote_of(
@@ -48,7 +44,7 @@ def vote_of(
     unfinished = [
         (path.ballot.num_sampled_tokens, path.index) for path in paths if not path.complete
     ]
-    vote = decide(settled(complete, unfinished), len(voters), config)
+    vote = early_vote(complete, unfinished, len(voters), config)
     if vote is None:
         raise tape.unfinished()
     return vote

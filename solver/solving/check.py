@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from solver.errors import named
 from solver.journal.events import Checked
-from solver.policy.prune import Selection, choose, choose_random, keep_all
-from solver.policy.seeds import trajectory_seed
+from solver.policy.prune import asks_scores, prune
+from solver.policy.seeds import prune_seed
 from solver.solving.recording import record_mark
 from solver.solving.resources import Workbench
 from solver.solving.services import Services
@@ -59,15 +59,19 @@ async def _decide(
     keep = services.config.prune.keep
     method = services.config.prune.scorer
     indices = [trajectory.index for trajectory in waiting]
-    if services.selection is Selection.ALL or len(waiting) <= keep:
-        return keep_all(indices, method)
-    seed = trajectory_seed(services.config.seed, state.problem.id, -1)
-    if services.scorer is None:
-        return choose_random(indices, keep, seed, method, error=None)
-    try:
-        async with asyncio.timeout_at(state.budget.soft_deadline):
-            scores = await services.scorer.score(waiting, state.budget.soft_deadline)
-        return choose(dict(zip(indices, scores, strict=True)), keep, method)
-    except Exception as error:  # the boundary: a scorer's failure is a named fallback
-        reason = named(error)
-        return choose_random(indices, keep, seed, method, error=reason)
+    seed, failure = prune_seed(services.config.seed, state.problem.id), None
+    if services.scorer is not None and asks_scores(indices, keep, services.selection):
+        try:
+            async with asyncio.timeout_at(state.budget.soft_deadline):
+                values = await services.scorer.score(waiting, state.budget.soft_deadline)
+            return prune(
+                indices,
+                keep,
+                services.selection,
+                method,
+                dict(zip(indices, values, strict=True)),
+                seed,
+            )
+        except Exception as error:  # the boundary: a scorer's failure is a named fallback
+            failure = named(error)
+    return prune(indices, keep, services.selection, method, None, seed, failure)

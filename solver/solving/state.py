@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from solver.config import VoteConfig
-from solver.policy.consensus import decide, settled
+from solver.policy.consensus import early_vote, final_vote
 from solver.policy.weights import weigh
 from solver.types import (
     NO_BALLOT,
@@ -44,17 +44,11 @@ class ProblemState:
     def early_vote(self, config: VoteConfig) -> Vote | None:
         """The vote if it is decided already by ballots that nobody can still precede."""
         unfinished = [(t.num_sampled_tokens, t.index) for t in self.survivors()]
-        ballots = settled(self._ballots(config), unfinished)
-        return decide(ballots, len(self.voters()), config)
+        return early_vote(self._ballots(config), unfinished, len(self.voters()), config)
 
     def final_vote(self, config: VoteConfig) -> Vote:
         """The vote over every ballot that was cast, by the same rule."""
-        ballots = self._ballots(config)
-        vote = decide(ballots, len(self.voters()), config)
-        # After a failure some voters never cast a ballot: those that were cast decide.
-        vote = vote or decide(ballots, len(ballots), config)
-        assert vote is not None, "with every ballot in, the rule always decides"
-        return vote
+        return final_vote(self._ballots(config), len(self.voters()), config)
 
     def voters(self) -> list[Trajectory]:
         """Those that the check did not drop; a full recording finishes the dropped ones as well."""

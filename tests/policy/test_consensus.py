@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solver.config import VoteConfig
-from solver.policy.consensus import decide, leader_probability, settled
+from solver.policy.consensus import decide, early_vote, final_vote, leader_probability, settled
 from solver.policy.vote import vote
 from solver.types import Ballot
 
@@ -198,3 +198,20 @@ def test_pitfall_9_one_vote_never_wins_over_four() -> None:
 def test_pitfall_10_absent_voters_are_still_to_come() -> None:
     # Two of two agree, but six have not been seen: nothing is certain, whatever became of them.
     assert decide(cast(7, 7), 8, VoteConfig(stop="certain")) is None
+
+
+def test_without_the_absent_those_that_were_cast_decide() -> None:
+    """Three of eight voters failed or were cut: five ballots leave the rule waiting, and still elect."""
+    config = VoteConfig(stop="off")
+    cast = [Ballot(index, 7 if index < 3 else 1, 10) for index in range(5)]
+    assert early_vote(cast, [], 8, config) is None
+    decided = final_vote(cast, 8, config)
+    assert (decided.answer, decided.num_votes, decided.decided_early) == (7, 5, False)
+    assert final_vote([], 8, config).answer is None
+
+
+def test_an_early_vote_looks_at_settled_ballots_only() -> None:
+    config = VoteConfig(stop="certain")
+    cast = [Ballot(index, 7, 10 + index) for index in range(3)]
+    assert early_vote(cast, [(12, 3), (20, 4)], 5, config) == decide(cast, 5, config)
+    assert early_vote(cast, [(11, 3), (20, 4)], 5, config) is None  # it may still come second

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.policy.prune import choose, choose_random, keep_all
+from solver.policy.prune import (
+    Selection,
+    asks_scores,
+    choose,
+    choose_random,
+    keep_all,
+    prune,
+)
 from solver.types import PruneReason
 
 indices = st.sets(st.integers(0, 99), max_size=30)
@@ -71,3 +78,24 @@ def test_keep_all() -> None:
     decision = keep_all([3, 1], "confidence")
     assert (decision.kept, decision.dropped) == ((1, 3), ())
     assert decision.reason is PruneReason.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("num_waiting", "selection", "asked"),
+    [(3, "best", True), (2, "best", False), (3, "all", False), (3, "random", False)],
+)
+def test_scores_are_asked_for_where_they_decide(
+    num_waiting: int, selection: str, asked: bool
+) -> None:
+    assert asks_scores(range(num_waiting), 2, Selection(selection)) is asked
+
+
+def test_the_decision_at_the_mark() -> None:
+    scores, best = {0: 0.1, 1: 0.3, 2: 0.2}, Selection.BEST
+    assert prune([0, 1, 2], 2, best, "stop", scores, seed=1) == choose(scores, 2, "stop")
+    assert prune([0, 1, 2], 3, best, "stop", None, seed=1) == keep_all([0, 1, 2], "stop")
+    assert prune([0, 1, 2], 2, Selection.ALL, "none", None, seed=1) == keep_all([0, 1, 2], "none")
+    drawn = choose_random([0, 1, 2], 2, 1, "random")
+    assert prune([0, 1, 2], 2, Selection.RANDOM, "random", None, seed=1) == drawn
+    failed = prune([0, 1, 2], 2, best, "stop", None, seed=1, error="too late")
+    assert (failed.reason, failed.kept) == (PruneReason.FALLBACK_RANDOM, drawn.kept)

@@ -4,13 +4,18 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.policy.seeds import trajectory_seed
+from solver.policy.seeds import prune_seed, trajectory_seed
 
 
 def test_seeds_are_pinned() -> None:
     # Changing these changes every recorded run.
     assert trajectory_seed(0, "p1", 0) == 8_730_030_550_915_766_471
     assert trajectory_seed(7, "aufgabe-ü", 23) == 6_867_844_530_057_687_525
+
+
+def test_a_choice_at_the_mark_has_a_seed_of_no_trajectory() -> None:
+    assert prune_seed(0, "p1") == trajectory_seed(0, "p1", -1)
+    assert prune_seed(0, "p1", draw=2) == trajectory_seed(0, "p1", -3)
 
 
 def test_another_process_draws_the_same() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.limits import Limits
 from solver.config import SolverConfig
 from solver.dialects.base import Dialect
 from solver.dialects.fenced import FencedDialect
@@ -87,14 +88,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Opened]:
 
 
 async def test_the_ids_of_the_adapter_are_never_sampled(opened: list[Opened]) -> None:
-    dialect = FencedDialect(byte_tokenizer(), "bare")
+    dialect = FencedDialect(byte_tokenizer(), "bare", Limits())
     await open_scorer(context("stop", dialect, adapter="somewhere"))
     assert {5, 6} <= dialect.banned_token_ids
 
 
 @pytest.mark.parametrize("name", ["stop", "stop+confidence", "confidence"])
 async def test_a_full_recording_attaches_an_adapter_once(name: str, opened: list[Opened]) -> None:
-    dialect = FencedDialect(byte_tokenizer(), "bare")
+    dialect = FencedDialect(byte_tokenizer(), "bare", Limits())
     given = context(name, dialect, record="full", adapter="somewhere")
     async with given.closing:
         own = await open_scorer(given)
@@ -110,7 +111,7 @@ async def test_a_combiner_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
         return Opened()
 
     monkeypatch.setattr("solver.scorers.stop.StopScorer.open", open_)
-    dialect = FencedDialect(byte_tokenizer(), "bare")
+    dialect = FencedDialect(byte_tokenizer(), "bare", Limits())
     both = context("stop+confidence", dialect, record="full", adapter="somewhere")
     with pytest.raises(ConfigError, match=r"somewhere has no stop\+confidence combiner"):
         await open_scorer(both)

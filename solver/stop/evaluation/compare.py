@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solver.policy.prune import choose, choose_random
-from solver.policy.seeds import trajectory_seed
+from solver.policy.prune import Selection, asks_scores, prune
+from solver.policy.seeds import prune_seed
 from solver.policy.statistics import (
     Interval,
     difference_interval,
@@ -27,6 +27,7 @@ from solver.stop.metrics import auroc
 
 ALL = "all"  # the kind of every problem
 ORACLE = "oracle"  # the method that keeps those that end right
+_UNSCORED = {each.name: each.selection for each in (NONE, RANDOM)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +138,13 @@ def differences(
 
 def dropped(unit: Marked, method: str, keep: int, seed: int) -> frozenset[int]:
     """The indices that `method` drops at the mark."""
-    if method == NONE.name or len(unit.waiting) <= keep:
-        return frozenset()
-    if method == RANDOM.name:
-        drawn = trajectory_seed(seed, unit.problem_id, -1 - unit.block)
-        return frozenset(choose_random(unit.waiting, keep, drawn, method).dropped)
-    scores = list(map(float, unit.right)) if method == ORACLE else unit.scores[method]
-    return frozenset(choose(dict(zip(unit.waiting, scores, strict=True)), keep, method).dropped)
+    selection = _UNSCORED.get(method, Selection.BEST)
+    scores = None
+    if asks_scores(unit.waiting, keep, selection):
+        values = list(map(float, unit.right)) if method == ORACLE else unit.scores[method]
+        scores = dict(zip(unit.waiting, values, strict=True))
+    drawn = prune_seed(seed, unit.problem_id, unit.block)
+    return frozenset(prune(unit.waiting, keep, selection, method, scores, drawn).dropped)
 
 
 def _of_kind(marked: Sequence[Marked], kind: str) -> list[Marked]:
