@@ -22,6 +22,7 @@ from solver.ports import Engine
 from solver.scorers import Need, ScorerContext, find_scorer
 from solver.scorers.folders import adapter_folder
 from solver.scorers.opening import open_recorded_scorers, open_scorer
+from solver.solving.recording import recording_of
 from solver.solving.services import Services
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def services(
                 sandboxes=sandboxes,
                 scorer=scorer,
                 selection=find_scorer(config.prune.scorer).selection,
-                recorded_scorers=recorded,
+                recording=recording_of(config, recorded),
                 clock=clock,
                 record=record,
                 started_at=started_at,

@@ -173,6 +173,39 @@ class Trajectory:
         return sum(turn.execution is not None for turn in self.turns)
 
 
+class DegradationKind(StrEnum):
+    """Why an answer is worth less than others of its run."""
+
+    UNFAMILIAR = "unfamiliar"  # the model does not know such statements
+    SCORER_FAILED = "scorer_failed"  # the survivors were drawn at random
+    TRAJECTORIES_FAILED = "trajectories_failed"  # some of them
+    ENGINE_INCIDENT = "engine_incident"  # the engine lost something and went on
+    OUT_OF_TIME = "out_of_time"  # trajectories were cut short, or nothing was begun
+    INTERRUPTED = "interrupted"  # the same, by the user
+    FAILED = "failed"  # the problem ended by an exception
+    TRIED_AGAIN = "tried_again"  # after a failure the problem was solved once more
+    NO_VOTE = "no_vote"  # nobody had an answer: it is the fallback
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> DegradationKind:
+        return cls.OTHER  # what a newer version wrote
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """A reason to doubt an answer; `detail` is the sentence that people are shown."""
+
+    kind: DegradationKind
+    detail: str
+
+    @classmethod
+    def of_scorer(cls, method: str, error: str | None) -> Degradation:
+        """The check's scorer failed."""
+        detail = f"scorer {method} failed, kept at random: {error}"
+        return cls(DegradationKind.SCORER_FAILED, detail)
+
+
 class PruneReason(StrEnum):
     """How the survivors were chosen."""
 

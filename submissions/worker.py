@@ -26,8 +26,8 @@ from solver.journal.history import finished_trajectories
 from solver.journal.reader import skim
 from solver.journal.writer import JournalWriter
 from solver.solving.services import Services, first_event
-from solver.solving.session import FAILED, answer_problem
-from solver.types import Problem, ProblemBudget, Trajectory
+from solver.solving.session import answer_problem
+from solver.types import Degradation, DegradationKind, Problem, ProblemBudget, Trajectory
 from submissions.faults import FaultInjector, parse_faults
 from submissions.pipes import sender, tasks
 from submissions.protocol import Done, Heartbeat, Message, Ready, Refused, Task
@@ -146,8 +146,9 @@ class _Worker:
         solved = await answer_problem(problem, budget, services, finished)
         if _failed(solved) and services.clock.now() < budget.soft_deadline:
             again = await answer_problem(problem, budget, services)
-            degraded = [*solved.degraded, "tried again", *again.degraded]
-            solved = again.model_copy(update={"degraded": degraded})
+            then = Degradation(DegradationKind.TRIED_AGAIN, "tried again")
+            degradations = [*solved.degradations, then, *again.degradations]
+            solved = again.model_copy(update={"degradations": degradations})
         with contextlib.suppress(
             Exception
         ):  # a fault injected at the vote: the answer exists already
@@ -161,7 +162,8 @@ class _Worker:
 
 
 def _failed(solved: Solved) -> bool:
-    return solved.num_votes == 0 and any(why.startswith(FAILED) for why in solved.degraded)
+    kinds = {degradation.kind for degradation in solved.degradations}
+    return solved.num_votes == 0 and DegradationKind.FAILED in kinds
 
 
 async def _cancelled(task: asyncio.Task[None] | None) -> None:

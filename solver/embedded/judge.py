@@ -9,10 +9,9 @@ import json
 from collections.abc import Awaitable, Callable
 
 from solver.embedded.paths import WEIGHTS
-from solver.journal.summary import OUTSIDE
 from solver.ports import Engine
 
-UNFAMILIAR = f"{OUTSIDE} of what the embedded model knows"
+UNFAMILIAR = "outside of what the embedded model knows"
 
 
 def prompt_judge(engine: Engine) -> Callable[[list[int]], Awaitable[str | None]]:

@@ -10,20 +10,29 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
     1.0  the first form
     1.1  scored, engine_incident, schema_minor
     1.2  the weights of solved, vote.rule in the config
+    1.3  the degradations of solved, of which degraded are the sentences
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    computed_field,
+    model_validator,
+)
 
 from sandbox.result import ExecutionResult
 from solver.config import SolverConfig
-from solver.types import PruneReason, StopReason
+from solver.types import Degradation, DegradationKind, PruneReason, StopReason
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 2
+SCHEMA_MINOR = 3
 
 
 class _Event(BaseModel):
@@ -154,6 +163,8 @@ class Solved(_Event):
     """A problem has its answer; the run never comes back to it.
 
     `votes` and `weights` (empty where every ballot weighs 1) are those of `solver.types.Vote`.
+    `degraded` are the sentences of `degradations`, which alone a journal before 1.3 has: then their
+    kinds are told from the words.
     """
 
     type: Literal["solved"] = "solved"
@@ -169,7 +180,41 @@ class Solved(_Event):
     sampled_tokens: int
     reused_tokens: int
     encoded_tokens: int
-    degraded: list[str]
+    degradations: list[Degradation] = []
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def degraded(self) -> list[str]:
+        """What people are shown of `degradations`."""
+        return [degradation.detail for degradation in self.degradations]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_sentences(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or "degradations" in fields:
+            return fields
+        sentences = _SENTENCES.validate_python(fields.get("degraded", []))
+        return {**fields, "degradations": [Degradation(_kind(s), s) for s in sentences]}
+
+
+_SENTENCES = TypeAdapter(list[str])
+_WORDS = {  # how the sentences of a kind began
+    "outside of what": DegradationKind.UNFAMILIAR,
+    "scorer ": DegradationKind.SCORER_FAILED,
+    "time was short": DegradationKind.OUT_OF_TIME,
+    "no time left": DegradationKind.OUT_OF_TIME,
+    "interrupted": DegradationKind.INTERRUPTED,
+    "failed:": DegradationKind.FAILED,
+    "tried again": DegradationKind.TRIED_AGAIN,
+    "no vote": DegradationKind.NO_VOTE,
+    r"\d+ trajectories failed": DegradationKind.TRAJECTORIES_FAILED,
+}
+
+
+def _kind(sentence: str) -> DegradationKind:
+    """The kind of a sentence that was written before 1.3."""
+    found = (kind for words, kind in _WORDS.items() if re.match(words, sentence))
+    return next(found, DegradationKind.OTHER)
 
 
 class RunEnded(_Event):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from math import sqrt
@@ -10,10 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from solver.errors import JournalError
 from solver.journal.events import Checked, Event, RunEnded, RunResumed, RunStarted, Solved
-from solver.types import Problem, PruneReason
+from solver.types import DegradationKind, Problem, PruneReason
 
 SUMMARIZED = (RunStarted, RunResumed, Checked, Solved, RunEnded)  # the events that count here
-OUTSIDE = "outside"  # how the reason begins when the embedded model does not know such statements
 
 _Z95 = 1.959964
 
@@ -39,6 +39,7 @@ class Summary(BaseModel):
     elapsed_s: float
     tokens_per_s: float
     degraded: dict[str, list[str]]
+    degraded_by_kind: dict[DegradationKind, int]  # how many answers, each kind once an answer
     scorer_fallbacks: int
     interrupted: bool
     isolation: str
@@ -81,6 +82,7 @@ def summarize(events: Iterable[Event], problems: Sequence[Problem]) -> Summary:
         elapsed_s=round(elapsed_s, 3),
         tokens_per_s=round(sampled_tokens / elapsed_s, 1) if elapsed_s > 0 else 0.0,
         degraded={event.problem_id: event.degraded for event in solved.values() if event.degraded},
+        degraded_by_kind=_by_kind(solved.values()),
         scorer_fallbacks=sum(
             event.reason is PruneReason.FALLBACK_RANDOM for event in checked.values()
         ),
@@ -90,6 +92,11 @@ def summarize(events: Iterable[Event], problems: Sequence[Problem]) -> Summary:
         seed=start.config.seed,
         version=_version(),
     )
+
+
+def _by_kind(answers: Iterable[Solved]) -> dict[DegradationKind, int]:
+    kinds = ({degradation.kind for degradation in one.degradations} for one in answers)
+    return dict(sorted(Counter(kind for each in kinds for kind in each).items()))
 
 
 def is_correct(answer: int, problem: Problem, modulus: int | None) -> bool:

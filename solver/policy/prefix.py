@@ -11,7 +11,7 @@ from solver.types import StopReason, Trajectory, Turn
 def prefix_at(trajectory: Trajectory, mark: int) -> Trajectory | None:
     """The trajectory at `mark` sampled tokens; None if it had come to its own end by then.
 
-    It is what `trajectory.advance` leaves there: cut inside a turn or at its end, with no call of
+    It is what `TrajectoryRun.advance` leaves there: cut inside a turn or at its end, with no call of
     that turn executed.
     """
     own = own_tokens(trajectory)

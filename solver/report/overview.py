@@ -11,7 +11,7 @@ from solver.report import charts
 from solver.report.source import RunSource
 from solver.report.views import ProblemRecord, RunRecord
 from solver.scorers import gives_chances
-from solver.types import PruneReason
+from solver.types import Degradation, PruneReason
 
 _NOTICES = 200  # lines of bad news; more than anybody reads
 _ALWAYS = (
@@ -130,7 +130,7 @@ def _of_problem(problem: ProblemRecord) -> Iterator[dict[str, Any]]:
     reasons = list(problem.solved.degraded) if problem.solved else []
     checked = problem.checked
     if not reasons and checked and checked.reason is PruneReason.FALLBACK_RANDOM:
-        reasons = [f"scorer {checked.method} failed, kept at random: {checked.error}"]
+        reasons = [Degradation.of_scorer(checked.method, checked.error).detail]
     if reasons:
         yield {"kind": "degraded", "id": problem.id, "text": "; ".join(reasons)}
 

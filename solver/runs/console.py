@@ -11,9 +11,10 @@ from rich.console import Console
 
 from solver import command_line
 from solver.clock import MonotonicClock
-from solver.journal.summary import OUTSIDE, Summary
+from solver.journal.summary import Summary
 from solver.runs.folder import RunFolder
 from solver.runs.progress import printable
+from solver.types import DegradationKind
 
 
 class RunConsole(Console):
@@ -62,9 +63,7 @@ def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:
     yield f"isolation: {summary.isolation}"
     yield f"run folder: {run.path}"
     yield f"answers: {run.output}"
-    if any(
-        reason.startswith(OUTSIDE) for reasons in summary.degraded.values() for reason in reasons
-    ):
+    if DegradationKind.UNFAMILIAR in summary.degraded_by_kind:
         yield "some problems are outside of what the embedded model knows: use --model PATH"
     if summary.interrupted:
         yield f"interrupted: go on with --resume {run.path}"

@@ -1,43 +1,77 @@
-"""Full recording: what every learned scorer says of every prefix, kept for replays.
+"""How much of a run is played and written down: what its answers need, or everything.
 
-With `record = "full"` nobody is dropped and no vote stops anybody, so that any policy can be tried on
-the journal later. Scores that are functions of the tokens need no record; those that need a model do.
+Under full recording nobody ends at the check and no vote stops anybody, so that any policy can be
+tried on the journal later. Scores that are functions of the tokens need no record; those that need a
+model are asked for and recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from solver.config import SolverConfig
 from solver.errors import named
 from solver.journal.events import Scored
 from solver.policy.prefix import prefix_at
 from solver.ports import Scorer
-from solver.solving.services import Services
 from solver.solving.state import ProblemState
 from solver.types import Trajectory
 
-
-async def record_mark(state: ProblemState, services: Services) -> None:
-    """Score what stands at the mark by every learned scorer; the seconds are those of a check."""
-    await _record(state.waiting(), services.config.prune.mark, state, services)
+if TYPE_CHECKING:
+    from solver.solving.services import Services
 
 
-async def record_other_marks(state: ProblemState, services: Services) -> None:
-    """Score every trajectory once more, as it stood at each of `record_marks`."""
-    for mark in services.config.record_marks:
-        prefixes = [p for t in state.trajectories if (p := prefix_at(t, mark)) is not None]
-        await _record(prefixes, mark, state, services)
+class Recording:
+    """An ordinary run: only what the answers need is sampled and scored."""
+
+    ends_dropped = True  # those that the check drops end there
+    stops_early = True  # a decided vote ends those that are still under way
+
+    async def score_mark(self, state: ProblemState, services: Services) -> None:
+        """Record further scores of what stands at the mark, once the check has decided."""
+
+    async def score_other_marks(self, state: ProblemState, services: Services) -> None:
+        """Record further scores of every trajectory as it stood at other marks, once all have ended."""
 
 
-async def _record(
-    prefixes: Sequence[Trajectory], mark: int, state: ProblemState, services: Services
-) -> None:
-    for scorer in services.recorded_scorers if prefixes else ():
-        await _record_one(scorer, prefixes, mark, state, services)
+class FullRecording(Recording):
+    """Everything that a replay may ask for: all trajectories to their ends, all of `scorers`' scores.
+
+    `marks` are those at which the trajectories are scored besides the run's own.
+    """
+
+    ends_dropped = False  # they go on, without a vote
+    stops_early = False
+
+    def __init__(self, scorers: Sequence[Scorer], marks: Sequence[int]) -> None:
+        self._scorers = scorers
+        self._marks = marks
+
+    async def score_mark(self, state: ProblemState, services: Services) -> None:
+        """Score what stands at the mark by every scorer; the seconds are those of a check."""
+        await self._score(state.waiting(), services.config.prune.mark, state, services)
+
+    async def score_other_marks(self, state: ProblemState, services: Services) -> None:
+        """Score every trajectory once more, as it stood at each of `marks`."""
+        for mark in self._marks:
+            prefixes = [p for t in state.trajectories if (p := prefix_at(t, mark)) is not None]
+            await self._score(prefixes, mark, state, services)
+
+    async def _score(
+        self, prefixes: Sequence[Trajectory], mark: int, state: ProblemState, services: Services
+    ) -> None:
+        for scorer in self._scorers if prefixes else ():
+            await _score_and_record(scorer, prefixes, mark, state, services)
 
 
-async def _record_one(
+def recording_of(config: SolverConfig, scorers: Sequence[Scorer]) -> Recording:
+    """The recording that `config.record` names; `scorers` are asked under full recording only."""
+    return FullRecording(scorers, config.record_marks) if config.record == "full" else Recording()
+
+
+async def _score_and_record(
     scorer: Scorer,
     prefixes: Sequence[Trajectory],
     mark: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
+from typing import Self
 
 from sandbox.ports import Sandbox, SandboxPool
 from sandbox.result import ExecutionResult
@@ -12,8 +13,8 @@ from solver.ports import Engine
 from solver.types import Trajectory
 
 
-class Workbench:
-    """Leases by trajectory. Leaving the `async with` frees what any of `trajectories` still holds."""
+class TrajectoryResources:
+    """Kernels by trajectory. Leaving the `async with` frees what any of `trajectories` still holds."""
 
     def __init__(
         self, pool: SandboxPool, engine: Engine, trajectories: Sequence[Trajectory]
@@ -23,7 +24,7 @@ class Workbench:
         self._trajectories = trajectories
         self._leases: dict[int, tuple[Sandbox, AsyncExitStack]] = {}
 
-    async def __aenter__(self) -> Workbench:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

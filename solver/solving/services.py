@@ -13,6 +13,7 @@ from solver.dialects.base import Dialect
 from solver.journal.events import SCHEMA_MINOR, Event, RunResumed, RunStarted
 from solver.policy.prune import Selection
 from solver.ports import Clock, Engine, Scorer
+from solver.solving.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Services:
 
     `started_at` is the clock's reading when the command started, so that start-up counts.
     `selection` is what the check keeps: the best by `scorer`, or without a scorer a random choice or all.
-    `recorded_scorers` are asked besides `scorer` when everything is recorded.
+    `recording` says what is played and scored besides what the answers need.
     `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
     `concern` says why a prompt (ids) is outside what the model knows, or None.
@@ -38,7 +39,7 @@ class Services:
     started_at: float
     concern: Callable[[list[int]], Awaitable[str | None]]
     incidents: list[str] = field(default_factory=list)
-    recorded_scorers: tuple[Scorer, ...] = ()
+    recording: Recording = field(default_factory=Recording)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def elapsed(self) -> float:

@@ -1,8 +1,8 @@
 """A session: every problem in turn, or a few at once, each with its share of the time, each with an
 answer at the end.
 
-The only room that turns failure into an answer: whatever happens inside a problem, the vote is taken
-from what was reached, and a fallback is written when nothing was; `degraded` says so.
+The only module that turns failure into an answer: whatever happens inside a problem, the vote is
+taken from what was reached, and a fallback is written when nothing was; `degradations` says so.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from solver.solving.concurrency import run_together
 from solver.solving.services import Services
 from solver.solving.solve import solve
 from solver.solving.state import ProblemState
-from solver.types import Problem, ProblemBudget, Trajectory
+from solver.types import DegradationKind, Problem, ProblemBudget, Trajectory
 
-FAILED = "failed:"  # how the reason begins where a problem ended by an exception
 _OVERRUN_S = 0.5  # past its deadline a problem that still closes things is left behind
 
 
@@ -88,12 +87,13 @@ async def answer_problem(
     began, incidents_before = services.clock.now(), len(services.incidents)
     state = ProblemState(problem, budget, list(finished))
     if services.stopping.is_set():
-        state.degraded.append("interrupted: not started")
+        state.degrade(DegradationKind.INTERRUPTED, "interrupted: not started")
     elif budget.allotted_s <= 0:
-        state.degraded.append("no time left: not started")
+        state.degrade(DegradationKind.OUT_OF_TIME, "no time left: not started")
     else:
         await _try_to_solve(state, services)
-    state.degraded += services.incidents[incidents_before:]
+    for incident in services.incidents[incidents_before:]:
+        state.degrade(DegradationKind.ENGINE_INCIDENT, incident)
     return _conclude(state, began, services)
 
 
@@ -102,19 +102,20 @@ async def _try_to_solve(state: ProblemState, services: Services) -> None:
         async with asyncio.timeout_at(state.budget.deadline + _OVERRUN_S):
             await solve(state, services)
     except Exception as error:  # the boundary: a problem's failure becomes a degraded answer
-        state.degraded.append(f"{FAILED} {named(error)}")
+        state.degrade(DegradationKind.FAILED, f"failed: {named(error)}")
 
 
 def _conclude(state: ProblemState, began: float, services: Services) -> Solved:
     config = services.config
     failed = [t.error for t in state.trajectories if t.error is not None]
     if failed:
-        state.degraded.append(f"{len(failed)} trajectories failed, the first with {failed[0]}")
+        detail = f"{len(failed)} trajectories failed, the first with {failed[0]}"
+        state.degrade(DegradationKind.TRAJECTORIES_FAILED, detail)
     vote = state.final_vote(config.vote)
     answer = vote.answer
     if answer is None:
         answer = config.answer.fallback_answer
-        state.degraded.append(f"no vote: fallback answer {answer}")
+        state.degrade(DegradationKind.NO_VOTE, f"no vote: fallback answer {answer}")
     return Solved(
         t=services.elapsed(),
         problem_id=state.problem.id,
@@ -129,5 +130,5 @@ def _conclude(state: ProblemState, began: float, services: Services) -> Solved:
         sampled_tokens=sum(t.num_sampled_tokens for t in state.trajectories),
         reused_tokens=sum(t.reused_tokens for t in state.trajectories),
         encoded_tokens=sum(t.encoded_tokens for t in state.trajectories),
-        degraded=state.degraded,
+        degradations=state.degradations,
     )

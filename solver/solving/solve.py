@@ -1,36 +1,193 @@
-"""problem -> launch -> check -> resume -> vote -> answer."""
+"""How one problem is solved.
+
+launch   N trajectories from one prompt, each to the token mark or to its own earlier end
+check    one score a prefix that stands at the mark; the best K go on, the others end there
+resume   the survivors go on to their answers, until the vote is decided or time is short
+vote     the answer with the most ballots, or with the most weight
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import isfinite
 
-from solver.journal.events import ProblemStarted
-from solver.solving.check import check
-from solver.solving.launch import launch
-from solver.solving.recording import record_other_marks
-from solver.solving.resources import Workbench
-from solver.solving.resume import resume
+from solver.errors import named
+from solver.journal.events import Checked, ProblemStarted
+from solver.policy.prune import asks_scores, prune
+from solver.policy.seeds import prune_seed
+from solver.solving.concurrency import never, run_together
+from solver.solving.resources import TrajectoryResources
 from solver.solving.services import Services
 from solver.solving.state import ProblemState
-from solver.types import Vote
+from solver.solving.trajectory import Stage, TrajectoryRun, begin
+from solver.types import (
+    Degradation,
+    DegradationKind,
+    PruneDecision,
+    PruneReason,
+    StopReason,
+    Trajectory,
+    Vote,
+)
 
 
 async def solve(state: ProblemState, services: Services) -> Vote:
     """Solve one problem inside its budget; everything found on the way is left in `state`."""
-    prompt = services.dialect.prompt(state.problem.statement)
-    services.record(
-        ProblemStarted(
-            t=services.elapsed(),
-            problem_id=state.problem.id,
-            prompt_token_ids=prompt,
-            allotted_s=state.budget.allotted_s if isfinite(state.budget.allotted_s) else None,
-        )
-    )
-    if concern := await services.concern(prompt):
-        state.degraded.append(concern)
-    async with Workbench(services.sandboxes, services.engine, state.trajectories) as bench:
-        await launch(state, prompt, services, bench)
-        await check(state, services, bench)
-        await resume(state, services, bench)
-        await record_other_marks(state, services)
+    async with TrajectoryResources(
+        services.sandboxes, services.engine, state.trajectories
+    ) as resources:
+        method = _Method(state, services, resources)
+        prompt = await method.ask()
+        await method.launch(prompt)
+        await method.check()
+        await method.resume()
+        await services.recording.score_other_marks(state, services)
     return state.final_vote(services.config.vote)
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """The stages, in the order in which they are called."""
+
+    state: ProblemState
+    services: Services
+    resources: TrajectoryResources
+
+    async def ask(self) -> list[int]:
+        """The ids of the prompt; a statement that the model does not know is a reason for doubt."""
+        state, services = self.state, self.services
+        prompt = services.dialect.prompt(state.problem.statement)
+        allotted_s = state.budget.allotted_s
+        services.record(
+            ProblemStarted(
+                t=services.elapsed(),
+                problem_id=state.problem.id,
+                prompt_token_ids=prompt,
+                allotted_s=allotted_s if isfinite(allotted_s) else None,
+            )
+        )
+        if concern := await services.concern(prompt):
+            state.degrade(DegradationKind.UNFAMILIAR, concern)
+        return prompt
+
+    async def launch(self, prompt: list[int]) -> None:
+        """Take N trajectories to the mark; at the soft deadline those under way stay where they are.
+
+        Those that have ended in an earlier process are there already, and are not run again.
+        """
+        config = self.services.config.prune
+        self.services.sandboxes.prepare(config.keep)
+        ended = {trajectory.index for trajectory in self.state.trajectories}
+        self.state.trajectories += [
+            begin(self.state.problem, index, prompt, self.services)
+            for index in range(config.launch)
+            if index not in ended
+        ]
+        await self._advance(self.state.waiting(), config.mark, StopReason.MARK)
+
+    async def check(self) -> None:
+        """Keep the best K of those at the mark; end the others, so that kernels and cache are free.
+
+        Trajectories that ended before the mark vote as they are and take no place among the K.
+        """
+        state, services = self.state, self.services
+        started = services.elapsed()
+        decision = state.decision = await self._decide(state.waiting())
+        if decision.reason is PruneReason.FALLBACK_RANDOM:
+            state.degradations.append(Degradation.of_scorer(decision.method, decision.error))
+        services.record(
+            Checked(
+                t=services.elapsed(),
+                problem_id=state.problem.id,
+                kept=list(decision.kept),
+                dropped=list(decision.dropped),
+                scores=dict(decision.scores),
+                method=decision.method,
+                reason=decision.reason,
+                error=decision.error,
+                started=started,
+            )
+        )
+        await services.recording.score_mark(state, services)
+        if services.recording.ends_dropped:
+            await self._end(state.dropped(), StopReason.PRUNED)
+
+    async def _decide(self, waiting: Sequence[Trajectory]) -> PruneDecision:
+        """Ask the scorer if somebody must go; if it fails, a seeded random choice says who."""
+        config, scorer = self.services.config.prune, self.services.scorer
+        selection = self.services.selection
+        indices = [trajectory.index for trajectory in waiting]
+        seed = prune_seed(self.services.config.seed, self.state.problem.id)
+        deadline, failure = self.state.budget.soft_deadline, None
+        if scorer is not None and asks_scores(indices, config.keep, selection):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    values = await scorer.score(waiting, deadline)
+                scores = dict(zip(indices, values, strict=True))
+                return prune(indices, config.keep, selection, config.scorer, scores, seed)
+            except Exception as error:  # the boundary: a scorer's failure is a named fallback
+                failure = named(error)
+        return prune(indices, config.keep, selection, config.scorer, None, seed, failure)
+
+    async def resume(self) -> None:
+        """Let every survivor vote, or as many as the rule needs, or as many as time allows."""
+        state = self.state
+        await self._finish(state.survivors())
+        if dropped := state.dropped():
+            # Only a full recording has any. They come last: so the survivors' times are those of
+            # a run, and a replay can tell the engine's speed with few streams from that with many.
+            self.services.sandboxes.prepare(len(dropped))
+            await self._finish(dropped)
+        unfinished = state.waiting()
+        if unfinished and self._decided():
+            await self._end(unfinished, StopReason.CONSENSUS)
+        elif unfinished:
+            await self._force(unfinished)
+
+    async def _finish(self, trajectories: Sequence[Trajectory]) -> None:
+        limit = self.services.config.sampling.max_tokens
+        await self._advance(trajectories, limit, StopReason.MAX_TOKENS, until=self._decided)
+
+    def _decided(self) -> bool:
+        """Whether the vote is known and nobody is needed any more."""
+        vote = self.services.config.vote
+        return self.services.recording.stops_early and self.state.early_vote(vote) is not None
+
+    async def _force(self, unfinished: Sequence[Trajectory]) -> None:
+        """A forced answer for each, inside the reserve; a stop asked by the user leaves them silent."""
+        stopping = self.services.stopping
+        await run_together(
+            (run.force_answer() for run in self._runs(unfinished)),
+            deadline=self.state.budget.deadline,
+            stopping=stopping,
+        )
+        await self._end(unfinished, StopReason.DEADLINE)
+        cut_short = f"{len(unfinished)} trajectories cut short"
+        if stopping.is_set():
+            self.state.degrade(DegradationKind.INTERRUPTED, f"interrupted: {cut_short}")
+        else:
+            self.state.degrade(DegradationKind.OUT_OF_TIME, f"time was short: {cut_short}")
+
+    async def _advance(
+        self,
+        trajectories: Iterable[Trajectory],
+        sampled_limit: int,
+        at_limit: StopReason,
+        until: Callable[[], bool] = never,
+    ) -> None:
+        stage = Stage(sampled_limit, self.state.budget.soft_deadline, at_limit)
+        await run_together(
+            (run.advance(stage) for run in self._runs(trajectories)),
+            deadline=stage.deadline,
+            stopping=self.services.stopping,
+            until=until,
+        )
+
+    async def _end(self, trajectories: Iterable[Trajectory], reason: StopReason) -> None:
+        for run in self._runs(trajectories):
+            await run.end(reason)
+
+    def _runs(self, trajectories: Iterable[Trajectory]) -> list[TrajectoryRun]:
+        return [TrajectoryRun(t, self.services, self.resources) for t in trajectories]

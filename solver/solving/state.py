@@ -10,6 +10,8 @@ from solver.policy.weights import weigh
 from solver.types import (
     NO_BALLOT,
     Ballot,
+    Degradation,
+    DegradationKind,
     Problem,
     ProblemBudget,
     PruneDecision,
@@ -27,7 +29,11 @@ class ProblemState:
     budget: ProblemBudget
     trajectories: list[Trajectory] = field(default_factory=list)
     decision: PruneDecision | None = None
-    degraded: list[str] = field(default_factory=list)
+    degradations: list[Degradation] = field(default_factory=list)
+
+    def degrade(self, kind: DegradationKind, detail: str) -> None:
+        """Note a reason to doubt the answer."""
+        self.degradations.append(Degradation(kind, detail))
 
     def waiting(self) -> list[Trajectory]:
         """Trajectories that stand at the mark or were stopped on the way to it."""

@@ -11,13 +11,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from sandbox.result import ExecutionResult, ExecutionStatus
-from solver.config import SamplingConfig
 from solver.dialects.base import TurnReader
 from solver.errors import named
 from solver.journal.events import Ended, Executed, Forced, Sampled
 from solver.policy.answer import FORCED_TOKENS
 from solver.policy.seeds import trajectory_seed
-from solver.solving.resources import Workbench
+from solver.solving.resources import TrajectoryResources
 from solver.solving.services import Services
 from solver.types import (
     NO_BALLOT,
@@ -47,162 +46,162 @@ def begin(problem: Problem, index: int, prompt: list[int], services: Services) -
     return Trajectory(problem.id, index, seed, tuple(prompt))
 
 
-async def advance(
-    trajectory: Trajectory, stage: Stage, services: Services, bench: Workbench
-) -> None:
-    """Go on until the stage's limit or the trajectory's own end; its failure becomes its result."""
-    try:
-        stop_reason = await _steps(trajectory, stage, services, bench)
-    except Exception as error:  # the boundary: one trajectory's failure never costs the others
-        trajectory.error = named(error)
-        stop_reason = StopReason.ERROR
-    await end(trajectory, stop_reason, services, bench)
+@dataclass(frozen=True, slots=True)
+class TrajectoryRun:
+    """A trajectory under way, with the services and the resources that it works with."""
 
+    trajectory: Trajectory
+    services: Services
+    resources: TrajectoryResources
 
-async def end(
-    trajectory: Trajectory, stop_reason: StopReason, services: Services, bench: Workbench
-) -> None:
-    """Write down why a trajectory stands still; unless it waits at the mark, free what it holds."""
-    trajectory.stop_reason = stop_reason
-    if stop_reason not in NO_BALLOT:
-        trajectory.answer = services.dialect.answer(trajectory, services.config.answer)
-    services.record(
-        Ended(
-            t=services.elapsed(),
-            problem_id=trajectory.problem_id,
-            index=trajectory.index,
-            stop_reason=stop_reason,
-            num_sampled_tokens=trajectory.num_sampled_tokens,
-            answer=trajectory.answer,
-            error=trajectory.error,
-        )
-    )
-    if stop_reason not in _GOES_ON:
-        await bench.release(trajectory)
+    async def advance(self, stage: Stage) -> None:
+        """Go on until the stage's limit or the trajectory's own end; its failure becomes its result."""
+        try:
+            stop_reason = await self._go_on(stage)
+        except Exception as error:  # the boundary: one trajectory's failure never costs the others
+            self.trajectory.error = named(error)
+            stop_reason = StopReason.ERROR
+        await self.end(stop_reason)
 
+    async def force_answer(self) -> None:
+        """Make the model conclude now, as far as it comes; a failure is the trajectory's `error`."""
+        try:
+            await self._conclude()
+        except Exception as error:  # the boundary: one failed answer never costs the others
+            self.trajectory.error = named(error)
 
-async def force_answer(trajectory: Trajectory, services: Services) -> None:
-    """Open the final answer in the model's name and let it write a few tokens, if the context has room."""
-    opening = services.dialect.final_opening(trajectory)
-    if _context_room(trajectory, services) < len(opening) + FORCED_TOKENS:
-        return
-    trajectory.turns[-1].appended_token_ids += tuple(opening)
-    trajectory.turns.append(Turn())
-    services.record(
-        Forced(
-            t=services.elapsed(),
-            problem_id=trajectory.problem_id,
-            index=trajectory.index,
-            appended_token_ids=opening,
-        )
-    )
-    await _sample(trajectory, services.dialect.reader(), FORCED_TOKENS, services)
-
-
-async def _steps(
-    trajectory: Trajectory, stage: Stage, services: Services, bench: Workbench
-) -> StopReason:
-    while True:
-        reader = services.dialect.reader(trajectory.turns[-1].token_ids)
-        room = stage.sampled_limit - trajectory.num_sampled_tokens
-        context_room = _context_room(trajectory, services)
-        if reader.call is None and reader.ended:
-            return StopReason.ANSWERED
-        if room <= 0 and stage.at_limit is StopReason.MARK:
-            return StopReason.MARK
-        if room <= 0 or context_room <= 0:
-            await force_answer(trajectory, services)
-            return StopReason.MAX_TOKENS
-        if reader.call is None:
-            await _sample(trajectory, reader, min(room, context_room), services)
-        elif trajectory.num_tool_calls >= services.config.sampling.max_turns:
-            await force_answer(trajectory, services)
-            return StopReason.MAX_TURNS
-        else:
-            await _execute(trajectory, reader, stage.deadline, services, bench)
-
-
-def _context_room(trajectory: Trajectory, services: Services) -> int:
-    return services.engine.capabilities.context_length - len(trajectory.token_ids)
-
-
-async def _sample(
-    trajectory: Trajectory, reader: TurnReader, room: int, services: Services
-) -> None:
-    """Sample until a call is complete, the turn ends or `room` tokens are used up."""
-    turn = trajectory.turns[-1]
-    already, started = len(turn.token_ids), services.elapsed()
-    reused = encoded = 0
-    params = _params(services.config.sampling, trajectory.seed, room, services)
-    stream = services.engine.generate(trajectory.id, trajectory.token_ids, params)
-    try:
-        async with aclosing(stream):
-            async for chunk in stream:
-                reused += chunk.reused_tokens
-                encoded += chunk.encoded_tokens
-                for place, token_id in enumerate(chunk.token_ids):
-                    turn.token_ids.append(token_id)
-                    turn.logprobs.append(chunk.logprobs[place])
-                    turn.confidences += chunk.confidences[place : place + 1]
-                    turn.entropies += chunk.entropies[place : place + 1]
-                    reader.feed(token_id)
-                    if reader.call is not None or reader.ended:
-                        return
-                if chunk.finish_reason is FinishReason.ABORT:
-                    raise RuntimeError("the engine closed in the middle of a request")
-    finally:
-        trajectory.reused_tokens += reused
-        trajectory.encoded_tokens += encoded
+    async def end(self, stop_reason: StopReason) -> None:
+        """Write down why the trajectory stands still; unless it may go on, free what it holds."""
+        trajectory, services = self.trajectory, self.services
+        trajectory.stop_reason = stop_reason
+        if stop_reason not in NO_BALLOT:
+            trajectory.answer = services.dialect.answer(trajectory, services.config.answer)
         services.record(
-            Sampled(
+            Ended(
                 t=services.elapsed(),
                 problem_id=trajectory.problem_id,
                 index=trajectory.index,
-                token_ids=turn.token_ids[already:],
-                logprobs=turn.logprobs[already:],
-                confidences=turn.confidences[already:] or None,
-                entropies=turn.entropies[already:] or None,
-                reused_tokens=reused,
-                encoded_tokens=encoded,
+                stop_reason=stop_reason,
+                num_sampled_tokens=trajectory.num_sampled_tokens,
+                answer=trajectory.answer,
+                error=trajectory.error,
+            )
+        )
+        if stop_reason not in _GOES_ON:
+            await self.resources.release(trajectory)
+
+    async def _go_on(self, stage: Stage) -> StopReason:
+        trajectory, services = self.trajectory, self.services
+        while True:
+            reader = services.dialect.reader(trajectory.turns[-1].token_ids)
+            room = stage.sampled_limit - trajectory.num_sampled_tokens
+            context_room = self._context_room()
+            if reader.call is None and reader.ended:
+                return StopReason.ANSWERED
+            if room <= 0 and stage.at_limit is StopReason.MARK:
+                return StopReason.MARK
+            if room <= 0 or context_room <= 0:
+                await self._conclude()
+                return StopReason.MAX_TOKENS
+            if reader.call is None:
+                await self._sample(reader, min(room, context_room))
+            elif trajectory.num_tool_calls >= services.config.sampling.max_turns:
+                await self._conclude()
+                return StopReason.MAX_TURNS
+            else:
+                await self._execute(reader, stage.deadline)
+
+    def _context_room(self) -> int:
+        return self.services.engine.capabilities.context_length - len(self.trajectory.token_ids)
+
+    async def _conclude(self) -> None:
+        """Open the final answer in the model's name and let it write a few tokens, if there is room."""
+        trajectory, services = self.trajectory, self.services
+        opening = services.dialect.final_opening(trajectory)
+        if self._context_room() < len(opening) + FORCED_TOKENS:
+            return
+        trajectory.turns[-1].appended_token_ids += tuple(opening)
+        trajectory.turns.append(Turn())
+        services.record(
+            Forced(
+                t=services.elapsed(),
+                problem_id=trajectory.problem_id,
+                index=trajectory.index,
+                appended_token_ids=opening,
+            )
+        )
+        await self._sample(services.dialect.reader(), FORCED_TOKENS)
+
+    async def _sample(self, reader: TurnReader, room: int) -> None:
+        """Sample until a call is complete, the turn ends or `room` tokens are used up."""
+        trajectory, services = self.trajectory, self.services
+        turn = trajectory.turns[-1]
+        already, started = len(turn.token_ids), services.elapsed()
+        reused = encoded = 0
+        params = _params(trajectory.seed, room, services)
+        stream = services.engine.generate(trajectory.id, trajectory.token_ids, params)
+        try:
+            async with aclosing(stream):
+                async for chunk in stream:
+                    reused += chunk.reused_tokens
+                    encoded += chunk.encoded_tokens
+                    for place, token_id in enumerate(chunk.token_ids):
+                        turn.token_ids.append(token_id)
+                        turn.logprobs.append(chunk.logprobs[place])
+                        turn.confidences += chunk.confidences[place : place + 1]
+                        turn.entropies += chunk.entropies[place : place + 1]
+                        reader.feed(token_id)
+                        if reader.call is not None or reader.ended:
+                            return
+                    if chunk.finish_reason is FinishReason.ABORT:
+                        raise RuntimeError("the engine closed in the middle of a request")
+        finally:
+            trajectory.reused_tokens += reused
+            trajectory.encoded_tokens += encoded
+            services.record(
+                Sampled(
+                    t=services.elapsed(),
+                    problem_id=trajectory.problem_id,
+                    index=trajectory.index,
+                    token_ids=turn.token_ids[already:],
+                    logprobs=turn.logprobs[already:],
+                    confidences=turn.confidences[already:] or None,
+                    entropies=turn.entropies[already:] or None,
+                    reused_tokens=reused,
+                    encoded_tokens=encoded,
+                    started=started,
+                )
+            )
+
+    async def _execute(self, reader: TurnReader, deadline: float) -> None:
+        """Run a complete call, or refuse it, and append what the model is told about it."""
+        trajectory, services = self.trajectory, self.services
+        started, turn = services.elapsed(), trajectory.turns[-1]
+        if reader.refusal is not None:
+            code = ""
+            result = ExecutionResult(status=ExecutionStatus.REFUSED, stderr=reader.refusal)
+        else:
+            code = reader.call or ""
+            timeout_s = min(services.config.sandbox.cell_timeout_s, deadline - services.clock.now())
+            result = await self.resources.execute(trajectory, code, timeout_s)
+        turn.tool_call, turn.execution = code, result
+        turn.appended_token_ids = tuple(services.dialect.tool_message(trajectory, result))
+        trajectory.turns.append(Turn())
+        services.record(
+            Executed(
+                t=services.elapsed(),
+                problem_id=trajectory.problem_id,
+                index=trajectory.index,
+                code=code,
+                result=result,
+                appended_token_ids=list(turn.appended_token_ids),
                 started=started,
             )
         )
 
 
-async def _execute(
-    trajectory: Trajectory,
-    reader: TurnReader,
-    deadline: float,
-    services: Services,
-    bench: Workbench,
-) -> None:
-    """Run a complete call, or refuse it, and append what the model is told about it."""
-    started, turn = services.elapsed(), trajectory.turns[-1]
-    if reader.refusal is not None:
-        code, result = "", ExecutionResult(status=ExecutionStatus.REFUSED, stderr=reader.refusal)
-    else:
-        code = reader.call or ""
-        timeout_s = min(services.config.sandbox.cell_timeout_s, deadline - services.clock.now())
-        result = await bench.execute(trajectory, code, timeout_s)
-    turn.tool_call, turn.execution = code, result
-    turn.appended_token_ids = tuple(services.dialect.tool_message(trajectory, result))
-    trajectory.turns.append(Turn())
-    services.record(
-        Executed(
-            t=services.elapsed(),
-            problem_id=trajectory.problem_id,
-            index=trajectory.index,
-            code=code,
-            result=result,
-            appended_token_ids=list(turn.appended_token_ids),
-            started=started,
-        )
-    )
-
-
-def _params(
-    sampling: SamplingConfig, seed: int, max_tokens: int, services: Services
-) -> SamplingParams:
+def _params(seed: int, max_tokens: int, services: Services) -> SamplingParams:
+    sampling = services.config.sampling
     return SamplingParams(
         max_tokens=max_tokens,
         seed=seed,

@@ -12,6 +12,7 @@ from solver.journal.writer import JournalWriter
 from solver.ports import Scorer
 from solver.replay.reader import load
 from solver.replay.record import Recording
+from solver.solving.recording import recording_of
 from solver.solving.session import run_session
 from solver.types import Problem, Trajectory
 from tests.support import run_virtual
@@ -37,7 +38,8 @@ def play(
     """Solve the problems in virtual time; `rig.events` is the journal, but for its first line."""
 
     async def main() -> list[Solved]:
-        services = replace(rig.services(), recorded_scorers=recorded_scorers)
+        recording = recording_of(rig.settings, recorded_scorers)
+        services = replace(rig.services(), recording=recording)
         return await run_session(problems, services, solved={})
 
     return run_virtual(main())

@@ -14,17 +14,18 @@ from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.journal.events import Sampled
 from solver.journal.writer import JournalWriter
-from solver.solving.resources import Workbench
+from solver.solving.resources import TrajectoryResources
 from solver.solving.services import Services
-from solver.solving.trajectory import Stage, advance, begin
+from solver.solving.trajectory import Stage, TrajectoryRun, begin
 from solver.types import StopReason, Trajectory
 from tests.support.rig import Rig, every, problem, says
 
 
 async def taken_to_the_mark(services: Services) -> Trajectory:
     trajectory = begin(problem(), 0, services.dialect.prompt("1+1?"), services)
-    async with Workbench(services.sandboxes, services.engine, [trajectory]) as bench:
-        await advance(trajectory, Stage(6, inf, StopReason.MARK), services, bench)
+    async with TrajectoryResources(services.sandboxes, services.engine, [trajectory]) as resources:
+        run = TrajectoryRun(trajectory, services, resources)
+        await run.advance(Stage(6, inf, StopReason.MARK))
     return trajectory
 
 

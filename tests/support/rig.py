@@ -18,6 +18,7 @@ from solver.ports import Scorer
 from solver.scorers import find_scorer
 from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import ComputedScorer
+from solver.solving.recording import recording_of
 from solver.solving.services import Services
 from solver.types import Problem, ProblemBudget
 from tests.support import LoopClock, byte_tokenizer
@@ -77,6 +78,7 @@ class Rig:
             clock=clock,
             record=self.events.append,
             started_at=clock.now(),
+            recording=recording_of(self.settings, ()),
             concern=_no_concern,
         )
 

@@ -124,12 +124,12 @@ def numbers(text: str, flag: str) -> list[int]:
 @asynccontextmanager
 async def running(config: SolverConfig) -> AsyncIterator[Services]:
     """A solver without a scorer or a journal."""
-    from solver.build import services
+    from solver import build
 
-    async with services(
+    async with build.services(
         config, record=_forget, started_at=time.monotonic(), stopping=asyncio.Event()
-    ) as tools:
-        yield replace(tools, scorer=None)
+    ) as services:
+        yield replace(services, scorer=None)
 
 
 def _forget(event: Event) -> None:

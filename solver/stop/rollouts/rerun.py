@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from sandbox.ports import SandboxPool
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.ports import Engine
-from solver.solving.resources import Workbench
+from solver.solving.resources import TrajectoryResources
 from solver.types import Trajectory
 
 _LASTING = frozenset({ExecutionStatus.OK, ExecutionStatus.ERROR})
 
 
-class ReplayBench(Workbench):
-    """A workbench for trajectories that begin with calls made by others.
+class RerunResources(TrajectoryResources):
+    """Kernels for trajectories that begin with calls made by others.
 
     A kernel is taken at a trajectory's first own call and runs the earlier ones first. With
     `share_calls` the result of a call is looked up among equal calls after equal calls.

@@ -79,7 +79,7 @@ class ProblemRollouts(_Frozen):
     def prefix(self, rollout: Rollout, mark: int) -> Trajectory | None:
         """The rollout as it stood at the mark; None if it had ended by then.
 
-        It is what `trajectory.advance` leaves there: cut inside a turn or at its end, with no call
+        It is what `TrajectoryRun.advance` leaves there: cut inside a turn or at its end, with no call
         of that turn executed.
         """
         if rollout.num_sampled_tokens < mark or not rollout.turns:

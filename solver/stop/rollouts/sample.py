@@ -14,10 +14,9 @@ from math import inf
 
 from solver.errors import EngineError
 from solver.policy.seeds import trajectory_seed
-from solver.solving.resources import Workbench
 from solver.solving.services import Services
-from solver.solving.trajectory import Stage, advance, begin
-from solver.stop.rollouts.rerun import ReplayBench
+from solver.solving.trajectory import Stage, TrajectoryRun, begin
+from solver.stop.rollouts.rerun import RerunResources
 from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, saved_turns
 from solver.types import Problem, StopReason, Trajectory, Turn
 
@@ -73,24 +72,24 @@ async def sample_problem(
     ]
     everyone = list(launched)
     parents: dict[int, int] = {}
-    async with ReplayBench(
+    to_the_mark = Stage(plan.mark, inf, StopReason.MARK)
+    to_the_end = Stage(services.config.sampling.max_tokens, inf, StopReason.MAX_TOKENS)
+    async with RerunResources(
         services.sandboxes, services.engine, everyone, share_calls=plan.share_calls
-    ) as bench:
+    ) as resources:
+
+        async def advance(trajectories: Sequence[Trajectory], stage: Stage) -> None:
+            runs = [TrajectoryRun(t, services, resources) for t in trajectories]
+            await _together(runs, stage, slots)
+
         if plan.continuations == 1:
-            await _together(launched, _to_the_end(services), services, bench, slots)
+            await advance(launched, to_the_end)
         else:
-            stage = Stage(plan.mark, inf, StopReason.MARK)
-            await _together(launched, stage, services, bench, slots)
+            await advance(launched, to_the_mark)
             continued = _continuations(launched, plan, services)
             everyone += [trajectory for _, trajectory in continued]
             parents = {trajectory.index: parent for parent, trajectory in continued}
-            await _together(
-                [trajectory for _, trajectory in continued],
-                _to_the_end(services),
-                services,
-                bench,
-                slots,
-            )
+            await advance([trajectory for _, trajectory in continued], to_the_end)
     if all(trajectory.stop_reason is StopReason.ERROR for trajectory in launched):
         raise EngineError(f"every rollout of {problem.id} failed: {launched[0].error}")
     return ProblemRollouts(
@@ -103,24 +102,14 @@ async def sample_problem(
     )
 
 
-def _to_the_end(services: Services) -> Stage:
-    return Stage(services.config.sampling.max_tokens, inf, StopReason.MAX_TOKENS)
-
-
-async def _together(
-    trajectories: Sequence[Trajectory],
-    stage: Stage,
-    services: Services,
-    bench: Workbench,
-    slots: asyncio.Semaphore,
-) -> None:
-    async def one(trajectory: Trajectory) -> None:
+async def _together(runs: Sequence[TrajectoryRun], stage: Stage, slots: asyncio.Semaphore) -> None:
+    async def one(run: TrajectoryRun) -> None:
         async with slots:
-            await advance(trajectory, stage, services, bench)
+            await run.advance(stage)
 
     async with asyncio.TaskGroup() as group:
-        for trajectory in trajectories:
-            group.create_task(one(trajectory))
+        for run in runs:
+            group.create_task(one(run))
 
 
 def _continuations(
