@@ -19,11 +19,12 @@ from solver.journal.events import (
     RunStarted,
     Scored,
     Solved,
+    event_of,
 )
 from solver.journal.reader import read_journal
 from solver.journal.schema import journal_schema, schema_text
 from solver.journal.writer import JournalWriter
-from solver.types import StopReason
+from solver.types import Degradation, DegradationKind, StopReason
 from tests.replay.runs import Judge, full, play
 from tests.support.rig import Rig, every, problem, says
 
@@ -69,6 +70,45 @@ def test_the_first_version_is_read(tmp_path: Path) -> None:
     assert start.config.vote.rule == "majority"
     assert isinstance(solved, Solved) and (solved.votes, solved.weights) == ({7: 2}, {})
     assert end == RunEnded(t=4.0)
+
+
+def test_why_an_answer_was_degraded_is_told_from_the_words_of_older_versions(
+    tmp_path: Path,
+) -> None:
+    said = {
+        "outside of what the embedded model knows": "unfamiliar",
+        "scorer stop failed, kept at random: ScorerError: late": "scorer_failed",
+        "2 trajectories failed, the first with EngineError: gone": "trajectories_failed",
+        "time was short: 2 trajectories cut short": "out_of_time",
+        "interrupted: not started": "interrupted",
+        "failed: ValueError: bad": "failed",
+        "tried again": "tried_again",
+        "no vote: fallback answer 0": "no_vote",
+        "server http://127.0.0.1:1 was lost": "other",
+    }
+    path = tmp_path / "j"
+    old = FIRST_SOLVED.replace('"degraded":[]', f'"degraded":{json.dumps(list(said))}')
+    path.write_text(FIRST_VERSION + old)
+    solved = read_journal(path).events[1]
+    assert isinstance(solved, Solved) and solved.degraded == list(said)
+    assert [d.kind for d in solved.degradations] == list(said.values())
+
+
+def test_a_kind_of_a_newer_version_is_another_one(tmp_path: Path) -> None:
+    why = {"degradations": [{"kind": "bored", "detail": "it yawned"}], "degraded": ["it yawned"]}
+    line = json.loads(FIRST_SOLVED) | why
+    [_, solved] = read_journal(lines(tmp_path / "j", newer(), line)).events
+    assert isinstance(solved, Solved)
+    assert solved.degradations == [Degradation(DegradationKind.OTHER, "it yawned")]
+
+
+def test_what_is_written_has_kinds_and_the_sentences_of_before() -> None:
+    why = Degradation(DegradationKind.NO_VOTE, "no vote: fallback answer 0")
+    solved = event_of(FIRST_SOLVED.encode())
+    assert isinstance(solved, Solved)
+    fields = json.loads(solved.model_copy(update={"degradations": [why]}).model_dump_json())
+    assert fields["degradations"] == [{"kind": "no_vote", "detail": why.detail}]
+    assert fields["degraded"] == [why.detail]
 
 
 def test_events_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:

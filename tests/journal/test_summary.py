@@ -87,6 +87,7 @@ def test_the_numbers() -> None:
         "elapsed_s": 20.0,  # 6 s of the first process, 14 s of the second
         "tokens_per_s": 20.0,
         "degraded": {"b": ["scorer failed"], "d": ["no vote", "no time"]},
+        "degraded_by_kind": {"no_vote": 1, "other": 1, "scorer_failed": 1},
         "scorer_fallbacks": 1,
         "interrupted": False,
         "isolation": "seccomp",
