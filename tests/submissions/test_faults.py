@@ -64,8 +64,8 @@ def test_a_fault_strikes_at_its_stage_and_once(tmp_path: Path, stage: str) -> No
         assert not faults.begin(number)
         for name, event in events.items():
             try:
-                faults.see(event)
-                faults.see(event)
+                faults.observe(event)
+                faults.observe(event)
             except InjectedError:
                 found.append(name)
         return found
@@ -81,18 +81,18 @@ def test_the_vote_so_far_is_told_when_it_changes() -> None:
     told: list[int] = []
     votes = VotesSoFar(VoteConfig(), lambda message: told.append(message.answer))  # type: ignore[union-attr]
     votes.begin("p", [])
-    votes.see(BEGUN)
-    votes.see(ended(0, StopReason.MARK))
-    votes.see(ended(2, answer=7))
-    votes.see(CHECKED)
-    votes.see(ended(1, answer=8))  # dropped by the check: a full recording ends it all the same
-    votes.see(ended(3, answer=7))
-    votes.see(ended(4, answer=None))
+    votes.observe(BEGUN)
+    votes.observe(ended(0, StopReason.MARK))
+    votes.observe(ended(2, answer=7))
+    votes.observe(CHECKED)
+    votes.observe(ended(1, answer=8))  # dropped by the check: a full recording ends it all the same
+    votes.observe(ended(3, answer=7))
+    votes.observe(ended(4, answer=None))
     assert told == [7]
-    votes.see(ended(5, answer=9).model_copy(update={"problem_id": "q"}))
-    votes.see(ended(5, answer=9))
-    votes.see(ended(6, answer=9))
-    votes.see(ended(7, answer=9))
+    votes.observe(ended(5, answer=9).model_copy(update={"problem_id": "q"}))
+    votes.observe(ended(5, answer=9))
+    votes.observe(ended(6, answer=9))
+    votes.observe(ended(7, answer=9))
     assert told == [7, 9]
 
 
@@ -104,7 +104,7 @@ def test_the_vote_so_far_weighs_as_the_run_does() -> None:
         votes.begin(name, [])
         if name == "p":
             scores = {2: 3.0, 3: -2.0, 4: -2.0}
-            votes.see(CHECKED.model_copy(update={"scores": scores}))
+            votes.observe(CHECKED.model_copy(update={"scores": scores}))
         for index, answer in [(2, 7), (3, 9), (4, 9)]:
-            votes.see(ended(index, answer=answer).model_copy(update={"problem_id": name}))
+            votes.observe(ended(index, answer=answer).model_copy(update={"problem_id": name}))
     assert told == [7, 7, 9]
