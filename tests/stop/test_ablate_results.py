@@ -244,7 +244,7 @@ def test_a_transfer_test_alone(
         (["--only", "depth"], "--only knows noise"),
         (["--grid", "huge"], "--grid is small or full"),
         (["--recipe", "rank"], "--recipe takes name=value"),
-        (["--recipe", "rank=0"], "rank = 0: input should be greater than"),
+        (["--recipe", "rank=0"], "rank = '0': input should be greater than"),
         (["--device", "abacus"], "--device is auto or cpu"),
         (["--mark", "9"], "holds 6 tokens a rollout"),
     ],
