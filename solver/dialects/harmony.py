@@ -200,5 +200,5 @@ def _marks(encoding: Any) -> Marks:
 
 
 def _encodable(text: str) -> str:
-    """`text` with half characters (lone surrogates) replaced: UTF-8 has no room for them."""
+    """`text` with half characters (lone surrogates) replaced: UTF-8 cannot encode them."""
     return text.encode("utf-8", "replace").decode()

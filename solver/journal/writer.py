@@ -66,6 +66,6 @@ def _line(event: Event) -> bytes:
                 del fields[name]
             else:
                 fields[name] = [round(value, decimals) for value in fields[name]]
-    # Half characters (lone surrogates) in a tool's output become "?": UTF-8 has no room for them.
+    # Half characters (lone surrogates) in a tool's output become "?": UTF-8 cannot encode them.
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace") + b"\n"

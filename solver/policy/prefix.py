@@ -30,17 +30,17 @@ def prefix_at(trajectory: Trajectory, mark: int) -> Trajectory | None:
 def cut(turns: Sequence[Turn], mark: int) -> list[Turn]:
     """The turns up to the first `mark` sampled tokens; the last one lacks what came after its ids."""
     kept: list[Turn] = []
-    room = mark
+    left = mark
     for turn in turns:
         part = Turn(
-            turn.token_ids[:room],
-            turn.logprobs[:room],
-            turn.confidences[:room],
-            turn.entropies[:room],
+            turn.token_ids[:left],
+            turn.logprobs[:left],
+            turn.confidences[:left],
+            turn.entropies[:left],
         )
         kept.append(part)
-        room -= len(part.token_ids)
-        if room == 0:
+        left -= len(part.token_ids)
+        if left == 0:
             break
         part.tool_call, part.execution = turn.tool_call, turn.execution
         part.appended_token_ids = turn.appended_token_ids

@@ -69,9 +69,7 @@ def gives_chances(name: str) -> bool:
     """Whether scores under that name are logits of "ends right"; False for a scorer unknown here."""
     try:
         return find_scorer(name).gives_chances
-    except (
-        ConfigError
-    ):  # a run that is read may have been made with a package that is not installed
+    except ConfigError:  # the run that is read may be of a package that is not installed here
         return False
 
 
