@@ -19,11 +19,10 @@ from tempfile import TemporaryDirectory
 import typer
 
 from solver.config import VoteConfig
+from solver.journal.recording import Recording, load
 from solver.journal.summary import is_correct
 from solver.replay.fit import fit_speeds
 from solver.replay.policy import Policy
-from solver.replay.reader import load
-from solver.replay.record import Recording
 from solver.replay.sweep import Replay, Row, sweep
 from solver.replay.table import speeds_lines
 

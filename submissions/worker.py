@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from solver.config import SolverConfig
 from solver.errors import UserError
 from solver.files.jsonl import repair
 from solver.journal.events import Event, ProblemStarted, Solved
-from solver.journal.history import finished_trajectories
-from solver.journal.reader import skim
+from solver.journal.history import history_of
+from solver.journal.reader import JournalReader
 from solver.journal.writer import JournalWriter
 from solver.solving.services import Services, first_event
 from solver.solving.session import answer_problem
-from solver.types import Degradation, DegradationKind, Problem, ProblemBudget, Trajectory
+from solver.types import Degradation, DegradationKind, Problem, ProblemBudget
 from submissions.faults import FaultInjector, parse_faults
 from submissions.pipes import sender, tasks
 from submissions.protocol import Done, Heartbeat, Message, Ready, Refused, Task
@@ -102,12 +102,17 @@ class _Worker:
     def _read_earlier_run(self) -> None:
         """Read which problems an earlier worker solved or began from the journal."""
         repair(self._path)
-        for event in skim(self._path, '"type":"solved"'):
+        for event in self._recorded('"type":"solved"'):
             if isinstance(event, Solved):
                 self._solved[event.problem_id] = event
-        for event in skim(self._path, '"type":"problem_started"'):
+        for event in self._recorded('"type":"problem_started"'):
             if isinstance(event, ProblemStarted):
                 self._begun.add(event.problem_id)
+
+    def _recorded(self, mentioning: str) -> Iterator[Event]:
+        """The events whose lines hold `mentioning`, whatever the rest of the journal looks like."""
+        reader = JournalReader(self._path, tolerant=True)
+        return (event for event, _ in reader.events(mentioning))
 
     async def _send_heartbeats(self) -> None:
         while True:
@@ -136,11 +141,12 @@ class _Worker:
             os._exit(1)
 
     async def _solve(self, task: Task, services: Services) -> Solved:
-        finished: list[Trajectory] = []
+        events: Iterator[Event] = iter(())
         if task.problem_id in self._begun:
-            events = skim(self._path, json.dumps(task.problem_id, ensure_ascii=False))
-            finished = finished_trajectories(events, task.problem_id, self._config.seed)
-        self._votes.begin(task.problem_id, finished)
+            events = self._recorded(json.dumps(task.problem_id, ensure_ascii=False))
+        history = history_of(events, task.problem_id, self._config.seed)
+        finished = history.finished_trajectories()
+        self._votes.begin(history)
         budget = ProblemBudget(task.allotted_s, task.reserve_s, task.deadline)
         problem = Problem(task.problem_id, task.statement)
         solved = await answer_problem(problem, budget, services, finished)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from solver.errors import InputError
-from solver.files.problems import load_problems
 from solver.files.tables import markdown_table, percent
-from solver.journal.events import Ended, Event, Executed, RunStarted
-from solver.journal.reader import read_journal
+from solver.journal.events import RunStarted
+from solver.journal.history import ProblemHistory
+from solver.journal.recording import ProblemReader
 from solver.policy.statistics import mean_interval
 from solver.policy.vote import vote
 from solver.types import Ballot, Problem, StopReason
@@ -48,31 +48,30 @@ class Measured:
 
 def measure(run: Path) -> tuple[RunStarted, list[Measured]]:
     """Read a run folder. Raises `InputError` unless all trajectories finished and answers are known."""
-    events = read_journal(run / "journal.jsonl").events
-    start = events[0]
-    assert isinstance(start, RunStarted)
+    reader = ProblemReader(run)
+    start = reader.start
     if start.config.prune.scorer != "none" or start.config.vote.stop != "off":
         raise InputError(f"{run}: the card needs --scorer none --set vote.stop=off")
-    (problems_file,) = run.glob("problems.*")
-    measured = {p.id: Measured(p) for p in load_problems(problems_file)}
+    measured = {p.id: Measured(p) for p in reader.problems}
     if any(one.problem.answer is None for one in measured.values()):
-        raise InputError(f"{problems_file}: the card needs problems with known answers")
-    for event in events:
-        _take(event, measured)
+        raise InputError(f"{run}: the card needs problems with known answers")
+    for history in reader:
+        _take(history, measured[history.id])
     unsolved = [name for name, one in measured.items() if not one.ballots]
     if unsolved:
         raise InputError(f"{run}: {len(unsolved)} problems are not solved yet; go on with --resume")
     return start, list(measured.values())
 
 
-def _take(event: Event, measured: Mapping[str, Measured]) -> None:
-    if isinstance(event, Executed):
-        one = measured[event.problem_id]
-        one.cells += 1
-        one.readable_cells += not _SYNTAX.search(event.result.stdout + event.result.stderr)
-    elif isinstance(event, Ended) and event.stop_reason is not StopReason.MARK:
-        ballot = Ballot(event.index, event.answer, event.num_sampled_tokens)
-        measured[event.problem_id].ballots.append(ballot)
+def _take(history: ProblemHistory, one: Measured) -> None:
+    ended = (t for t in history.trajectories.values() if t.ended is not None)
+    one.ballots += [t.ballot for t in ended if t.stop_reason is not StopReason.MARK]
+    for trajectory in history.trajectories.values():
+        for turn in trajectory.trajectory.turns:
+            if turn.execution is not None:
+                text = turn.execution.stdout + turn.execution.stderr
+                one.cells += 1
+                one.readable_cells += not _SYNTAX.search(text)
 
 
 def render(start: RunStarted, measured: Sequence[Measured]) -> str:

@@ -43,9 +43,24 @@ def load_problems(path: Path) -> list[Problem]:
     return problems
 
 
-def problem_copies(run: Path) -> list[Path]:
-    """The copy of its problems file that a run folder holds: one path, none if it is no run folder."""
-    return [path for name in ("problems.csv", "problems.jsonl") if (path := run / name).is_file()]
+def require_run_folder(folder: Path) -> None:
+    """Raise `InputError` unless `folder` is that of a run."""
+    if not any((folder / name).is_file() for name in ("journal.jsonl", "config.json")):
+        raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
+
+
+def problems_copy(run: Path) -> Path:
+    """The copy of its problems file that the run folder `run` holds. Raises `InputError`."""
+    require_run_folder(run)
+    for name in ("problems.csv", "problems.jsonl"):
+        if (run / name).is_file():
+            return run / name
+    raise InputError(f"{run} lacks its copy of the problems (problems.csv or problems.jsonl)")
+
+
+def problems_of_run(run: Path) -> list[Problem]:
+    """The problems of the run folder `run`. Raises `InputError`."""
+    return load_problems(problems_copy(run))
 
 
 def write_answers(path: Path, rows: Iterable[tuple[str, int]]) -> None:

@@ -241,11 +241,3 @@ Event = Annotated[
 ]
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
-
-
-def event_of(line: bytes) -> Event | None:
-    """The event that a journal's line holds; None if it holds none that this version knows."""
-    try:
-        return EVENTS.validate_json(line)
-    except (ValueError, RecursionError):  # pydantic's own are ValueErrors
-        return None

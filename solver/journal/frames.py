@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
+from solver.journal.history import ProblemHistory, TrajectoryHistory
+from solver.journal.recording import ProblemReader
 from solver.journal.summary import is_correct
-from solver.replay.reader import RecordReader
-from solver.replay.record import ProblemRecord, TrajectoryRecord
 from solver.types import Problem
 
 LIBRARIES = ("pandas", "polars")
@@ -31,7 +31,7 @@ def frame(run: Path, kind: Literal["trajectories", "problems"], library: str | N
 
 def columns(run: Path, kind: Literal["trajectories", "problems"]) -> Columns:
     """The columns by name, all of one length; texts, numbers, truths and None."""
-    reader = RecordReader(run)
+    reader = ProblemReader(run)
     config = reader.start.config
     rows = _trajectory_rows if kind == "trajectories" else _problem_rows
     found = [row for record in reader for row in rows(record, config)]
@@ -50,18 +50,15 @@ def _library(wanted: str | None) -> Any:
     )
 
 
-def _trajectory_rows(record: ProblemRecord, config: SolverConfig) -> Iterator[dict[str, Any]]:
-    for _, trajectory in sorted(record.trajectories.items()):
+def _trajectory_rows(record: ProblemHistory, config: SolverConfig) -> Iterator[dict[str, Any]]:
+    for trajectory in record.trajectories.values():
         yield _trajectory_row(trajectory, record, config)
 
 
 def _trajectory_row(
-    record: TrajectoryRecord, of: ProblemRecord, config: SolverConfig
+    record: TrajectoryHistory, of: ProblemHistory, config: SolverConfig
 ) -> dict[str, Any]:
     trajectory, checked = record.trajectory, of.checked
-    asked = [span for span in record.spans if not span.tool]
-    calls = [span for span in record.spans if span.tool]
-    last = record.ends[-1].t if record.ends else None
     row: dict[str, Any] = {
         "problem_id": of.problem.id,
         "index": record.index,
@@ -74,11 +71,11 @@ def _trajectory_row(
         "prompt_tokens": len(trajectory.prompt_token_ids),
         "reused_tokens": trajectory.reused_tokens,
         "encoded_tokens": trajectory.encoded_tokens,
-        "tool_calls": len(calls),
-        "sampling_s": fsum(span.seconds for span in asked),
-        "tool_s": fsum(span.seconds for span in calls),
-        "started_s": asked[0].started if asked else None,
-        "ended_s": last,
+        "tool_calls": len(record.calls),
+        "sampling_s": fsum(span.seconds for span in record.requests),
+        "tool_s": fsum(span.seconds for span in record.calls),
+        "started_s": record.requests[0].started if record.requests else None,
+        "ended_s": record.ended,
         "forced": record.forced is not None,
         "error": trajectory.error,
     }
@@ -87,7 +84,7 @@ def _trajectory_row(
     return row
 
 
-def _problem_rows(record: ProblemRecord, config: SolverConfig) -> Iterator[dict[str, Any]]:
+def _problem_rows(record: ProblemHistory, config: SolverConfig) -> Iterator[dict[str, Any]]:
     solved, problem = record.solved, record.problem
     yield {
         "problem_id": problem.id,

@@ -1,4 +1,4 @@
-"""The numbers of a run: a pure function of its journal and its problems."""
+"""The numbers of a run: a pure function of its history and its problems."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from math import sqrt
 from pydantic import BaseModel, ConfigDict
 
 from solver.errors import JournalError
-from solver.journal.events import Checked, Event, RunEnded, RunResumed, RunStarted, Solved
+from solver.journal.events import Solved
+from solver.journal.history import RunHistory
 from solver.types import DegradationKind, Problem, PruneReason
-
-SUMMARIZED = (RunStarted, RunResumed, Checked, Solved, RunEnded)  # the events that count here
 
 _Z95 = 1.959964
 
@@ -48,21 +47,21 @@ class Summary(BaseModel):
     version: str
 
 
-def summarize(events: Iterable[Event], problems: Sequence[Problem]) -> Summary:
-    """Sum up a run, resumed ones over all of its processes. Only `SUMMARIZED` events matter."""
-    kept = [event for event in events if isinstance(event, SUMMARIZED)]
-    if not kept or not isinstance(kept[0], RunStarted):
+def summarize(history: RunHistory, problems: Sequence[Problem]) -> Summary:
+    """Sum up a run, resumed ones over all of its processes. Trajectories do not matter."""
+    start = history.start
+    if start is None:
         raise JournalError("a run without its first event cannot be summed up")
-    start, last = kept[0], kept[-1]
-    solved = {event.problem_id: event for event in kept if isinstance(event, Solved)}
-    checked = {event.problem_id: event for event in kept if isinstance(event, Checked)}
+    begun = history.problems.values()
+    solved = {one.id: one.solved for one in begun if one.solved is not None}
+    checked = [one.checked for one in begun if one.checked is not None]
     graded = [problem for problem in problems if problem.answer is not None]
     num_correct = sum(
         is_correct(solved[problem.id].answer, problem, start.config.answer.modulus)
         for problem in graded
         if problem.id in solved
     )
-    elapsed_s = _elapsed(kept)
+    elapsed_s = history.elapsed
     sampled_tokens = sum(event.sampled_tokens for event in solved.values())
     prune = start.config.prune
     return Summary(
@@ -83,10 +82,8 @@ def summarize(events: Iterable[Event], problems: Sequence[Problem]) -> Summary:
         tokens_per_s=round(sampled_tokens / elapsed_s, 1) if elapsed_s > 0 else 0.0,
         degraded={event.problem_id: event.degraded for event in solved.values() if event.degraded},
         degraded_by_kind=_by_kind(solved.values()),
-        scorer_fallbacks=sum(
-            event.reason is PruneReason.FALLBACK_RANDOM for event in checked.values()
-        ),
-        interrupted=isinstance(last, RunEnded) and last.interrupted,
+        scorer_fallbacks=sum(check.reason is PruneReason.FALLBACK_RANDOM for check in checked),
+        interrupted=history.end is not None and history.end.interrupted,
         isolation=start.isolation,
         model=start.config.model.path,
         seed=start.config.seed,
@@ -114,16 +111,6 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     spread = _Z95 * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     low, high = ((centre + sign * spread) / (1 + z2 / trials) for sign in (-1, 1))
     return round(max(0.0, low), 4), round(min(1.0, high), 4)
-
-
-def _elapsed(events: Iterable[Event]) -> float:
-    """Seconds of all processes of the run; each one's `t` starts at 0, and its last `t` is its time."""
-    total = latest = 0.0
-    for event in events:
-        if isinstance(event, RunResumed):
-            total += latest
-        latest = event.t
-    return total + latest
 
 
 def _version() -> str:

@@ -20,15 +20,14 @@ from solver.command_line import print_error, run_app
 from solver.errors import ConfigError, InputError, first_fault
 from solver.files.tables import duration
 from solver.files.whole import write_whole
+from solver.journal.recording import Recording, load
 from solver.policy.statistics import Interval
 from solver.replay.grid import KEYS, grid, parse_sweep
 from solver.replay.policy import Policy
-from solver.replay.reader import load
-from solver.replay.record import Recording
+from solver.replay.problem import require_full
 from solver.replay.sections import counterfactual_lines
 from solver.replay.sweep import DRAWS, Replay, Row, sweep
 from solver.replay.table import speeds_lines, sweep_table
-from solver.replay.tape import require_full
 
 EXAMPLE = (
     "Example: python -m solver.replay runs/full --sweep launch=8,16,24 keep=4,8 mark=32"
@@ -134,8 +133,8 @@ def _play(replay: Replay, policies: Sequence[Policy], draws: int, seed: int) -> 
 
 
 def _heading(replay: Replay) -> list[str]:
-    tapes = [tape for tapes in replay.tapes for tape in tapes]
-    ids = {tape.problem.id for tape in tapes}
+    problems = [problem for problems in replay.problems for problem in problems]
+    ids = {problem.id for problem in problems}
     return [
         f"{len(ids)} problems, {replay.num_launched} trajectories each, of"
         f" {', '.join(str(recording.path) for recording in replay.recordings)}",

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from solver.config import VoteConfig
+from solver.journal.history import ProblemHistory
 from solver.policy.vote import vote
 from solver.policy.weights import weigh
 from solver.replay.policy import Policy
-from solver.replay.record import ProblemRecord
+from solver.replay.problem import ReplayProblem
 from solver.replay.sweep import Replay, draw_of
-from solver.replay.tape import Tape
 from solver.replay.votes import check, vote_of
-from solver.types import NO_BALLOT, Ballot, Vote
+from solver.types import Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +59,20 @@ class StopRule:
     num_changed: int  # problems whose answer is another one than without the rule
 
 
-def pruned(tape: Tape, policy: Policy, run_seed: int) -> Pruned:
+def pruned(problem: ReplayProblem, policy: Policy, run_seed: int) -> Pruned:
     """What pruning did to one problem. Raises `NotRecorded`."""
-    indices = draw_of(tape, policy.launch, 0, 0).indices
-    decision = check(tape, policy, indices, run_seed)
+    indices = draw_of(problem, policy.launch, 0, 0).indices
+    decision = check(problem, policy, indices, run_seed)
     voters = [index for index in indices if index not in decision.dropped]
-    kept_vote = vote_of(tape, voters, decision.scores, policy.vote)
-    all_vote = vote_of(tape, indices, decision.scores, policy.vote)
-    kept_right, all_right = tape.right(kept_vote.answer), tape.right(all_vote.answer)
+    kept_vote = vote_of(problem, voters, decision.scores, policy.vote)
+    all_vote = vote_of(problem, indices, decision.scores, policy.vote)
+    kept_right, all_right = problem.right(kept_vote.answer), problem.right(all_vote.answer)
     return Pruned(
-        problem_id=tape.problem.id,
-        voters=Counter(tape.paths[index].ballot.answer for index in voters),
-        dropped=Counter(tape.paths[index].ballot.answer for index in decision.dropped),
-        right_voters=sum(tape.paths[index].right for index in voters),
-        right_dropped=sum(tape.paths[index].right for index in decision.dropped),
+        problem_id=problem.id,
+        voters=Counter(problem.paths[index].ballot.answer for index in voters),
+        dropped=Counter(problem.paths[index].ballot.answer for index in decision.dropped),
+        right_voters=sum(problem.paths[index].right for index in voters),
+        right_dropped=sum(problem.paths[index].right for index in decision.dropped),
         vote=kept_vote,
         vote_of_all=all_vote,
         lost=all_right and not kept_right,
@@ -80,22 +80,17 @@ def pruned(tape: Tape, policy: Policy, run_seed: int) -> Pruned:
     )
 
 
-def votes_over_time(record: ProblemRecord, config: VoteConfig) -> list[Standing]:
+def votes_over_time(problem: ProblemHistory, config: VoteConfig) -> list[Standing]:
     """The vote of the run's voters whenever one of them ended, on the recorded clock.
 
     `config` is the run's own; the weights are those that its check gave.
     """
-    out = set(record.checked.dropped) if record.checked is not None else set()
-    scores = record.checked.scores if record.checked is not None else {}
-    last = [t.ends[-1] for t in record.trajectories.values() if t.index not in out and t.ends]
-    ends = sorted(
-        (end for end in last if end.stop_reason not in NO_BALLOT),
-        key=lambda end: (end.t, end.index),
-    )
-    cast = [Ballot(end.index, end.answer, end.num_sampled_tokens) for end in ends]
-    ballots = weigh(cast, scores, config)
+    cast = sorted((t.ended, t.index, t.ballot) for t in problem.voters if t.ended is not None)
+    scores = problem.checked.scores if problem.checked is not None else {}
+    ballots = weigh([ballot for _, _, ballot in cast], scores, config)
     return [
-        Standing(end.t - record.started, vote(ballots[:num])) for num, end in enumerate(ends, 1)
+        Standing(ended - problem.started, vote(ballots[:num]))
+        for num, (ended, _, _) in enumerate(cast, start=1)
     ]
 
 
@@ -125,7 +120,7 @@ def stop_rules(replay: Replay, policy: Policy) -> list[StopRule]:
     before: list[int | None] = []
     for stop in ("off", "certain", "posterior"):
         rule = replace(policy, vote=policy.vote.model_copy(update={"stop": stop}), limit_s=None)
-        outcomes = [o for run in range(len(replay.tapes)) for o in replay.session(run, rule, 0)]
+        outcomes = [o for run in range(len(replay.problems)) for o in replay.session(run, rule, 0)]
         answers = [outcome.vote.answer for outcome in outcomes]
         before = before or answers
         found.append(

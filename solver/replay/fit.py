@@ -18,9 +18,11 @@ from statistics import median
 
 import numpy as np
 
+from solver.journal.history import ProblemHistory, TrajectoryHistory
+from solver.journal.recording import Recording
 from solver.replay.flows import Flow, num_running, tool_work
-from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
 from solver.replay.speeds import Speeds
+from solver.types import StopReason
 
 
 def fit_speeds(recordings: Sequence[Recording]) -> Speeds:
@@ -42,19 +44,17 @@ def fit_speeds(recordings: Sequence[Recording]) -> Speeds:
     )
 
 
-def _crowding(problems: Iterable[ProblemRecord]) -> float:
+def _crowding(problems: Iterable[ProblemHistory]) -> float:
     """The slope of log seconds over log calls at once, among first calls and among later ones."""
     groups: dict[bool, list[tuple[float, float]]] = defaultdict(list)
     for problem in problems:
-        spans = [
-            s for t in problem.trajectories.values() for s in t.spans if s.tool and s.seconds > 0
-        ]
+        spans = [s for t in problem.trajectories.values() for s in t.calls if s.seconds > 0]
         if not spans:
             continue
         times = np.unique([time for span in spans for time in (span.started, span.ended)])
         area = np.concatenate([[0.0], np.cumsum(np.diff(times) * num_running(spans, times)[:-1])])
         for trajectory in problem.trajectories.values():
-            for number, span in enumerate(s for s in trajectory.spans if s.tool and s.seconds > 0):
+            for number, span in enumerate(s for s in trajectory.calls if s.seconds > 0):
                 shared = np.interp(span.ended, times, area) - np.interp(span.started, times, area)
                 company = max(1.0, float(shared) / span.seconds)
                 groups[number == 0].append((log(company), log(span.seconds)))
@@ -67,30 +67,28 @@ def _crowding(problems: Iterable[ProblemRecord]) -> float:
     return min(1.0, max(0.0, above / below)) if below > 0 else 0.0
 
 
-def _request_rows(problem: ProblemRecord, crowding: float) -> Iterator[tuple[float, ...]]:
+def _request_rows(problem: ProblemHistory, crowding: float) -> Iterator[tuple[float, ...]]:
     """(n, W, E, X, seconds) of each request of a problem; see the module's equation."""
     requests = [
         s
         for t in problem.trajectories.values()
-        for s in t.spans
-        if not s.tool and s.tokens and s.seconds > 0
+        for s in t.requests
+        if s.num_tokens and s.seconds > 0
     ]
     if not requests:
         return
-    tools = [s for t in problem.trajectories.values() for s in t.spans if s.tool]
+    tools = [(t.index, call) for t in problem.trajectories.values() for call in t.calls]
     work = tool_work(problem, crowding)
-    works = [
-        work[t.index, s.started] for t in problem.trajectories.values() for s in t.spans if s.tool
-    ]
-    sampled = Flow(requests, [s.tokens for s in requests])
-    tooled = Flow(tools, works)
+    works = [work[index, call.started] for index, call in tools]
+    sampled = Flow(requests, [s.num_tokens for s in requests])
+    tooled = Flow([call for _, call in tools], works)
     starts = np.sort([s.started for s in requests])
     encoded = np.concatenate(
-        [[0.0], np.cumsum([s.encoded for s in sorted(requests, key=lambda s: s.started)])]
+        [[0.0], np.cumsum([s.encoded_tokens for s in sorted(requests, key=lambda s: s.started)])]
     )
     for span in requests:
         yield (
-            span.tokens,
+            span.num_tokens,
             sampled.between(span.started, span.ended),
             # requests that began while it ran, itself included, encoded their ids then
             float(
@@ -121,7 +119,7 @@ def _non_negative(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     return tuple(map(float, best))
 
 
-def _check_seconds(problems: Iterable[ProblemRecord]) -> dict[str, float]:
+def _check_seconds(problems: Iterable[ProblemHistory]) -> dict[str, float]:
     """Median seconds a prefix of every scorer, from checks and from what was recorded there."""
     found: dict[str, list[float]] = defaultdict(list)
     for problem in problems:
@@ -135,16 +133,20 @@ def _check_seconds(problems: Iterable[ProblemRecord]) -> dict[str, float]:
     return {name: median(seconds) for name, seconds in found.items()}
 
 
-def _is_later(time: float, problem: ProblemRecord) -> bool:
-    return any(end.t <= time for t in problem.trajectories.values() for end in t.ends[1:])
+def _is_later(time: float, problem: ProblemHistory) -> bool:
+    """Whether somebody who had stood at the mark had ended for good by then."""
+    return any(
+        t.marked is not None and t.stop_reason is not StopReason.MARK and (t.ended or 0.0) <= time
+        for t in problem.trajectories.values()
+    )
 
 
-def _before(problem: ProblemRecord) -> float:
-    starts = [s.started for t in problem.trajectories.values() for s in t.spans[:1]]
+def _before(problem: ProblemHistory) -> float:
+    starts = [s.started for t in problem.trajectories.values() for s in t.requests[:1]]
     return min(starts) - problem.started if starts else 0.0
 
 
-def _after(problem: ProblemRecord) -> float | None:
+def _after(problem: ProblemHistory) -> float | None:
     """Seconds from the last end to the answer, without the scoring that only a recording does."""
     if problem.solved is None:
         return None
@@ -153,8 +155,8 @@ def _after(problem: ProblemRecord) -> float | None:
     return max(0.0, problem.solved.t - last - scoring)
 
 
-def _last_end(trajectories: Iterable[TrajectoryRecord]) -> float:
-    return max((t.ends[-1].t for t in trajectories if t.ends), default=0.0)
+def _last_end(trajectories: Iterable[TrajectoryHistory]) -> float:
+    return max((t.ended or 0.0 for t in trajectories), default=0.0)
 
 
 def _median(values: Iterable[float]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.replay.record import ProblemRecord, Span
+from solver.journal.history import ProblemHistory, Span
 
 Array = NDArray[np.float64]
 
@@ -41,11 +41,9 @@ class Flow:
         return float(last - first)
 
 
-def tool_work(problem: ProblemRecord, crowding: float) -> dict[tuple[int, float], float]:
+def tool_work(problem: ProblemHistory, crowding: float) -> dict[tuple[int, float], float]:
     """Seconds of work of each tool call, had it run alone; by (trajectory, when it began)."""
-    calls = [
-        (t.index, span) for t in problem.trajectories.values() for span in t.spans if span.tool
-    ]
+    calls = [(t.index, call) for t in problem.trajectories.values() for call in t.calls]
     if not calls:
         return {}
     spans = [span for _, span in calls]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
 
+from solver.replay.problem import Path
 from solver.replay.speeds import Speeds
-from solver.replay.tape import Path
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solver.replay.tape import NotRecorded, Tape
+from solver.replay.problem import NotRecorded, ReplayProblem
 from solver.scorers import ScorerDeclaration, Selection, find_scorer, scorer_names
 from solver.stop.calibration import Bin, brier, calibration, chances
 from solver.stop.metrics import auroc
@@ -30,9 +30,9 @@ class ScoreQuality:
     bins: tuple[Bin, ...]
 
 
-def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
+def score_qualities(problems: Sequence[ReplayProblem], mark: int) -> list[ScoreQuality]:
     """Every scorer that has scores at `mark`, over the problems whose answers are known."""
-    graded = [tape for tape in tapes if tape.problem.answer is not None]
+    graded = [problem for problem in problems if problem.known_answer is not None]
     found = []
     for scorer in map(find_scorer, scorer_names()):
         if scorer.selection is not Selection.BEST:
@@ -44,14 +44,16 @@ def score_qualities(tapes: Sequence[Tape], mark: int) -> list[ScoreQuality]:
     return found
 
 
-def _quality(tapes: Sequence[Tape], scorer: ScorerDeclaration, mark: int) -> ScoreQuality:
+def _quality(
+    problems: Sequence[ReplayProblem], scorer: ScorerDeclaration, mark: int
+) -> ScoreQuality:
     scores: list[float] = []
     right: list[bool] = []
     within = []
-    for tape in tapes:
-        waiting = tape.waiting(tape.indices, mark)
-        known = tape.scores(scorer.name, mark, waiting) or {}
-        mine = [tape.paths[index].right for index in known]
+    for problem in problems:
+        waiting = problem.waiting(problem.indices, mark)
+        known = problem.scores(scorer.name, mark, waiting) or {}
+        mine = [problem.paths[index].right for index in known]
         value = _auroc(list(known.values()), mine)
         if value is not None:
             within.append(value)

@@ -23,11 +23,11 @@ _MOMENTS = (0.25, 0.5, 0.75, 1.0)
 def counterfactual_lines(replay: Replay, policy: Policy) -> list[str]:
     """All sections for one policy."""
     ends = [
-        pruned(tape, policy, recording.config.seed)
-        for recording, tapes in zip(replay.recordings, replay.tapes, strict=True)
-        for tape in tapes
+        pruned(problem, policy, recording.config.seed)
+        for recording, problems in zip(replay.recordings, replay.problems, strict=True)
+        for problem in problems
     ]
-    tapes = [tape for tapes in replay.tapes for tape in tapes]
+    problems = [problem for problems in replay.problems for problem in problems]
     return [
         f"## Pruning {policy.launch} -> {policy.keep} at {policy.mark} by {policy.scorer}",
         "",
@@ -35,7 +35,7 @@ def counterfactual_lines(replay: Replay, policy: Policy) -> list[str]:
         "",
         f"## Scores at mark {policy.mark}",
         "",
-        *quality_lines(score_qualities(tapes, policy.mark)),
+        *quality_lines(score_qualities(problems, policy.mark)),
         "",
         "## Votes over time",
         "",
@@ -101,9 +101,9 @@ def quality_lines(qualities: Sequence[ScoreQuality]) -> list[str]:
 def leader_lines(replay: Replay) -> list[str]:
     """How early the final leader led."""
     problems = [
-        votes_over_time(tape.record, recording.config.vote)
-        for recording, tapes in zip(replay.recordings, replay.tapes, strict=True)
-        for tape in tapes
+        votes_over_time(problem.history, recording.config.vote)
+        for recording, problems in zip(replay.recordings, replay.problems, strict=True)
+        for problem in problems
     ]
     rows = [
         [f"{moment:.0%}", f"{led:.0%}", f"{final:.0%}"]

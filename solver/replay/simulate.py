@@ -17,8 +17,8 @@ from solver.policy.prune import keep_all
 from solver.policy.weights import weigh
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
+from solver.replay.problem import ReplayProblem
 from solver.replay.speeds import Speeds
-from solver.replay.tape import Tape
 from solver.replay.votes import check
 from solver.types import Ballot, Vote
 
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def simulate(
-    tape: Tape,
+    problem: ReplayProblem,
     policy: Policy,
     draw: Draw,
     run_seed: int,
@@ -61,13 +61,13 @@ def simulate(
     """
     machine = Machine(speeds, soft_deadline)
     machine.wait(speeds.before_s)
-    runners = _runners(tape, draw.indices)
-    waiting = tape.waiting(draw.indices, policy.mark)
+    runners = _runners(problem, draw.indices)
+    waiting = problem.waiting(draw.indices, policy.mark)
     for index in waiting:
         runners[index].goal = policy.mark
     decision = keep_all(waiting, policy.scorer)  # if time is over before there is a check
     if machine.run(runners.values()):
-        decision = check(tape, policy, draw.indices, run_seed, draw.number)
+        decision = check(problem, policy, draw.indices, run_seed, draw.number)
         if decision.dropped:
             machine.wait(speeds.check_s.get(policy.scorer, 0.0) * len(waiting))
     voters = [runner for index, runner in runners.items() if index not in decision.dropped]
@@ -85,10 +85,10 @@ def simulate(
         cast = [ballots[runner.path.index] for runner in voters if runner.finished]
         vote = final_vote(cast, len(voters), policy.vote)
     if any(runner.finished and not runner.path.complete for runner in voters):
-        raise tape.unfinished()
+        raise problem.unfinished()
     right = [runner.path.right for runner in voters if runner.finished]
     return Outcome(
-        right=tape.right(vote.answer),
+        right=problem.right(vote.answer),
         average=sum(right) / len(right) if right else 0.0,
         vote=vote,
         tokens=sum(runner.sampled for runner in runners.values()),
@@ -97,15 +97,15 @@ def simulate(
     )
 
 
-def _runners(tape: Tape, indices: Sequence[int]) -> dict[int, Runner]:
+def _runners(problem: ReplayProblem, indices: Sequence[int]) -> dict[int, Runner]:
     """Runners before their first token.
 
     Which trajectory encodes the shared prompt depends on the others, so the recorded costs of first
     requests are dealt out from the dearest on: a subset pays for the prompt too.
     """
-    first = sorted((path.legs[0].encoded for path in tape.paths.values()), reverse=True)
+    first = sorted((path.legs[0].encoded for path in problem.paths.values()), reverse=True)
     return {
-        index: Runner(tape.paths[index], encoded)
+        index: Runner(problem.paths[index], encoded)
         for index, encoded in zip(sorted(indices), first, strict=False)
     }
 

@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from solver.journal.recording import Recording
 from solver.policy.budget import allot, even_share
 from solver.policy.seeds import trajectory_seed
 from solver.policy.statistics import Interval, nested_interval
 from solver.replay.fit import fit_speeds
 from solver.replay.policy import Policy
-from solver.replay.record import Recording
+from solver.replay.problem import NotRecorded, ReplayProblem, replay_problems
 from solver.replay.simulate import Draw, Outcome, simulate
 from solver.replay.speeds import Speeds
-from solver.replay.tape import NotRecorded, Tape, tapes_of
 from solver.scorers import Selection, find_scorer
 from solver.types import Vote
 
@@ -48,26 +48,28 @@ class Replay:
         """`speeds` are fitted to the recordings unless they are given."""
         self.recordings = recordings
         self.speeds = speeds or fit_speeds(recordings)
-        self.tapes = [tapes_of(recording, self.speeds.crowding) for recording in recordings]
+        self.problems = [
+            replay_problems(recording, self.speeds.crowding) for recording in recordings
+        ]
         self._known: dict[tuple[int, int, Policy, Draw], Outcome] = {}
 
     @property
     def num_launched(self) -> int:
         """Trajectories that every problem has."""
-        return min(len(tape.indices) for tapes in self.tapes for tape in tapes)
+        return min(len(problem.indices) for problems in self.problems for problem in problems)
 
     def session(self, run: int, policy: Policy, number: int, seed: int = 0) -> list[Outcome]:
         """All problems of recording `run` in order, on the clock of a run with the policy's limit."""
         config = policy.config(self.recordings[run].config)
-        tapes, now, end = self.tapes[run], self.speeds.load_s, policy.limit_s
-        first_share = even_share(now, end, len(tapes), config.budget)
+        problems, now, end = self.problems[run], self.speeds.load_s, policy.limit_s
+        first_share = even_share(now, end, len(problems), config.budget)
         outcomes = []
-        for place in range(len(tapes)):
-            budget = allot(now, end, len(tapes) - place, config.budget, first_share)
+        for place in range(len(problems)):
+            budget = allot(now, end, len(problems) - place, config.budget, first_share)
             if budget.allotted_s <= 0:
                 outcome = Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch)
             else:
-                draw = draw_of(tapes[place], policy.launch, number, seed)
+                draw = draw_of(problems[place], policy.launch, number, seed)
                 limit = budget.soft_deadline - now, budget.reserve_s
                 outcome = self._play(run, place, policy, draw, *limit)
             now += outcome.seconds
@@ -77,30 +79,30 @@ class Replay:
     def _play(
         self, run: int, place: int, policy: Policy, draw: Draw, soft_deadline: float, reserve: float
     ) -> Outcome:
-        tape, run_seed = self.tapes[run][place], self.recordings[run].config.seed
+        problem, run_seed = self.problems[run][place], self.recordings[run].config.seed
         unlimited = replace(policy, limit_s=None)
         key = run, place, unlimited, draw
         if key not in self._known:
-            self._known[key] = simulate(tape, unlimited, draw, run_seed, self.speeds)
+            self._known[key] = simulate(problem, unlimited, draw, run_seed, self.speeds)
         if self._known[key].seconds <= soft_deadline:
             return self._known[key]
-        return simulate(tape, policy, draw, run_seed, self.speeds, soft_deadline, reserve)
+        return simulate(problem, policy, draw, run_seed, self.speeds, soft_deadline, reserve)
 
 
-def draw_of(tape: Tape, launch: int, number: int, seed: int) -> Draw:
+def draw_of(problem: ReplayProblem, launch: int, number: int, seed: int) -> Draw:
     """`launch` of the recorded trajectories: the first ones for number 0, else a seeded subset.
 
     Raises `NotRecorded` if there are not so many.
     """
-    if launch > len(tape.indices):
+    if launch > len(problem.indices):
         raise NotRecorded(
-            f"launch={launch}: only {len(tape.indices)} trajectories of {tape.problem.id} are"
+            f"launch={launch}: only {len(problem.indices)} trajectories of {problem.id} are"
             f" recorded; record with --launch {launch}"
         )
-    if number == 0 or launch == len(tape.indices):
-        return Draw(number, tape.indices[:launch])
-    chooser = random.Random(trajectory_seed(seed, tape.problem.id, number))
-    return Draw(number, tuple(sorted(chooser.sample(tape.indices, launch))))
+    if number == 0 or launch == len(problem.indices):
+        return Draw(number, problem.indices[:launch])
+    chooser = random.Random(trajectory_seed(seed, problem.id, number))
+    return Draw(number, tuple(sorted(chooser.sample(problem.indices, launch))))
 
 
 def sweep(
@@ -124,12 +126,12 @@ def _row(replay: Replay, policy: Policy, draws: int, seed: int) -> Row:
     num_draws = draws if varies else 1
     by_problem: dict[str, list[Outcome]] = defaultdict(list)
     known: set[str] = set()
-    for run, tapes in enumerate(replay.tapes):
-        known |= {tape.problem.id for tape in tapes if tape.problem.answer is not None}
+    for run, problems in enumerate(replay.problems):
+        known |= {problem.id for problem in problems if problem.known_answer is not None}
         for number in range(num_draws):
             outcomes = replay.session(run, policy, number, seed)
-            for tape, outcome in zip(tapes, outcomes, strict=True):
-                by_problem[tape.problem.id].append(outcome)
+            for problem, outcome in zip(problems, outcomes, strict=True):
+                by_problem[problem.id].append(outcome)
 
     def interval(of: Callable[[Outcome], float], ids: set[str] | None = None) -> Interval:
         chosen = by_problem if ids is None else {i: by_problem[i] for i in by_problem if i in ids}

@@ -14,37 +14,37 @@ from solver.policy.prune import asks_scores, prune
 from solver.policy.seeds import prune_seed
 from solver.policy.weights import weigh
 from solver.replay.policy import Policy
-from solver.replay.tape import Tape
+from solver.replay.problem import ReplayProblem
 from solver.scorers import find_scorer
 from solver.types import PruneDecision, Vote
 
 
 def check(
-    tape: Tape, policy: Policy, indices: Sequence[int], run_seed: int, draw: int = 0
+    problem: ReplayProblem, policy: Policy, indices: Sequence[int], run_seed: int, draw: int = 0
 ) -> PruneDecision:
     """Who of those launched is dropped, by which scores; `draw` 0 is the run's own random choice."""
-    waiting = tape.waiting(indices, policy.mark)
+    waiting = problem.waiting(indices, policy.mark)
     selection = find_scorer(policy.scorer).selection
     scores = None  # it stays so for random, and for a scorer that failed in the run
     if asks_scores(waiting, policy.keep, selection):
-        scores = tape.scores(policy.scorer, policy.mark, waiting)
-    seed = prune_seed(run_seed, tape.problem.id, draw)
+        scores = problem.scores(policy.scorer, policy.mark, waiting)
+    seed = prune_seed(run_seed, problem.id, draw)
     return prune(waiting, policy.keep, selection, policy.scorer, scores, seed)
 
 
 def vote_of(
-    tape: Tape, voters: Sequence[int], scores: Mapping[int, float], config: VoteConfig
+    problem: ReplayProblem, voters: Sequence[int], scores: Mapping[int, float], config: VoteConfig
 ) -> Vote:
     """The vote of these trajectories, when time is not short; `scores` are the check's.
 
     Raises `NotRecorded` if it hangs on one whose end was not recorded.
     """
-    paths = [tape.paths[index] for index in voters]
+    paths = [problem.paths[index] for index in voters]
     complete = weigh([path.ballot for path in paths if path.complete], scores, config)
     unfinished = [
         (path.ballot.num_sampled_tokens, path.index) for path in paths if not path.complete
     ]
     vote = early_vote(complete, unfinished, len(voters), config)
     if vote is None:
-        raise tape.unfinished()
+        raise problem.unfinished()
     return vote

@@ -5,14 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 from solver.config import VoteConfig
+from solver.journal.history import ProblemHistory, TrajectoryHistory
 from solver.journal.summary import wilson_interval
 from solver.policy.vote import vote
 from solver.policy.weights import weigh
-from solver.report.views import Lane, ProblemRecord
 
 CAPS = 24
 BINS = 10
@@ -60,7 +60,7 @@ class Graded:
     `fallback` is answered when nobody voted.
     """
 
-    problem: ProblemRecord
+    problem: ProblemHistory
     is_right: IsRight
     fallback: int
     rule: VoteConfig
@@ -80,7 +80,7 @@ def accuracy_curve(graded: Sequence[Graded], num_caps: int = CAPS) -> list[Point
     for one in graded:
         verdicts = _verdicts(one)
         cast = [ballot.num_sampled_tokens for ballot in one.problem.ballots]
-        sampled = [lane.tokens for lane in one.problem.lanes.values()]
+        sampled = [lane.num_tokens for lane in one.problem.trajectories.values()]
         for place, cap in enumerate(caps):
             right[place] += verdicts[bisect_right(cast, cap)]
             tokens[place] += sum(min(count, cap) for count in sampled)
@@ -100,26 +100,28 @@ def _verdicts(one: Graded) -> list[bool]:
     return [one.is_right(one.fallback if answer is None else answer) for answer in answers]
 
 
-def outcomes(graded: Iterable[Graded], scorer: str) -> list[tuple[float, bool]]:
-    """What `scorer` said of every trajectory that ended by itself, and whether it ended right."""
+def outcomes(graded: Iterable[Graded], scorer: str, mark: int) -> list[tuple[float, bool]]:
+    """What `scorer` said at `mark` of every trajectory that ended by itself, and whether it ended right."""
     return [
         (score, lane.answer is not None and one.is_right(lane.answer))
         for one in graded
-        for lane, score in _scored(one.problem, scorer)
+        for lane, score in _scored(one.problem, scorer, mark)
         if lane.ended_by_itself
     ]
 
 
-def num_scored(graded: Iterable[Graded], scorer: str) -> int:
-    """How many trajectories have a score by `scorer`."""
-    return sum(len(_scored(one.problem, scorer)) for one in graded)
+def num_scored(graded: Iterable[Graded], scorer: str, mark: int) -> int:
+    """How many trajectories have a score by `scorer` at `mark`."""
+    return sum(len(_scored(one.problem, scorer, mark)) for one in graded)
 
 
-def _scored(problem: ProblemRecord, scorer: str) -> list[tuple[Lane, float]]:
+def _scored(
+    problem: ProblemHistory, scorer: str, mark: int
+) -> list[tuple[TrajectoryHistory, float]]:
     return [
-        (problem.lanes[i], score)
-        for i, score in problem.scores(scorer).items()
-        if i in problem.lanes and isfinite(score)
+        (problem.trajectories[i], score)
+        for i, score in problem.scores(scorer, mark).items()
+        if i in problem.trajectories and isfinite(score)
     ]
 
 
@@ -146,19 +148,23 @@ def _bin(members: Sequence[tuple[float, bool]]) -> Bin:
     return Bin(scores[0], mean, scores[-1], hits / count, *interval, count)
 
 
-def columns(problems: Iterable[ProblemRecord], num_columns: int = COLUMNS) -> list[Column]:
+def columns(problems: Iterable[ProblemHistory], num_columns: int = COLUMNS) -> list[Column]:
     """Solved problems in the order of their answers, neighbours grouped if there are many."""
-    solved = sorted((p for p in problems if p.solved), key=lambda problem: problem.solved_at)
+    solved = sorted((p for p in problems if p.solved), key=_solved_at)
     size = -(-len(solved) // num_columns)
     return [_column(solved[i : i + size]) for i in range(0, len(solved), size or 1)]
 
 
-def _column(group: Sequence[ProblemRecord]) -> Column:
+def _solved_at(problem: ProblemHistory) -> float:
+    return problem.solved.t if problem.solved else inf
+
+
+def _column(group: Sequence[ProblemHistory]) -> Column:
     allotted = [p.allotted_s for p in group if p.allotted_s is not None]
     used = [p.solved.elapsed_s for p in group if p.solved]
     return Column(
-        began=min(problem.began for problem in group),
-        ended=group[-1].solved_at,
+        began=min(problem.started for problem in group),
+        ended=_solved_at(group[-1]),
         used=sum(used) / len(group),
         allotted=sum(allotted) / len(allotted) if allotted else None,
         num=len(group),

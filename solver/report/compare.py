@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from solver.journal.events import Solved
+from solver.journal.history import ProblemHistory
 from solver.policy.statistics import difference_interval, mean_interval
 from solver.report.source import RunSource, shared_problems
-from solver.report.views import ProblemRecord
 
-Measure = Callable[[ProblemRecord, Solved], float]
+Measure = Callable[[ProblemHistory, Solved], float]
 
 _MEASURES: tuple[tuple[str, Measure], ...] = (
     ("sampled tokens a problem", lambda _, solved: solved.sampled_tokens),
     ("seconds a problem", lambda _, solved: solved.elapsed_s),
     (
         "tool calls a problem",
-        lambda record, _: sum(len(lane.calls) for lane in record.lanes.values()),
+        lambda record, _: sum(len(lane.calls) for lane in record.trajectories.values()),
     ),
     ("votes a problem", lambda _, solved: solved.num_votes),
     ("degraded answers", lambda _, solved: bool(solved.degraded)),
@@ -57,6 +57,6 @@ def _row(name: str, ours: Sequence[float], theirs: Sequence[float]) -> dict[str,
     }
 
 
-def _solved(source: RunSource, name: str) -> tuple[ProblemRecord, Solved] | None:
-    record = source.record.problems.get(name)
+def _solved(source: RunSource, name: str) -> tuple[ProblemHistory, Solved] | None:
+    record = source.history.problems.get(name)
     return (record, record.solved) if record and record.solved else None

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
+from solver.journal.history import ProblemHistory, TrajectoryHistory
 from solver.report.source import RunSource
 from solver.report.traces import Steps, pieces, traces
-from solver.report.views import Lane, ProblemRecord
 
 PACKED_BUDGET = 30_000_000  # characters of the file that pages of problems with texts may take
 RAW_BUDGET = 64_000_000  # characters of text that are read for it
@@ -34,10 +34,10 @@ class Details:
     ) -> dict[tuple[int, str], str]:
         """A packed page for each (place of the run, problem) that was begun."""
         places = [
-            (number, source, source.record.problems[name])
+            (number, source, source.history.problems[name])
             for number, source in enumerate(sources)
             for name in names
-            if name in source.record.problems
+            if name in source.history.problems
         ]
         places.sort(key=lambda place: _interest(place[1], place[2]))
         packed, kept = {}, {}
@@ -54,7 +54,7 @@ class Details:
         return {place: page for place, (page, _) in packed.items()}
 
 
-def _interest(source: RunSource, problem: ProblemRecord) -> tuple[int, float]:
+def _interest(source: RunSource, problem: ProblemHistory) -> tuple[int, float]:
     """Smallest first."""
     solved = problem.solved
     if solved is None:
@@ -66,7 +66,7 @@ def _interest(source: RunSource, problem: ProblemRecord) -> tuple[int, float]:
     return 3, solved.margin / max(1, solved.num_votes)
 
 
-def _page(source: RunSource, problem: ProblemRecord, *, texts: bool) -> tuple[str, int]:
+def _page(source: RunSource, problem: ProblemHistory, *, texts: bool) -> tuple[str, int]:
     """The packed page and how many characters of text are in it."""
     prompt, steps = traces(source.journal, problem, source.decoder) if texts else (None, {})
     written, size = _fitting(problem, steps)
@@ -79,18 +79,18 @@ def _page(source: RunSource, problem: ProblemRecord, *, texts: bool) -> tuple[st
         "prompt": prompt,
         "line": problem.line,
         "allotted": problem.allotted_s,
-        "began": round(problem.began, 3),
+        "began": round(problem.started, 3),
         "check": checked and {"method": checked.method, "reason": checked.reason.value},
         "lanes": [
             _lane(source, problem, lane) | {"steps": written.get(lane.index)}
-            for lane in problem.lanes.values()
+            for lane in problem.trajectories.values()
         ],
     }
     text = json.dumps(page, ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"))).decode(), size
 
 
-def _fitting(problem: ProblemRecord, steps: dict[int, Steps]) -> tuple[dict[int, Steps], int]:
+def _fitting(problem: ProblemHistory, steps: dict[int, Steps]) -> tuple[dict[int, Steps], int]:
     """The traces that fit into a problem's budget, those that went on past the mark first."""
     dropped = problem.dropped
     written: dict[int, Steps] = {}
@@ -103,23 +103,24 @@ def _fitting(problem: ProblemRecord, steps: dict[int, Steps]) -> tuple[dict[int,
     return written, size
 
 
-def _lane(source: RunSource, problem: ProblemRecord, lane: Lane) -> dict[str, Any]:
+def _lane(source: RunSource, problem: ProblemHistory, lane: TrajectoryHistory) -> dict[str, Any]:
     def since(t: float | None) -> float | None:
-        return None if t is None else round(t - problem.began, 3)
+        return None if t is None else round(t - problem.started, 3)
 
     score = problem.checked.scores.get(lane.index) if problem.checked else None
     return {
         "i": lane.index,
         "line": lane.line,
-        "t": [since(lane.began), since(lane.marked), since(lane.resumed), since(lane.ended)],
-        "n": lane.tokens,
+        "t": [since(lane.began), since(lane.marked), since(lane.resumed), since(lane.last)],
+        "n": lane.num_tokens,
         "end": lane.stop_reason.value if lane.stop_reason else None,
         "a": None if lane.answer is None else str(lane.answer),
         "ok": None if lane.answer is None else source.is_right(problem.id, lane.answer),
         "score": score if score is not None and isfinite(score) else None,
         "dropped": int(lane.index in problem.dropped),
         "calls": [
-            [call.tokens, since(call.began), since(call.ended), call.status] for call in lane.calls
+            [call.num_tokens, since(call.started), since(call.ended), call.status]
+            for call in lane.calls
         ],
         "forced": lane.forced,
         "error": lane.error,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from solver.config import SolverConfig
+from solver.journal.history import ProblemHistory, RunHistory
 from solver.journal.summary import wilson_interval
 from solver.report import charts
 from solver.report.source import RunSource
-from solver.report.views import ProblemRecord, RunRecord
 from solver.scorers import gives_chances
 from solver.types import Degradation, PruneReason
 
@@ -22,13 +22,13 @@ _ALWAYS = (
 
 def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
     """The run in numbers."""
-    record, config = source.record, source.config
+    history, config = source.history, source.config
     graded = source.graded()
     return {
         "name": source.name,
         "folder": str(source.folder),
-        "created": record.start.created if record.start else None,
-        "state": _state(record, live=live),
+        "created": history.start.created if history.start else None,
+        "state": _state(history, live=live),
         "score": _score(source),
         "numbers": _numbers(source),
         "notices": list(_notices(source))[:_NOTICES],
@@ -40,14 +40,16 @@ def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
         "limit": config.budget.time_limit_s,
         "total": len(source.problems),
         "curve": charts.accuracy_curve(graded),
-        "judges": [_judge(scorer, graded) for scorer in _scorers(record, config)],
-        "columns": charts.columns(record.problems.values()),
+        "judges": [
+            _judge(scorer, graded, config.prune.mark) for scorer in _scorers(history, config)
+        ],
+        "columns": charts.columns(history.problems.values()),
     }
 
 
 def result(source: RunSource, name: str) -> dict[str, Any] | None:
     """How one problem stands in a run: a row of the table. None if it was not begun."""
-    problem = source.record.problems.get(name)
+    problem = source.history.problems.get(name)
     if problem is None:
         return None
     solved = problem.solved
@@ -67,11 +69,9 @@ def result(source: RunSource, name: str) -> dict[str, Any] | None:
     }
 
 
-def _state(record: RunRecord, *, live: bool) -> str:
-    if record.interrupted and record.ended:
-        return "interrupted"
-    if record.ended:
-        return "finished"
+def _state(history: RunHistory, *, live: bool) -> str:
+    if history.end is not None:
+        return "interrupted" if history.end.interrupted else "finished"
     return "under way" if live else "not ended"
 
 
@@ -79,12 +79,12 @@ def _score(source: RunSource) -> dict[str, Any] | None:
     """Right answers of those known; while a run goes on, of those that are solved."""
     verdicts = [
         source.is_right(name, problem.solved.answer)
-        for name, problem in source.record.problems.items()
+        for name, problem in source.history.problems.items()
         if problem.solved is not None
     ]
     known = [verdict for verdict in verdicts if verdict is not None]
     asked = sum(problem.answer is not None for problem in source.problems.values())
-    graded = asked if source.record.ended else len(known)
+    graded = asked if source.history.end is not None else len(known)
     if not graded:
         return None
     low, high = wilson_interval(sum(known), graded)
@@ -92,41 +92,41 @@ def _score(source: RunSource) -> dict[str, Any] | None:
 
 
 def _numbers(source: RunSource) -> dict[str, Any]:
-    records = source.record.problems.values()
+    records = source.history.problems.values()
     solved = [problem.solved for problem in records if problem.solved is not None]
-    lanes = [lane for problem in records for lane in problem.lanes.values()]
+    lanes = [lane for problem in records for lane in problem.trajectories.values()]
     return {
         "solved": len(solved),
         "tokens": sum(one.sampled_tokens for one in solved),
-        "elapsed": round(source.record.elapsed, 2),
+        "elapsed": round(source.history.elapsed, 2),
         "degraded": sum(bool(one.degraded) for one in solved),
         "early": sum(one.decided_early for one in solved),
         "trajectories": len(lanes),
         "pruned": sum(len(problem.dropped) for problem in records),
         "calls": sum(len(lane.calls) for lane in lanes),
         "failed_calls": sum(call.status != "ok" for lane in lanes for call in lane.calls),
-        "resumed": source.record.resumed,
+        "resumed": source.history.num_resumed,
     }
 
 
 def _notices(source: RunSource) -> Iterator[dict[str, Any]]:
     """Bad news, the engine's first."""
-    record = source.record
-    for incident in record.incidents:
+    history, reader = source.history, source.reader
+    for incident in history.incidents:
         yield {"kind": "engine", "text": incident.what, "t": incident.t, "line": incident.line}
-    if record.unreadable:
-        yield {
-            "kind": "journal",
-            "text": f"{record.unreadable} lines could not be read, the first is line"
-            f" {record.first_unreadable}",
-        }
-    if record.start and source.decoder.missing:
+    if reader.damaged:
+        text = f"{reader.damaged} lines could not be read, the first is line {reader.first_damaged}"
+        yield {"kind": "journal", "text": text}
+    if reader.skipped:
+        text = f"{reader.skipped} events are of a newer version: update stop-solver to see them"
+        yield {"kind": "journal", "text": text}
+    if history.start and source.decoder.missing:
         yield {"kind": "texts", "text": source.decoder.missing}
-    for problem in record.problems.values():
+    for problem in history.problems.values():
         yield from _of_problem(problem)
 
 
-def _of_problem(problem: ProblemRecord) -> Iterator[dict[str, Any]]:
+def _of_problem(problem: ProblemHistory) -> Iterator[dict[str, Any]]:
     reasons = list(problem.solved.degraded) if problem.solved else []
     checked = problem.checked
     if not reasons and checked and checked.reason is PruneReason.FALLBACK_RANDOM:
@@ -153,20 +153,21 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, o
             yield prefix + name, value
 
 
-def _scorers(record: RunRecord, config: SolverConfig) -> list[str]:
+def _scorers(history: RunHistory, config: SolverConfig) -> list[str]:
     """Those that scored at the mark, the one that decided first."""
     deciding = config.prune.scorer
-    others = {name for problem in record.problems.values() for name in problem.scored}
+    scored = (one for problem in history.problems.values() for one in problem.scored)
+    others = {one.scorer for one in scored if one.mark == config.prune.mark}
     return [deciding, *sorted(others - {deciding})]
 
 
-def _judge(scorer: str, graded: Sequence[charts.Graded]) -> dict[str, Any]:
+def _judge(scorer: str, graded: Sequence[charts.Graded], mark: int) -> dict[str, Any]:
     """How well a scorer knew; `link` says how its scores would be read if they were chances."""
-    found = charts.outcomes(graded, scorer)
+    found = charts.outcomes(graded, scorer, mark)
     link = "share" if found and all(0 <= score <= 1 for score, _ in found) else None
     return {
         "scorer": scorer,
         "bins": charts.calibration(found),
-        "scored": [len(found), charts.num_scored(graded, scorer)],
+        "scored": [len(found), charts.num_scored(graded, scorer, mark)],
         "link": "logit" if gives_chances(scorer) else link,
     }

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
-from solver.errors import InputError
-from solver.files.problems import load_problems, problem_copies
+from solver.files.problems import problems_of_run
+from solver.journal.history import RunHistory
+from solver.journal.reader import JournalReader
 from solver.journal.summary import is_correct
 from solver.report.charts import Graded, IsRight
 from solver.report.decode import Decoder
-from solver.report.read import JournalReader
-from solver.report.views import ProblemRecord, RunRecord
 from solver.types import Problem
 
 
@@ -24,12 +23,10 @@ class RunSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.journal = folder / "journal.jsonl"
-        copies = problem_copies(folder)
-        if not copies or not self.journal.is_file():
-            raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
-        self.problems = {problem.id: problem for problem in load_problems(copies[0])}
-        self._reader = JournalReader(self.journal)
-        self._reader.update()
+        self.problems = {problem.id: problem for problem in problems_of_run(folder)}
+        self.history = RunHistory(self.problems.values())
+        self.reader = JournalReader(self.journal, tolerant=True)
+        self.update()
 
     @property
     def name(self) -> str:
@@ -37,14 +34,9 @@ class RunSource:
         return self.folder.resolve().name
 
     @property
-    def record(self) -> RunRecord:
-        """What was read."""
-        return self._reader.record
-
-    @property
     def config(self) -> SolverConfig:
         """The run's config; the defaults as long as nothing is recorded."""
-        return self.record.start.config if self.record.start else SolverConfig()
+        return self.history.start.config if self.history.start else SolverConfig()
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -53,7 +45,7 @@ class RunSource:
 
     def update(self) -> bool:
         """Read what is new in the journal; whether there was anything."""
-        return self._reader.update()
+        return self.history.read(self.reader)
 
     def is_right(self, problem_id: str, answer: int | None) -> bool | None:
         """Whether an answer is the known one; None if it is not known."""
@@ -66,14 +58,12 @@ class RunSource:
         """The solved problems with a known answer, in the order of the file."""
         config = self.config
         return [
-            Graded(record, _judge(self, problem.id), config.answer.fallback_answer, config.vote)
-            for problem, record in self._known()
-            if problem.answer is not None and record.solved is not None
+            Graded(history, _judge(self, name), config.answer.fallback_answer, config.vote)
+            for name, problem in self.problems.items()
+            if problem.answer is not None
+            and (history := self.history.problems.get(name)) is not None
+            and history.solved is not None
         ]
-
-    def _known(self) -> Iterator[tuple[Problem, ProblemRecord]]:
-        records = self.record.problems
-        return ((p, records[p.id]) for p in self.problems.values() if p.id in records)
 
 
 def _judge(source: RunSource, problem_id: str) -> IsRight:

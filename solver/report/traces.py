@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solver.journal.events import Ended, Executed, Forced, ProblemStarted, Sampled
+from solver.journal.history import Call, ProblemEvent, ProblemHistory, TrajectoryHistory
+from solver.journal.reader import JournalReader, Line
 from solver.report.decode import Decoder
 from solver.report.math import with_formulas
-from solver.report.read import lines_of
-from solver.report.views import ProblemRecord
-from solver.types import StopReason
+from solver.types import Turn
 
 Steps = list[dict[str, Any]]
 
@@ -27,26 +26,35 @@ _OPEN_FENCE = re.compile(r"\n?```(?:python|py)?[ \t]*\n?\Z")
 _CLOSE_FENCE = re.compile(r"\A\n?[ \t]*```[ \t]*\n?")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Turn:
-    """What was sampled in one go, by the journal's lines, and what came after it."""
+    """A turn, the journal's line it begins on, after how many ids the mark is, and its call."""
 
+    turn: Turn
     line: int
-    ids: list[int] = field(default_factory=list)
-    mark: int | None = None
-    executed: Executed | None = None
-    executed_line: int = 0
-    forced: list[int] | None = None
+    mark: int | None
+    call: Call | None
+    call_line: int
+
+    @property
+    def ids(self) -> list[int]:
+        return self.turn.token_ids
+
+    @property
+    def forced(self) -> tuple[int, ...]:
+        """What opened an answer; after a call the ids are its output."""
+        return () if self.call is not None else self.turn.appended_token_ids
 
 
 def traces(
-    path: Path, problem: ProblemRecord, decoder: Decoder
+    path: Path, problem: ProblemHistory, decoder: Decoder
 ) -> tuple[str | None, dict[int, Steps]]:
     """The prompt, if it can be decoded, and the steps of each lane of `problem`."""
-    prompt, lanes = _turns(path, problem)
-    batch = [prompt]
+    history = history_with_ids(path, problem)
+    lanes = {index: list(_turns(one)) for index, one in history.trajectories.items()}
+    batch = [list(history.prompt_token_ids)]
     for turn in (turn for turns in lanes.values() for turn in turns):
-        batch += [turn.ids, turn.ids[: turn.mark or 0], turn.forced or []]
+        batch += [turn.ids, turn.ids[: turn.mark or 0], list(turn.forced)]
     texts = decoder.texts(batch)
     if texts is None:
         return None, {
@@ -77,36 +85,28 @@ def _plain(text: str) -> list[Any]:
     return [text] if text else []
 
 
-def _turns(path: Path, problem: ProblemRecord) -> tuple[list[int], dict[int, list[_Turn]]]:
-    prompt: list[int] = []
-    lanes: dict[int, list[_Turn]] = {}
-    for line, event in lines_of(path, problem):
-        if isinstance(event, ProblemStarted) and event.problem_id == problem.id:
-            prompt = event.prompt_token_ids
-        elif isinstance(event, Sampled | Executed | Forced | Ended):
-            lane = problem.lanes.get(event.index) if event.problem_id == problem.id else None
-            if lane is not None and line >= lane.line:  # earlier ones were begun again
-                _take(lanes.setdefault(event.index, [_Turn(line)]), line, event)
-    return prompt, lanes
+def history_with_ids(path: Path, problem: ProblemHistory) -> ProblemHistory:
+    """`problem` read again from the journal at `path`, with what every trajectory wrote."""
+    reader = JournalReader(path, tolerant=True, after=Line(problem.line - 1, 0, problem.begin))
+    history = ProblemHistory(problem.problem, keep_ids=True)
+    for event, line in reader.events(end=problem.end):
+        if isinstance(event, ProblemEvent) and event.problem_id == problem.id:
+            history.apply(event, line.number)
+    return history
 
 
-def _take(turns: list[_Turn], line: int, event: Sampled | Executed | Forced | Ended) -> None:
-    turn = turns[-1]
-    if isinstance(event, Sampled):
-        turn.line = turn.line if turn.ids else line
-        turn.ids += event.token_ids
-    elif isinstance(event, Executed):
-        turn.executed, turn.executed_line = event, line
-        turns.append(_Turn(line))
-    elif isinstance(event, Forced):
-        turn.forced = event.appended_token_ids
-        turns.append(_Turn(line))
-    elif event.stop_reason is StopReason.MARK:
-        turn.mark = len(turn.ids)
+def _turns(one: TrajectoryHistory) -> Iterator[_Turn]:
+    lines = {request.turn: request.line for request in reversed(one.requests)}
+    marked_turn, mark = one.record.mark_place or (None, None)
+    calls, line = zip(one.calls, one.record.call_lines, strict=True), one.line
+    for place, turn in enumerate(one.trajectory.turns):
+        begins = lines.get(place, line)
+        call, line = next(calls) if turn.execution is not None else (None, line)
+        yield _Turn(turn, begins, mark if place == marked_turn else None, call, line)
 
 
 def _steps(turn: _Turn, text: str, before_mark: str, forced: str) -> Iterator[dict[str, Any]]:
-    said, code, after = _around_code(text, turn.executed.code if turn.executed else None)
+    said, code, after = _around_code(text, turn.turn.tool_call)
     mark = None if turn.mark is None else len(before_mark)
     if said or mark is not None:
         yield {
@@ -115,13 +115,13 @@ def _steps(turn: _Turn, text: str, before_mark: str, forced: str) -> Iterator[di
             "line": turn.line,
             "x": _said(said, mark, turn.line),
         }
-    if turn.executed is not None:
+    if turn.call is not None:
         # What was run is shown, be it found in the text or not.
-        yield {"k": "code", "x": pieces(code, turn.executed_line, formulas=False)}
+        yield {"k": "code", "x": pieces(code, turn.call_line, formulas=False)}
         if after:
             yield {"k": "said", "n": 0, "line": turn.line, "x": pieces(after, turn.line)}
         yield _output(turn)
-    if turn.forced is not None:
+    if turn.forced:
         yield {"k": "forced", "n": len(turn.forced), "x": pieces(forced, turn.line)}
 
 
@@ -130,10 +130,11 @@ def _numbers(turn: _Turn) -> Iterator[dict[str, Any]]:
     mark = [] if turn.mark is None else [{"mark": 1}]
     if turn.ids or mark:
         yield {"k": "ids", "n": len(turn.ids), "line": turn.line, "x": mark}
-    if turn.executed is not None:
-        yield {"k": "code", "x": pieces(turn.executed.code, turn.executed_line, formulas=False)}
+    if turn.call is not None:
+        code = turn.turn.tool_call or ""
+        yield {"k": "code", "x": pieces(code, turn.call_line, formulas=False)}
         yield _output(turn)
-    if turn.forced is not None:
+    if turn.forced:
         yield {"k": "forced", "n": len(turn.forced), "x": []}
 
 
@@ -155,13 +156,13 @@ def _said(text: str, mark: int | None, line: int) -> list[Any]:
 
 
 def _output(turn: _Turn) -> dict[str, Any]:
-    assert turn.executed is not None
-    result = turn.executed.result
+    result, call = turn.turn.execution, turn.call
+    assert result is not None and call is not None
     return {
         "k": "output",
-        "x": pieces(result.stdout, turn.executed_line, formulas=False),
-        "err": pieces(result.stderr, turn.executed_line, formulas=False),
-        "st": result.status.value,
-        "s": round(turn.executed.t - turn.executed.started, 3),
-        "line": turn.executed_line,
+        "x": pieces(result.stdout, turn.call_line, formulas=False),
+        "err": pieces(result.stderr, turn.call_line, formulas=False),
+        "st": call.status,
+        "s": round(call.seconds, 3),
+        "line": turn.call_line,
     }

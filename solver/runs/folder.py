@@ -19,7 +19,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -29,10 +29,11 @@ from pydantic import ValidationError
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.jsonl import repair
-from solver.files.problems import load_problems, problem_copies, write_answers
+from solver.files.problems import load_problems, problems_copy, require_run_folder, write_answers
 from solver.files.whole import write_whole
-from solver.journal.events import Event, RunStarted, Solved
-from solver.journal.reader import read_journal
+from solver.journal.events import RunStarted, Solved
+from solver.journal.history import RunHistory
+from solver.journal.reader import JournalReader
 from solver.journal.summary import Summary
 from solver.journal.writer import JournalWriter
 from solver.runs.settings import differing_key
@@ -51,13 +52,13 @@ class RunFolder:
     problems_sha256: str
     output: Path
     journal: JournalWriter
-    events: tuple[Event, ...] = ()
+    history: RunHistory = field(default_factory=RunHistory)
     torn_bytes: int = 0
 
     @property
     def solved(self) -> dict[str, Solved]:
         """The answers that the journal holds, by problem."""
-        return {event.problem_id: event for event in self.events if isinstance(event, Solved)}
+        return {one.id: one.solved for one in self.history.problems.values() if one.solved}
 
     @property
     def finished(self) -> bool:
@@ -143,9 +144,9 @@ def open_run(
     journal = JournalWriter(folder / "journal.jsonl", on_failure)
     with contextlib.ExitStack() as closing:
         closing.callback(journal.close)
-        before = read_journal(folder / "journal.jsonl")
+        history, torn_bytes = _read_history(folder / "journal.jsonl")
         repair(folder / "journal.jsonl")
-        _check_start(before.events, config, digest, folder)
+        _check_start(history.start, config, digest, folder)
         output = output or intended
         # Answers that this run wrote before may be replaced; any other file may not.
         ours = _same_content(output, folder / "answers.csv")
@@ -158,8 +159,8 @@ def open_run(
         digest,
         output,
         journal,
-        before.events,
-        before.torn_bytes,
+        history,
+        torn_bytes,
     )
 
 
@@ -190,12 +191,11 @@ def _check_output(output: Path, problems_file: Path, *, replaceable: bool) -> No
 
 
 def _read_run(folder: Path) -> tuple[SolverConfig, Path, Path]:
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is not a run folder; a run prints its folder at its end")
+    require_run_folder(folder)
     try:
         config = SolverConfig.model_validate_json((folder / "config.json").read_bytes())
         intended = Path(json.loads((folder / "command.json").read_bytes())["output"])
-        return config, intended, problem_copies(folder)[0]
+        return config, intended, problems_copy(folder)
     except OSError as error:
         raise InputError(f"cannot read the run in {folder}: {error.strerror}") from None
     except (ValidationError, ValueError, LookupError, TypeError):
@@ -208,11 +208,19 @@ def _comparable(config: SolverConfig) -> SolverConfig:
     return SolverConfig.model_validate(config.model_dump(exclude=_MAY_CHANGE))
 
 
-def _check_start(
-    events: tuple[Event, ...], config: SolverConfig, digest: str, folder: Path
-) -> None:
-    first = events[0] if events else None
-    if not isinstance(first, RunStarted):
+def _read_history(journal: Path) -> tuple[RunHistory, int]:
+    """What was solved, and the bytes of a torn last line; the rest begins anew and is not kept."""
+    reader, history = JournalReader(journal), RunHistory()
+    for event, _ in reader.events():
+        problem = history.apply(event)
+        if problem is not None and problem.solved is not None:
+            problem.trajectories.clear()
+    history.problems = {name: one for name, one in history.problems.items() if one.solved}
+    return history, reader.torn_bytes
+
+
+def _check_start(first: RunStarted | None, config: SolverConfig, digest: str, folder: Path) -> None:
+    if first is None:
         return
     if first.problems_sha256 != digest:
         raise InputError(f"the problems in {folder} were changed after its run began; start anew")

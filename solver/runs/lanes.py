@@ -6,20 +6,18 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from solver.journal.events import Ended
+from solver.journal.history import TrajectoryHistory
 from solver.types import StopReason
 
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _BAR, _LONGEST_BAR, _MOST_ANSWERS = "━", 12, 4
 
 
-def lane_strip(
-    launch: int, tokens: Mapping[int, int], ends: Mapping[int, Ended], max_tokens: int
-) -> Text:
+def lane_strip(launch: int, trajectories: Mapping[int, TrajectoryHistory], max_tokens: int) -> Text:
     """A sign a trajectory: how high its tokens stand, or how it ended (● voted, ○ not, × dropped)."""
     strip = Text()
     for index in range(launch):
-        strip.append(*_sign(tokens.get(index, 0), ends.get(index), max_tokens))
+        strip.append(*_sign(trajectories.get(index), max_tokens))
     return strip
 
 
@@ -35,12 +33,12 @@ def vote_bars(votes: Mapping[int, int]) -> Text:
     return bars
 
 
-def _sign(tokens: int, end: Ended | None, max_tokens: int) -> tuple[str, str]:
-    if end is not None and end.stop_reason is StopReason.PRUNED:
-        return "×", "dim"
-    if end is not None and end.stop_reason is not StopReason.MARK:
-        return ("○", "yellow") if end.answer is None else ("●", "green")
-    if not tokens:
+def _sign(trajectory: TrajectoryHistory | None, max_tokens: int) -> tuple[str, str]:
+    if trajectory is None:
         return "·", "dim"
-    height = min(len(_HEIGHTS) - 1, tokens * len(_HEIGHTS) // max_tokens)
+    if trajectory.stop_reason is StopReason.PRUNED:
+        return "×", "dim"
+    if trajectory.stands_still:
+        return ("○", "yellow") if trajectory.answer is None else ("●", "green")
+    height = min(len(_HEIGHTS) - 1, trajectory.num_tokens * len(_HEIGHTS) // max_tokens)
     return _HEIGHTS[height], "cyan"

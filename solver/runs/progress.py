@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -19,19 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from solver.config import SolverConfig
-from solver.journal.events import (
-    Checked,
-    Ended,
-    EngineIncident,
-    Event,
-    Forced,
-    ProblemStarted,
-    Sampled,
-    Solved,
-)
+from solver.journal.events import EngineIncident, Event, Sampled, Solved
+from solver.journal.history import ProblemHistory, RunHistory
 from solver.journal.summary import is_correct
 from solver.runs.lanes import lane_strip, vote_bars
-from solver.types import Problem, StopReason
+from solver.types import Problem
 
 _RATE_WINDOW_S = 10.0
 
@@ -56,28 +48,22 @@ def solved_line(event: Solved, problem: Problem, position: str, modulus: int | N
     return line
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ProblemView:
-    """Where one problem stands."""
+    """Where one problem of `launch` trajectories stands."""
 
     launch: int
-    ends: dict[int, Ended] = field(default_factory=dict)
-    tokens: Counter[int] = field(default_factory=Counter)
-    checked: Checked | None = None
-    forced: bool = False
+    history: ProblemHistory
 
     @property
     def pruned(self) -> int:
         """How many were dropped at the check."""
-        return len(self.checked.dropped) if self.checked else 0
+        return len(self.history.dropped)
 
     @property
     def finished(self) -> int:
         """How many stand still for good, by themselves."""
-        return sum(
-            end.stop_reason not in (StopReason.MARK, StopReason.PRUNED)
-            for end in self.ends.values()
-        )
+        return sum(one.stands_still for one in self.history.trajectories.values())
 
     @property
     def alive(self) -> int:
@@ -87,14 +73,17 @@ class ProblemView:
     @property
     def stage(self) -> str:
         """The stage it is in: launch, check, resume, or vote once answers are forced or all are in."""
-        if self.checked is None:
-            return "check" if len(self.ends) >= self.launch else "launch"
-        return "vote" if self.forced or self.alive == 0 else "resume"
+        trajectories = self.history.trajectories.values()
+        if self.history.checked is None:
+            still = sum(one.stop_reason is not None for one in trajectories)
+            return "check" if still >= self.launch else "launch"
+        forced = any(one.forced is not None for one in trajectories)
+        return "vote" if forced or self.alive == 0 else "resume"
 
     @property
     def votes(self) -> Counter[int]:
-        """Answers of those that stand still for good."""
-        return Counter(end.answer for end in self.ends.values() if end.answer is not None)
+        """Answers of those that vote."""
+        return Counter(b.answer for b in self.history.ballots if b.answer is not None)
 
 
 class Progress:
@@ -106,15 +95,16 @@ class Progress:
         config: SolverConfig,
         elapsed: Callable[[], float],
         console: Console,
-        solved: Mapping[str, Solved],
+        history: RunHistory,
     ) -> None:
+        """`history` is the run's so far, and is kept up to date with what is shown."""
         self._problems = {problem.id: problem for problem in problems}
         self._config = config
         self._elapsed = elapsed
         self._console = console
-        self._taken_over = len(solved)
-        self._done = len(solved)
-        self._views: dict[str, ProblemView] = {}
+        self._history = history
+        self._taken_over = self._done = len(history.problems)
+        self._under_way: dict[str, ProblemHistory] = {}
         self._sampled: deque[tuple[float, int]] = deque()
         # The live table is drawn by a thread of its own, so that its clock runs between events.
         self._lock = threading.Lock()
@@ -153,22 +143,17 @@ class Progress:
         self._console.print(Text(line), soft_wrap=True)
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, ProblemStarted):
-            self._views[event.problem_id] = ProblemView(self._config.prune.launch)
-        elif isinstance(event, Solved):
-            self._views.pop(event.problem_id, None)
-            self._done += 1
-        elif isinstance(event, Sampled | Ended | Checked | Forced):
-            view = self._views.setdefault(event.problem_id, ProblemView(self._config.prune.launch))
-            if isinstance(event, Sampled):
-                self._sampled.append((event.t, len(event.token_ids)))
-                view.tokens[event.index] += len(event.token_ids)
-            elif isinstance(event, Ended):
-                view.ends[event.index] = event
-            elif isinstance(event, Checked):
-                view.checked = event
-            else:
-                view.forced = True
+        problem = self._history.apply(event)
+        if isinstance(event, Sampled):
+            self._sampled.append((event.t, len(event.token_ids)))
+        if problem is None:
+            return
+        if problem.solved is None:
+            self._under_way[problem.id] = problem
+            return
+        self._under_way.pop(problem.id, None)
+        problem.trajectories.clear()  # only its answer matters from here on
+        self._done += 1
 
     def _table(self) -> Group:
         with self._lock:
@@ -177,12 +162,13 @@ class Progress:
             for name in ("problem", "stage", "alive", "finished", "pruned"):
                 table.add_column(name)
             drawn = Table.grid(padding=(0, 2))
-            for problem_id, view in self._views.items():
+            for problem_id, problem in self._under_way.items():
+                view = ProblemView(self._config.prune.launch, problem)
                 counts = (view.alive, view.finished, view.pruned)
                 cells = (printable(problem_id, 40), view.stage, *map(str, counts))
                 table.add_row(*(Text(cell) for cell in cells))
                 most = self._config.sampling.max_tokens
-                strip = lane_strip(view.launch, view.tokens, view.ends, most)
+                strip = lane_strip(view.launch, problem.trajectories, most)
                 drawn.add_row(strip, vote_bars(view.votes))
             caption = (
                 f"{self._done} of {len(self._problems)} solved, {self._rate(now):,.0f} tokens/s,"

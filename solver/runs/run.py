@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from solver.clock import MonotonicClock
 from solver.command_line import EXIT_INTERRUPTED
 from solver.errors import UserError
-from solver.journal.events import Event, RunEnded, Solved
-from solver.journal.summary import SUMMARIZED, Summary, summarize
+from solver.journal.events import Event, RunEnded
+from solver.journal.summary import Summary, summarize
 from solver.runs.console import RunConsole, print_error, print_results
 from solver.runs.folder import RunFolder
 from solver.runs.progress import Progress
@@ -40,7 +40,7 @@ def run_problems(run: RunFolder, started_at: float, *, quiet: bool) -> int:
     if run.torn_bytes:
         print_error(f"the journal's last line was torn ({run.torn_bytes} bytes) and is dropped")
     if run.finished:
-        summary = summarize(run.events, run.problems)
+        summary = summarize(run.history, run.problems)
         run.write_results(run.solved.values(), summary)
     else:
         try:
@@ -65,21 +65,18 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
 
     clock = MonotonicClock()
     stopping = asyncio.Event()
-    events: list[Event] = [event for event in run.events if isinstance(event, SUMMARIZED)]
-    solved = run.solved
+    solved, history = run.solved, run.history
     progress = Progress(
         run.problems,
         run.config,
         lambda: clock.now() - started_at,
         RunConsole(quiet=quiet),
-        solved,
+        history,
     )
 
     def record(event: Event) -> None:
         run.journal.record(event)
         progress.show(event)
-        if isinstance(event, SUMMARIZED):
-            events.append(event)
 
     with progress, _stop_on_signals(stopping, progress.say):
         async with open_services(
@@ -93,17 +90,19 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
             record(
                 first_event(
                     services,
-                    resumed=bool(run.events),
+                    resumed=history.start is not None,
                     problem_ids=[problem.id for problem in run.problems],
                     problems_sha256=run.problems_sha256,
                 )
             )
             answers = await run_session(run.problems, services, solved=solved)
-            recorded = {event.problem_id for event in events if isinstance(event, Solved)}
             # Answers given after a stop are not in the journal: a resume solves these problems.
+            recorded = run.solved
             unrecorded = [answer for answer in answers if answer.problem_id not in recorded]
+            for answer in unrecorded:
+                history.apply(answer)
             record(RunEnded(t=services.elapsed(), interrupted=bool(unrecorded)))
-            summary = summarize([*events[:-1], *unrecorded, events[-1]], run.problems)
+            summary = summarize(history, run.problems)
             # Written before the model and the kernels are closed, which may take long.
             run.write_results(answers, summary)
             return summary

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solver.errors import ConfigError, InputError, JournalError
-from solver.journal.events import Ended, RunStarted
-from solver.journal.reader import read_journal
+from solver.journal.history import RunHistory
+from solver.journal.reader import JournalReader
 from solver.journal.summary import Summary
 from solver.policy.retention import UNIT, Law, Point, Retention, fit
-from solver.types import StopReason
 
 _TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SCALE = {"": 1, "k": UNIT, "m": UNIT * UNIT}
-_FINISHED = frozenset({StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +79,19 @@ def read_run(folder: Path) -> SweepRun:
     """The numbers of a finished run that the law uses. Raises `InputError`."""
     try:
         summary = Summary.model_validate_json((folder / "summary.json").read_bytes())
-        events = read_journal(folder / "journal.jsonl").events
+        history = RunHistory()
+        history.read(JournalReader(folder / "journal.jsonl"))
     except (OSError, ValueError, JournalError) as error:
         raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
     lengths = [
-        event.num_sampled_tokens
-        for event in events
-        if isinstance(event, Ended) and event.stop_reason in _FINISHED
+        one.num_tokens
+        for problem in history.problems.values()
+        for one in problem.trajectories.values()
+        if one.ended_by_itself
     ]
-    if summary.accuracy is None or not lengths or not summary.num_problems:
+    start = history.start
+    if start is None or summary.accuracy is None or not lengths or not summary.num_problems:
         raise InputError(f"{folder}: a sweep needs answered problems whose answers are known")
-    start = next(event for event in events if isinstance(event, RunStarted))
     return SweepRun(
         group=f"{start.problems_sha256} {summary.model}",
         budget_tokens=summary.sampled_tokens / summary.num_problems,

@@ -18,6 +18,7 @@ from solver.journal.reader import read_journal
 from solver.journal.summary import summarize
 from solver.journal.writer import JournalWriter
 from solver.run import main
+from tests.support.journals import run_history
 
 ANSWERS = "id,answer\na,1\nb,2\nc,3\n"
 
@@ -59,7 +60,9 @@ def test_a_run(folder: Path, problems: Path, stubs: Any, capsys: Any) -> None:
     assert journal.events[0].type == "run_started"
     assert journal.events[0].engine["name"] == "stub"
     assert journal.events[-1].type == "run_ended"
-    assert summary == json.loads(summarize(journal.events, _problems(run)).model_dump_json())
+    assert summary == json.loads(
+        summarize(run_history(journal.events), _problems(run)).model_dump_json()
+    )
 
 
 def test_default_folders(folder: Path, problems: Path, stubs: Any) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from solver.journal.recording import Recording, load
 from solver.replay.policy import Policy
-from solver.replay.reader import load
-from solver.replay.record import Recording
 from solver.replay.sweep import Replay
 from solver.types import StopReason
 

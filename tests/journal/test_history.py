@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from solver.journal.events import Checked, Ended, Solved
-from solver.journal.history import finished_trajectories
-from solver.journal.reader import skim
+from solver.journal.events import Checked, Ended, Event, Solved
+from solver.journal.history import history_of
+from solver.journal.reader import JournalReader
 from solver.journal.writer import JournalWriter
 from solver.solving.session import answer_problem
 from solver.solving.state import ProblemState
-from solver.types import ProblemBudget, StopReason
+from solver.types import ProblemBudget, StopReason, Trajectory
 from tests.support import run_virtual
+from tests.support.journals import run_history
 from tests.support.rig import Rig, budget, config, every, problem, says
 
 CALL = "```python\nprint(1)\n```\n"
+
+
+def finished(events: Iterable[Event], problem_id: str, seed: int) -> list[Trajectory]:
+    return history_of(events, problem_id, seed).finished_trajectories()
 
 
 async def solved(rig: Rig, finished=()):  # type: ignore[no-untyped-def]
@@ -29,7 +35,7 @@ def rig() -> Rig:
 def test_everything_that_ended_comes_back_token_by_token() -> None:
     first = rig()
     answer = run_virtual(solved(first))
-    back = finished_trajectories(first.events, "p", first.settings.seed)
+    back = finished(first.events, "p", first.settings.seed)
     ends = {e.index: e for e in first.of(Ended) if e.stop_reason is not StopReason.MARK}
     assert [t.index for t in back] == sorted(ends)
     for trajectory in back:
@@ -46,7 +52,7 @@ def test_what_was_under_way_begins_again_and_votes_stay() -> None:
     first = rig()
     answer = run_virtual(solved(first))
     for cut in range(len(first.events)):
-        back = finished_trajectories(first.events[:cut], "p", first.settings.seed)
+        back = finished(first.events[:cut], "p", first.settings.seed)
         again = rig()
         second = run_virtual(solved(again, back))
         assert (second.answer, second.votes) == (answer.answer, answer.votes), cut
@@ -55,12 +61,12 @@ def test_what_was_under_way_begins_again_and_votes_stay() -> None:
 def test_a_second_crash_keeps_what_either_process_finished() -> None:
     first = rig()
     run_virtual(solved(first))
-    whole = finished_trajectories(first.events, "p", first.settings.seed)
+    whole = finished(first.events, "p", first.settings.seed)
     for cut in range(len(first.events)):
-        back = finished_trajectories(first.events[:cut], "p", first.settings.seed)
+        back = finished(first.events[:cut], "p", first.settings.seed)
         second = rig()
         run_virtual(solved(second, back))
-        both = finished_trajectories([*first.events[:cut], *second.events], "p", 0)
+        both = finished([*first.events[:cut], *second.events], "p", 0)
         assert [(t.index, t.answer, t.token_ids) for t in both] == [
             (t.index, t.answer, t.token_ids) for t in whole
         ], cut
@@ -70,7 +76,7 @@ def test_who_was_dropped_stays_dropped_and_does_not_vote() -> None:
     first = rig()
     run_virtual(solved(first))
     cut, checked = next((i, e) for i, e in enumerate(first.events) if isinstance(e, Checked))
-    back = finished_trajectories(first.events[: cut + 1], "p", first.settings.seed)
+    back = finished(first.events[: cut + 1], "p", first.settings.seed)
     dropped = {t.index for t in back if t.stop_reason is StopReason.PRUNED}
     assert dropped == set(checked.dropped) != set()
     state = ProblemState(problem(), ProblemBudget(1.0, 0.0, 1.0), back)
@@ -84,8 +90,8 @@ def test_errors_and_other_problems_do_not_count() -> None:
         e.model_copy(update={"stop_reason": StopReason.ERROR}) if isinstance(e, Ended) else e
         for e in first.events
     ]
-    assert {t.stop_reason for t in finished_trajectories(broken, "p", 0)} <= {StopReason.PRUNED}
-    assert finished_trajectories(first.events, "q", 0) == []
+    assert {t.stop_reason for t in finished(broken, "p", 0)} <= {StopReason.PRUNED}
+    assert finished(first.events, "q", 0) == []
 
 
 def test_skimming_passes_over_what_is_damaged(tmp_path: Path) -> None:
@@ -96,9 +102,25 @@ def test_skimming_passes_over_what_is_damaged(tmp_path: Path) -> None:
     for event in (*first.events, answer):
         writer.record(event)
     writer.close()
-    whole = list(skim(path))
+    whole = read(path)
     assert len(whole) == len(first.events) + 1
-    assert [e for e in skim(path, '"type":"solved"') if isinstance(e, Solved)] == [answer]
+    assert [e for e in read(path, '"type":"solved"') if isinstance(e, Solved)] == [answer]
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join((lines[0], b"{nonsense\n", *lines[1:], lines[-1][:-1])))
-    assert list(skim(path)) == whole
+    assert read(path) == whole
+
+
+def test_what_is_run_anew_all_the_same_counts_once() -> None:
+    """A run that is resumed begins a problem anew, and so does a second try of a submission."""
+    first = rig()
+    answer = run_virtual(solved(first))
+    again = [*first.events[:-1], *first.events, answer]
+    history = history_of(again, "p", first.settings.seed)
+    once = history_of([*first.events, answer], "p", first.settings.seed)
+    assert history.finished_trajectories() == once.finished_trajectories()
+    assert run_history(again).problems == run_history([*first.events, answer]).problems
+
+
+def read(path: Path, mentioning: str = "") -> list[Event]:
+    reader = JournalReader(path, tolerant=True)
+    return [event for event, _ in reader.events(mentioning)]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from solver.config import SolverConfig
 from solver.errors import JournalError
 from solver.journal.events import Checked, Event, RunEnded, RunResumed, RunStarted, Sampled, Solved
-from solver.journal.summary import is_correct, summarize, wilson_interval
+from solver.journal.summary import Summary, is_correct, wilson_interval
+from solver.journal.summary import summarize as summarize_history
 from solver.types import Problem, PruneReason
+from tests.support.journals import run_history
 
 PROBLEMS = [Problem("a", "", 5), Problem("b", "", 6), Problem("c", "", None), Problem("d", "", 0)]
 
@@ -70,6 +72,10 @@ EVENTS: list[Event] = [
 ]
 
 
+def summarize(events: list[Event], problems: list[Problem]) -> Summary:
+    return summarize_history(run_history(events), problems)
+
+
 def test_the_numbers() -> None:
     summary = summarize(EVENTS, PROBLEMS)
     assert summary.model_dump(exclude={"accuracy", "accuracy_interval", "version"}) == {
@@ -112,7 +118,7 @@ def test_a_run_cut_short() -> None:
 
 def test_other_events_do_not_count() -> None:
     sampled = Sampled(
-        t=99.0,
+        t=13.5,
         problem_id="a",
         index=0,
         token_ids=[1],
@@ -121,7 +127,7 @@ def test_other_events_do_not_count() -> None:
         encoded_tokens=0,
         started=0.0,
     )
-    assert summarize([*EVENTS, sampled], PROBLEMS) == summarize(EVENTS, PROBLEMS)
+    assert summarize([*EVENTS[:-1], sampled, EVENTS[-1]], PROBLEMS) == summarize(EVENTS, PROBLEMS)
 
 
 def test_known_answers_are_taken_modulo_too() -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.journal.events import SCHEMA_MINOR, Event, RunEnded, RunStarted, Solved
+from solver.journal.recording import Recording, load
 from solver.journal.writer import JournalWriter
 from solver.ports import Scorer
-from solver.replay.reader import load
-from solver.replay.record import Recording
 from solver.solving.recording import recording_of
 from solver.solving.session import run_session
 from solver.types import Problem, Trajectory

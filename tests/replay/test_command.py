@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from solver.config import SolverConfig, VoteConfig
+from solver.journal.recording import Recording, load
 from solver.replay.__main__ import main
 from solver.replay.grid import grid, parse_sweep
 from solver.replay.policy import Policy
-from solver.replay.reader import load
-from solver.replay.record import Recording
+from solver.replay.problem import NotRecorded
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay, draw_of, sweep
-from solver.replay.tape import NotRecorded
 from solver.runs.settings import load_config
 from tests.replay.runs import Judge, full, recorded
 from tests.support.rig import Rig, config, every, problem, says
@@ -202,15 +201,15 @@ def test_a_weighted_vote_is_swept_where_there_are_chances() -> None:
 
 
 def test_subsets(recording: Recording) -> None:
-    tape = replay_of(recording).tapes[0][0]
-    assert draw_of(tape, 3, 0, 7).indices == (0, 1, 2)  # what a run would launch
-    drawn = {draw_of(tape, 3, number, 7).indices for number in range(1, 40)}
+    one = replay_of(recording).problems[0][0]
+    assert draw_of(one, 3, 0, 7).indices == (0, 1, 2)  # what a run would launch
+    drawn = {draw_of(one, 3, number, 7).indices for number in range(1, 40)}
     assert len(drawn) > 8
     assert all(len(set(d)) == 3 and set(d) <= set(range(NUM)) for d in drawn)
-    assert draw_of(tape, 3, 5, 7) == draw_of(tape, 3, 5, 7)
-    assert draw_of(tape, NUM, 3, 7).indices == tuple(range(NUM))
+    assert draw_of(one, 3, 5, 7) == draw_of(one, 3, 5, 7)
+    assert draw_of(one, NUM, 3, 7).indices == tuple(range(NUM))
     with pytest.raises(NotRecorded, match="launch=7"):
-        draw_of(tape, 7, 0, 0)
+        draw_of(one, 7, 0, 0)
 
 
 def test_rows(recording: Recording) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from solver.config import VoteConfig
+from solver.journal.recording import Recording
 from solver.replay.counterfactuals import leader_shares, pruned, stop_rules, votes_over_time
 from solver.replay.policy import Policy
 from solver.replay.quality import score_qualities
-from solver.replay.record import Recording
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
 from tests.replay.runs import Judge, full, recorded
@@ -31,8 +31,8 @@ def run(place: Path, scores: list[float], keep: int = 2) -> Recording:
 
 def test_pruning_that_lost_the_answer(tmp_path: Path) -> None:
     recording = run(tmp_path / "run", [2.0, 0.0, -1.0, 1.0, -2.0, -3.0])  # the wrong ones first
-    [[tape]] = Replay([recording], STILL).tapes
-    end = pruned(tape, Policy.of(recording.config), 0)
+    [[one]] = Replay([recording], STILL).problems
+    end = pruned(one, Policy.of(recording.config), 0)
     assert (end.voters, end.dropped) == ({1: 2}, {5: 4})
     assert (end.right_voters, end.right_dropped, end.lost, end.won) == (0, 4, True, False)
     assert (end.vote.answer, end.vote_of_all.answer) == (1, 5)
@@ -40,15 +40,15 @@ def test_pruning_that_lost_the_answer(tmp_path: Path) -> None:
 
 def test_pruning_that_lost_nothing(tmp_path: Path) -> None:
     recording = run(tmp_path / "run", [-2.0, 2.0, 3.0, -1.0, -1.5, -1.6])
-    [[tape]] = Replay([recording], STILL).tapes
-    end = pruned(tape, Policy.of(recording.config), 0)
+    [[one]] = Replay([recording], STILL).problems
+    end = pruned(one, Policy.of(recording.config), 0)
     assert (end.voters, end.lost, end.won) == ({5: 2}, False, False)
 
 
 def test_scores_are_judged(tmp_path: Path) -> None:
     perfect = [-3.0, 3.0, 3.0, -3.0, 3.0, 3.0]
     recording = run(tmp_path / "run", perfect)
-    found = {q.scorer: q for q in score_qualities(Replay([recording], STILL).tapes[0], 10)}
+    found = {q.scorer: q for q in score_qualities(Replay([recording], STILL).problems[0], 10)}
     assert set(found) == {"stop", "confidence", "similarity"}  # the others have nothing to go by
     stop = found["stop"]
     assert (stop.within, stop.overall, stop.num_prefixes) == (1.0, 1.0, 6)
@@ -75,8 +75,8 @@ def test_weights_are_those_of_the_check(tmp_path: Path) -> None:
     assert [s.vote.answer for s in votes_over_time(record, recording.config.vote)] == [1, 1, 5]
     replay = Replay([recording], STILL)
     policy = replace(Policy.of(recording.config), vote=weighted)
-    [[tape]] = replay.tapes
-    end = pruned(tape, policy, 0)
+    [[one]] = replay.problems
+    end = pruned(one, policy, 0)
     assert (end.vote.answer, end.vote.counts) == (1, {1: 1, 5: 2})
     assert end.vote_of_all.weights == pytest.approx({1: 0.9527, 5: 0.2387}, abs=1e-4)
     assert [rule.num_right for rule in stop_rules(replay, policy)] == [0, 0, 0]

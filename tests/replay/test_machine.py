@@ -14,10 +14,10 @@ from sandbox.scripted import Step
 from solver.replay.fit import fit_speeds
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
+from solver.replay.problem import Leg
+from solver.replay.problem import Path as Route
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
-from solver.replay.tape import Leg
-from solver.replay.tape import Path as Route
 from solver.types import Ballot
 from tests.replay.runs import full, recorded
 from tests.support.rig import Rig, config, every, problem, says

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from solver.config import SolverConfig
 from solver.errors import InputError
 from solver.journal.events import Checked, Ended, RunEnded, RunResumed, Sampled, Scored
-from solver.replay.reader import RecordReader, load
+from solver.journal.recording import ProblemReader, load
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, play, recorded, write
 from tests.support.rig import Rig, config, every, problem, says
@@ -105,10 +105,11 @@ def test_records_are_what_the_run_held(tmp_path: Path) -> None:
     assert first.trajectory.turns[0].tool_call == "print(3)"
     assert first.trajectory.turns[0].execution is not None
     assert first.trajectory.answer == 3
-    tokens = [span.tokens for span in first.spans if not span.tool]
+    tokens = [request.num_tokens for request in first.requests]
     assert sum(tokens) == first.trajectory.num_sampled_tokens
     assert tokens[0] == 10  # to the mark
-    assert all(span.started <= span.ended for span in first.spans)
+    assert [call.num_tokens for call in first.calls] == [len(first.trajectory.turns[0].token_ids)]
+    assert all(span.started <= span.ended for span in (*first.requests, *first.calls))
     assert record.problem.answer == 3 and recording.end == RunEnded(t=record.solved.t)
 
 
@@ -125,7 +126,7 @@ def test_a_resumed_run_is_one_run(tmp_path: Path) -> None:
     for index, trajectory in record.trajectories.items():
         expected = whole.trajectories[index]
         assert trajectory.trajectory == expected.trajectory
-        for span, other in zip(trajectory.spans, expected.spans, strict=True):
+        for span, other in zip(trajectory.requests, expected.requests, strict=True):
             assert span.started == pytest.approx(other.started + half[-1].t)
 
 
@@ -148,7 +149,7 @@ def test_a_problem_without_its_end_is_there(tmp_path: Path) -> None:
     rig = Rig(says=TALES, settings=full())
     play(rig, [problem()])
     unfinished = [event for event in rig.events if event.t < 0.2]
-    reader = RecordReader(write(tmp_path / "run", rig.settings, [problem()], unfinished))
+    reader = ProblemReader(write(tmp_path / "run", rig.settings, [problem()], unfinished))
     [record] = list(reader)
     assert record.solved is None and len(record.trajectories) == 4
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solver.config import SolverConfig
+from solver.journal.recording import Recording
 from solver.replay.policy import Policy
-from solver.replay.record import Recording
+from solver.replay.problem import NotRecorded, replay_problems
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
-from solver.replay.tape import NotRecorded, tapes_of
 from solver.replay.votes import check, vote_of
 from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import ComputedScorer
@@ -110,12 +110,12 @@ def test_any_policy_replayed_is_that_policy_run(case: Case) -> None:
         solved, checked = real.problems[0].solved, real.problems[0].checked
         assert solved is not None and checked is not None and checked.error is None
         policy = Policy.of(real.config)
-        [tape] = tapes_of(recording)
-        indices = tape.indices[: policy.launch]
-        decision = check(tape, policy, indices, run_seed=0)
+        [one] = replay_problems(recording)
+        indices = one.indices[: policy.launch]
+        decision = check(one, policy, indices, run_seed=0)
         assert list(decision.dropped) == checked.dropped and decision.scores == checked.scores
         voters = [i for i in indices if i not in decision.dropped]
-        vote = vote_of(tape, voters, decision.scores, policy.vote)
+        vote = vote_of(one, voters, decision.scores, policy.vote)
         assert (vote.counts, vote.num_votes) == (solved.votes, solved.num_votes)
         assert (vote.weights, vote.margin) == (solved.weights, solved.margin)
         assert (vote.decided_early, vote.tied) == (solved.decided_early, solved.tied)
@@ -136,10 +136,10 @@ def test_every_run_replays_its_own_vote(case: Case) -> None:
             solved = recording.problems[0].solved
             assert solved is not None
             policy = Policy.of(recording.config)
-            [tape] = tapes_of(recording)
-            decision = check(tape, policy, tape.indices, 0)
-            voters = [i for i in tape.indices if i not in decision.dropped]
-            vote = vote_of(tape, voters, decision.scores, policy.vote)
+            [one] = replay_problems(recording)
+            decision = check(one, policy, one.indices, 0)
+            voters = [i for i in one.indices if i not in decision.dropped]
+            vote = vote_of(one, voters, decision.scores, policy.vote)
             assert (vote.counts, vote.weights) == (solved.votes, solved.weights)
         # a full recording answers what its policy would have answered
         answers = [r.problems[0].solved for r in (real, own)]
@@ -152,10 +152,10 @@ def test_what_was_pruned_cannot_be_asked(tmp_path: Path) -> None:
     recording = recorded(tmp_path / "run", Rig(says=tales), [problem()])
     stops = [t.trajectory.stop_reason for t in recording.problems[0].trajectories.values()]
     assert stops.count(StopReason.PRUNED) == 2
-    [tape] = tapes_of(recording)
+    [one] = replay_problems(recording)
     policy = replace(Policy.of(recording.config), keep=4)
-    assert not check(tape, policy, tape.indices, 0).dropped
+    assert not check(one, policy, one.indices, 0).dropped
     with pytest.raises(NotRecorded, match="--record full"):
-        vote_of(tape, tape.indices, {}, policy.vote)
+        vote_of(one, one.indices, {}, policy.vote)
     with pytest.raises(NotRecorded, match="--record full"):
         Replay([recording], STILL).session(0, policy, 0)

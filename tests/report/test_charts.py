@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from solver.config import VoteConfig
-from solver.journal.events import Checked, Solved
+from solver.journal.events import Checked, Scored, Solved
+from solver.journal.history import ProblemHistory, TrajectoryHistory
 from solver.report.charts import (
     Graded,
     accuracy_curve,
@@ -14,16 +15,17 @@ from solver.report.charts import (
     num_scored,
     outcomes,
 )
-from solver.report.views import Lane, ProblemRecord
-from solver.types import PruneReason, StopReason
+from solver.types import Problem, PruneReason, StopReason
+
+MARK = 10
 
 
-def lane(index: int, tokens: int, answer: int | None, reason: StopReason) -> Lane:
-    return Lane(index, 1, 0.0, tokens=tokens, stop_reason=reason, answer=answer)
+def lane(index: int, tokens: int, answer: int | None, reason: StopReason) -> TrajectoryHistory:
+    return TrajectoryHistory(index, 1, 0.0, num_tokens=tokens, stop_reason=reason, answer=answer)
 
 
-def problem(*lanes: Lane, scores: dict[int, float] | None = None) -> ProblemRecord:
-    record = ProblemRecord("p", 0, 1, lanes={one.index: one for one in lanes})
+def problem(*lanes: TrajectoryHistory, scores: dict[int, float] | None = None) -> ProblemHistory:
+    record = ProblemHistory(Problem("p", ""), trajectories={one.index: one for one in lanes})
     record.checked = Checked(
         problem_id="p",
         kept=[],
@@ -36,7 +38,7 @@ def problem(*lanes: Lane, scores: dict[int, float] | None = None) -> ProblemReco
     return record
 
 
-def graded(record: ProblemRecord, right: int, rule: VoteConfig | None = None) -> Graded:
+def graded(record: ProblemHistory, right: int, rule: VoteConfig | None = None) -> Graded:
     return Graded(record, lambda answer: answer == right, 0, rule or VoteConfig())
 
 
@@ -87,16 +89,20 @@ def test_only_own_endings_say_what_a_score_was_worth() -> None:
         lane(4, 9, None, StopReason.PRUNED),
         scores={0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 4: 5.0, 9: 6.0},
     )
-    assert outcomes([graded(record, 4)], "stop") == [(1.0, True), (2.0, False), (3.0, False)]
-    assert num_scored([graded(record, 4)], "stop") == 5
+    assert outcomes([graded(record, 4)], "stop", MARK) == [(1.0, True), (2.0, False), (3.0, False)]
+    assert num_scored([graded(record, 4)], "stop", MARK) == 5
 
 
 def test_every_scorer_speaks_for_itself() -> None:
     record = problem(lane(0, 9, 4, StopReason.ANSWERED), scores={0: 1.0})
-    record.scored = {"reward": {0: -2.0}, "stop": {0: 9.0}}  # the check's own word goes first
-    assert outcomes([graded(record, 4)], "stop") == [(1.0, True)]
-    assert outcomes([graded(record, 4)], "reward") == [(-2.0, True)]
-    assert outcomes([graded(record, 4)], "confidence") == []
+    said = {"reward": {0: -2.0}, "stop": {0: 9.0}}  # the check's own word goes first
+    record.scored = [
+        Scored(problem_id="p", scorer=name, mark=MARK, scores=scores, started=0.0)
+        for name, scores in said.items()
+    ]
+    assert outcomes([graded(record, 4)], "stop", MARK) == [(1.0, True)]
+    assert outcomes([graded(record, 4)], "reward", MARK) == [(-2.0, True)]
+    assert outcomes([graded(record, 4)], "confidence", MARK) == []
 
 
 def test_bins_hold_about_equally_many_and_equal_scores_stay_together() -> None:
@@ -119,10 +125,10 @@ def test_many_problems_share_columns(num: int, drawn: int) -> None:
     assert [column.ended for column in found] == sorted(column.ended for column in found)
 
 
-def _solved(place: int) -> ProblemRecord:
+def _solved(place: int) -> ProblemHistory:
     solved = Solved(
-        problem_id=str(place), answer=1, votes={1: 1}, num_votes=1, margin=1, tied=False,
+        t=float(place), problem_id=str(place), answer=1, votes={1: 1}, num_votes=1, margin=1, tied=False,
         decided_early=False, elapsed_s=2.0, sampled_tokens=1, reused_tokens=0, encoded_tokens=0,
         degraded=[],
     )  # fmt: skip
-    return ProblemRecord(str(place), 0, 1, solved=solved, solved_at=float(place), allotted_s=3.0)
+    return ProblemHistory(Problem(str(place), ""), solved=solved, allotted_s=3.0)

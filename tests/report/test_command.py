@@ -70,5 +70,5 @@ def test_a_report_that_fails_costs_one_line(finished: Path, tmp_path: Path) -> N
     (finished / "report.html").mkdir()
     assert "cannot write" in report_line(finished, inf)
     (finished / "problems.csv").unlink()
-    assert "is not a run folder" in report_line(finished, inf)
+    assert "lacks its copy of the problems" in report_line(finished, inf)
     assert report_line(tmp_path / "gone", inf).startswith("report: none, FileNotFoundError")

@@ -9,7 +9,7 @@ import pytest
 
 from solver.journal.events import RunResumed
 from solver.report.decode import Decoder
-from solver.report.read import JournalReader
+from solver.report.source import RunSource
 from solver.report.traces import LONGEST_PIECE, pieces, traces
 from solver.types import StopReason
 from tests.report.builders import MARK, RunBuilder
@@ -17,9 +17,7 @@ from tests.report.builders import MARK, RunBuilder
 
 def steps(run: RunBuilder, name: str = "a") -> dict[int, list[dict[str, Any]]]:
     folder = run.write()
-    reader = JournalReader(folder / "journal.jsonl")
-    reader.update()
-    problem = reader.record.problems[name]
+    problem = RunSource(folder).history.problems[name]
     prompt, found = traces(folder / "journal.jsonl", problem, Decoder(run.model))
     assert prompt == "<|user|>\nsolve it"
     return found
@@ -121,9 +119,8 @@ def test_without_a_tokenizer_code_and_output_are_still_there(run: RunBuilder) ->
     (run.model / "tokenizer.json").unlink()
     decoder = Decoder(run.model)
     assert str(run.model / "tokenizer.json") in decoder.missing
-    reader = JournalReader(folder / "journal.jsonl")
-    reader.update()
-    prompt, found = traces(folder / "journal.jsonl", reader.record.problems["a"], decoder)
+    problem = RunSource(folder).history.problems["a"]
+    prompt, found = traces(folder / "journal.jsonl", problem, decoder)
     assert prompt is None
     assert [step["k"] for step in found[0]] == ["ids", "code", "output", "ids"]
     assert found[0][0]["n"] > MARK

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from solver.journal.events import Ended
+from solver.journal.history import TrajectoryHistory
 from solver.runs.lanes import lane_strip, vote_bars
 from solver.types import StopReason
 
 
-def ended(index: int, reason: StopReason, answer: int | None = None) -> Ended:
-    return Ended(
-        problem_id="a", index=index, stop_reason=reason, num_sampled_tokens=9, answer=answer
-    )
+def one(
+    index: int, tokens: int, reason: StopReason | None = None, answer: int | None = None
+) -> TrajectoryHistory:
+    return TrajectoryHistory(index, 1, 0.0, num_tokens=tokens, stop_reason=reason, answer=answer)
 
 
 def test_a_sign_for_each_trajectory() -> None:
-    ends = {
-        1: ended(1, StopReason.MARK),
-        2: ended(2, StopReason.PRUNED),
-        3: ended(3, StopReason.ANSWERED, 17),
-        4: ended(4, StopReason.ERROR),
-    }
-    strip = lane_strip(7, {1: 40, 2: 40, 3: 90, 5: 100, 6: 1}, ends, max_tokens=100)
+    found = [
+        one(1, 40, StopReason.MARK),
+        one(2, 40, StopReason.PRUNED),
+        one(3, 90, StopReason.ANSWERED, 17),
+        one(4, 0, StopReason.ERROR),
+        one(5, 100),
+        one(6, 1),
+    ]
+    strip = lane_strip(7, {each.index: each for each in found}, max_tokens=100)
     assert strip.plain == "·▄×●○█▁"
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from solver.config import SolverConfig
 from solver.journal.events import Checked, Ended, Event, Forced, ProblemStarted, Sampled, Solved
+from solver.journal.history import ProblemHistory, RunHistory
 from solver.runs.progress import ProblemView, Progress, printable, solved_line
 from solver.types import Problem, PruneReason, StopReason
 
@@ -73,7 +74,7 @@ class Screen:
         config = SolverConfig.model_validate(
             {"prune": {"launch": 4, "keep": 2}, "budget": {"time_limit_s": limit}}
         )
-        self.progress = Progress(PROBLEMS, config, lambda: self.now, console, {})
+        self.progress = Progress(PROBLEMS, config, lambda: self.now, console, RunHistory())
 
     def table(self) -> str:
         console = Console(file=io.StringIO(), width=100)
@@ -106,22 +107,29 @@ def test_plain_lines_only() -> None:
 
 
 def test_stages_and_counts() -> None:
-    view = ProblemView(4)
-    assert (view.stage, view.alive, view.finished, view.pruned) == ("launch", 4, 0, 0)
-    view.ends[3] = ended(3, StopReason.ANSWERED, 17)
-    assert (view.stage, view.alive, view.finished) == ("launch", 3, 1)
-    view.ends |= {i: ended(i, StopReason.MARK) for i in range(3)}
-    assert (view.stage, view.alive, view.finished) == ("check", 3, 1)
-    view.checked = CHECKED
-    view.ends[1] = ended(1, StopReason.PRUNED)
-    assert (view.stage, view.alive, view.finished, view.pruned) == ("resume", 2, 1, 1)
-    view.ends[0] = ended(0, StopReason.ANSWERED, 17)
+    history = ProblemHistory(PROBLEMS[0])
+    view = ProblemView(4, history)
+
+    def then(*events: Checked | Ended | Forced) -> tuple[str, int, int, int]:
+        for event in events:
+            history.apply(event)
+        return view.stage, view.alive, view.finished, view.pruned
+
+    assert then() == ("launch", 4, 0, 0)
+    assert then(ended(3, StopReason.ANSWERED, 17)) == ("launch", 3, 1, 0)
+    assert then(*(ended(i, StopReason.MARK) for i in range(3))) == ("check", 3, 1, 0)
+    assert then(CHECKED, ended(1, StopReason.PRUNED)) == ("resume", 2, 1, 1)
+    then(ended(0, StopReason.ANSWERED, 17))
     assert view.votes == {17: 2}
-    view.forced = True
-    assert view.stage == "vote"
-    view.forced = False
-    view.ends[2] = ended(2, StopReason.MAX_TOKENS)
-    assert (view.stage, view.alive, view.finished) == ("vote", 0, 3)
+    assert then(ended(2, StopReason.MAX_TOKENS)) == ("vote", 0, 3, 1)
+
+
+def test_a_forced_answer_is_part_of_the_vote() -> None:
+    history = ProblemHistory(PROBLEMS[0])
+    history.apply(CHECKED)
+    assert ProblemView(4, history).stage == "resume"
+    history.apply(Forced(problem_id="a", index=0, appended_token_ids=[]))
+    assert ProblemView(4, history).stage == "vote"
 
 
 def test_the_table() -> None:
@@ -165,12 +173,10 @@ def test_on_a_terminal_the_lines_stay_and_the_table_goes() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_hostile_text_is_shown_not_obeyed(terminal: bool) -> None:
     screen = Screen(terminal=terminal)
-    screen.show(
-        ProblemStarted(problem_id=HOSTILE, prompt_token_ids=[], allotted_s=None),
-        solved(HOSTILE, "broke: [bold]\x07\r"),
-    )
     screen.show(ProblemStarted(problem_id=HOSTILE, prompt_token_ids=[], allotted_s=None))
-    for text in (screen.output.getvalue(), screen.table()):
+    table = screen.table()
+    screen.show(solved(HOSTILE, "broke: [bold]\x07\r"))
+    for text in (screen.output.getvalue(), table):
         assert "[red]\\x1b[2J\\n\\u202eevil[/red]" in text
         assert not {"\x1b[2J", "\x07", "\r", "\u202e"} & set(text)
     assert "[bold]\\x07\\r" in screen.output.getvalue()

@@ -8,12 +8,12 @@ import pytest
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.journal.events import Ended, RunEnded, RunStarted, Solved
-from solver.journal.reader import read_journal
 from solver.journal.summary import summarize
 from solver.journal.writer import JournalWriter
 from solver.stop.__main__ import main
 from solver.stop.plan import SweepRun, best_points, parse_tokens, read_run
 from solver.types import Problem, StopReason
+from tests.support.journals import run_history
 
 
 def test_the_papers_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,8 +101,8 @@ def a_run(folder: Path, *, launch: int, keep: int, mark: int, length: int, corre
     for event in events:
         journal.record(event)
     journal.close()
-    recorded = read_journal(folder / "journal.jsonl").events
-    (folder / "summary.json").write_text(summarize(recorded, problems).model_dump_json())
+    summary = summarize(run_history(events), problems)
+    (folder / "summary.json").write_text(summary.model_dump_json())
     return folder
 
 

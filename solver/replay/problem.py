@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from solver.config import SolverConfig
 from solver.errors import InputError, ScorerError
+from solver.journal.history import ProblemHistory, TrajectoryHistory
+from solver.journal.recording import Recording
 from solver.journal.summary import is_correct
 from solver.policy.prefix import prefix_at
 from solver.replay.flows import tool_work
-from solver.replay.record import ProblemRecord, Recording, TrajectoryRecord
 from solver.scorers import ScorerDeclaration, find_scorer
 from solver.types import Ballot, PruneReason, StopReason, Trajectory
 
@@ -43,18 +44,20 @@ class Path:
     right: bool
 
 
-class Tape:
+class ReplayProblem:
     """One problem of a recording. Scores are found once and kept."""
 
-    def __init__(self, record: ProblemRecord, config: SolverConfig, crowding: float = 0.0) -> None:
+    def __init__(
+        self, history: ProblemHistory, config: SolverConfig, crowding: float = 0.0
+    ) -> None:
         """`crowding` is that of `Speeds`: recorded tool calls disturbed each other by it."""
-        self.record = record
-        self.problem = record.problem
+        self.history = history
+        self.id, self.known_answer = history.id, history.problem.answer
         self._config = config
-        work = tool_work(record, crowding)
+        work = tool_work(history, crowding)
         self.paths: Mapping[int, Path] = {
             index: self._path(trajectory, work)
-            for index, trajectory in sorted(record.trajectories.items())
+            for index, trajectory in sorted(history.trajectories.items())
         }
         self._prefixes: dict[int, dict[int, Trajectory]] = {}
         self._recorded: dict[tuple[str, int], Mapping[int, float] | None] = {}
@@ -69,7 +72,7 @@ class Tape:
         """Whether `answer` is the problem's; False if that is unknown."""
         if answer is None:
             return False
-        return is_correct(answer, self.problem, self._config.answer.modulus)
+        return is_correct(answer, self.history.problem, self._config.answer.modulus)
 
     def waiting(self, indices: Sequence[int], mark: int) -> list[int]:
         """Who of `indices` would stand at `mark`, in order; the others end before."""
@@ -98,15 +101,15 @@ class Tape:
     def unfinished(self) -> NotRecorded:
         """The error for a policy that needs ends which were not recorded."""
         return NotRecorded(
-            f"{self.problem.id}: trajectories that this policy needs were not finished; record with"
+            f"{self.id}: trajectories that this policy needs were not finished; record with"
             " --record full and without a time limit"
         )
 
     def _standing(self, mark: int) -> Mapping[int, Trajectory]:
         if mark not in self._prefixes:
             found = {}
-            for index, record in self.record.trajectories.items():
-                prefix = prefix_at(record.trajectory, mark)
+            for index, one in self.history.trajectories.items():
+                prefix = prefix_at(one.trajectory, mark)
                 if prefix is not None:
                     found[index] = prefix
             self._prefixes[mark] = found
@@ -114,10 +117,10 @@ class Tape:
 
     def _find_recorded(self, scorer: str, mark: int) -> Mapping[int, float] | None:
         """What the journal holds, perhaps nothing; None if the scorer failed when it was asked."""
-        for scored in self.record.scored:
+        for scored in self.history.scored:
             if (scored.scorer, scored.mark) == (scorer, mark):
                 return scored.scores if scored.error is None else None
-        checked = self.record.checked
+        checked = self.history.checked
         if checked is None or (checked.method, self._config.prune.mark) != (scorer, mark):
             return {}
         return None if checked.reason is PruneReason.FALLBACK_RANDOM else checked.scores
@@ -139,21 +142,22 @@ class Tape:
         return self._computed[key]
 
     def _not_scored(self, scorer: str, mark: int) -> NotRecorded:
-        marks = sorted({s.mark for s in self.record.scored if s.scorer == scorer})
+        marks = sorted({s.mark for s in self.history.scored if s.scorer == scorer})
         known = ", ".join(map(str, marks)) or "none"
         return NotRecorded(
-            f"{scorer} did not score mark {mark} of {self.problem.id} (its marks: {known}); record"
+            f"{scorer} did not score mark {mark} of {self.id} (its marks: {known}); record"
             f" with --record full --set 'record_marks=[{mark}]'"
         )
 
-    def _path(self, record: TrajectoryRecord, work: Mapping[tuple[int, float], float]) -> Path:
-        trajectory = record.trajectory
+    def _path(self, history: TrajectoryHistory, work: Mapping[tuple[int, float], float]) -> Path:
+        trajectory = history.trajectory
+        encoded = {one.turn: one.encoded_tokens for one in reversed(history.requests)}
+        calls = iter(history.calls)
         legs = []
         for place, turn in enumerate(trajectory.turns):
-            spans = [span for span in record.spans if span.turn == place]
-            encoded = next((span.encoded for span in spans if not span.tool), 0)
-            works = [work[trajectory.index, span.started] for span in spans if span.tool]
-            legs.append(Leg(encoded, len(turn.token_ids), works[0] if works else None))
+            called = turn.execution is not None
+            work_s = work[history.index, next(calls).started] if called else None
+            legs.append(Leg(encoded.get(place, 0), len(turn.token_ids), work_s))
         tokens = trajectory.num_sampled_tokens
         return Path(
             trajectory.index,
@@ -164,16 +168,16 @@ class Tape:
         )
 
 
-def tapes_of(recording: Recording, crowding: float = 0.0) -> list[Tape]:
-    """A tape for each problem that was solved. Raises `NotRecorded` if there are none."""
-    tapes = [
-        Tape(record, recording.config, crowding)
-        for record in recording.problems
-        if record.solved is not None and record.trajectories
+def replay_problems(recording: Recording, crowding: float = 0.0) -> list[ReplayProblem]:
+    """The problems that were solved, ready for replays. Raises `NotRecorded` if there are none."""
+    problems = [
+        ReplayProblem(history, recording.config, crowding)
+        for history in recording.problems
+        if history.solved is not None and history.trajectories
     ]
-    if not tapes:
+    if not problems:
         raise NotRecorded(f"{recording.path} holds no solved problem yet")
-    return tapes
+    return problems
 
 
 def require_full(recording: Recording) -> None:
