@@ -5,7 +5,8 @@ The grammar, spaces and sizing commands aside:
     sum       = [sign] product { ("+" | "-") product }
     product   = power { (operator [sign] | nothing, before a bracket, root or binomial) power }
     power     = atom ["!"] ["^" exponent]
-    atom      = number | "(" sum ")" | "{" sum [unit] "}" | \frac | \sqrt | \binom | \text{statement}
+    atom      = number | "(" sum ")" | "\{" sum "\}" | "{" sum [unit] "}" | wrapper "{" statement "}"
+              | \frac | \sqrt | \binom
 """
 
 from __future__ import annotations
@@ -142,8 +143,9 @@ class Reader:
 
     def _units(self) -> None:
         while unit := self._take(lexicon.UNIT):
-            if any(lexicon.NOT_A_UNIT.search(words) for words in unit.groups() if words):
-                raise Unreadable
+            for words in filter(None, unit.groups()):
+                if lexicon.NOT_A_UNIT.search(words) or lexicon.SYMBOL.fullmatch(words):
+                    raise Unreadable
 
     def _required(self, pattern: re.Pattern[str]) -> re.Match[str]:
         match = self._take(pattern)

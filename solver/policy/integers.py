@@ -12,23 +12,25 @@ from fractions import Fraction
 
 from solver.policy.arithmetic import Reader
 from solver.policy.exact import Unreadable
+from solver.policy.names import is_name
 
 MAX_CHARS = 512
 
-_SIGNS = str.maketrans("\u2212\ufe63\uff0d×·⋅÷\u2009\u202f\xa0$", "---***/~~~ ")
+_SIGNS = str.maketrans(
+    "\u2212\ufe63\uff0d\uff0b\uff1d\uff08\uff09\uff0c\uff0e０１２３４５６７８９×·⋅÷\u2009\u202f\xa0$€£¥₹",
+    "---+=(),.0123456789***/~~~     ",
+)
 _STYLE = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|rm|bf|it)(?![A-Za-z])|\\[()\[\]$]"
+    r"\\(?:left|right)\s*\.|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|rm|bf|it)(?![A-Za-z])"
+    r"|\\[()\[\]$]|\\(?:text)?color(?:box)?\s*\{[A-Za-z0-9!]*\}"
+)
+_END = re.compile(r"[\\\s]+$")  # a space of TeX too
+_BOLD = re.compile(r"(\*\*|__)([^*_]+)\1")
+_FACE = r"\\(?:text|math)(?:bf|rm|it|sf|tt)?\s*\{\s*"
+_CHOICE = re.compile(  # the letter of a multiple choice
+    rf"\s*(?:{_FACE}(?:\([A-J]\)|[A-J][).:])\s*\}}|\([A-J]\))(?:[\s:~]|\\[,;:! ]|\\q?quad(?![A-Za-z]))*"
 )
 _MARK = re.compile(r"\\.|[{}()\[\]=]", re.DOTALL)
-_RELATION = (
-    "ne|neq|not|in|pm|mp|or|and|lor|land|to|le|leq|lt|ll|ge|geq|gt|gg|approx|sim|simeq|cong|equiv"
-)
-_NAME = re.compile(
-    rf"(?:[A-Za-z0-9_^{{}}|+\-*/'!~\s]|\\[,;:!|{{}} ]|\([^()]*\)"
-    rf"|\\(?!(?:{_RELATION})(?![A-Za-z]))[A-Za-z]+(?![A-Za-z]))*"
-)
-_LETTER = re.compile("[A-Za-z]")
-_SEVERAL = re.compile(r"\b(?:or|and)\b")
 
 
 def read_integer(expression: str) -> int | None:
@@ -36,14 +38,17 @@ def read_integer(expression: str) -> int | None:
 
     Understands digits with separators (`1{,}234`, `1,234`, `336\_000`), `1e5`, sums, products,
     quotients, powers, `!`, `\frac`, `\sqrt`, `\binom`, brackets, wrappers such as `\text{}`, a name
-    in front (`x = 7`) and a unit behind (`17\text{ cm}`, `17^\circ`; `17\%` is 17). `100,200` is one
-    number, `(1,234)` is a pair. Gives up on more than `MAX_CHARS` characters and on values of more
+    in front (`x = 7`) or behind (`7 = x`), a unit behind (`17 cm`, `17^\circ`; `17\%` is 17) and the
+    letter of a choice (`\textbf{(E)} 17`). `100,200` is one number, `(1,234)` is a pair, and `3x = 15`
+    is an equation to be solved. Gives up on more than `MAX_CHARS` characters and on values of more
     than `exact.MAX_BITS` bits.
     """
-    text = expression.strip()
-    if len(text) > MAX_CHARS:
+    if len(expression.strip()) > MAX_CHARS:
         return None
-    text = _STYLE.sub(" ", text.translate(_SIGNS)).strip().removesuffix(".")
+    text = _STYLE.sub(" ", expression.translate(_SIGNS))
+    text = _END.sub("", text).strip().removesuffix(".")
+    if bold := _BOLD.fullmatch(text):
+        text = bold[2]
     try:
         value = _statement(text, 0)
     except Unreadable:
@@ -52,23 +57,25 @@ def read_integer(expression: str) -> int | None:
 
 
 def _statement(text: str, depth: int) -> Fraction:
-    """The value of `side = ... = last`, of which all sides before the last are names or agree."""
-    *others, last = _sides(text)
-    value = Reader(last, depth, _statement).whole()
-    if not all(_says_only(value, side, depth) for side in others):
+    """The one value in `side = side = ...`, of which all other sides agree or are names."""
+    choice = _CHOICE.match(text)
+    sides = _sides(text[choice.end() :] if choice else text)
+    values = [_value(side, depth) for side in sides]
+    known = {value for value in values if value is not None}
+    for place, (side, value) in enumerate(zip(sides, values, strict=True)):
+        nothing_named = place == 0 and not side.strip()  # "= 7"
+        if value is None and not nothing_named and not is_name(side, first=place == 0):
+            raise Unreadable
+    if len(known) != 1:
         raise Unreadable
-    return value
+    return known.pop()
 
 
-def _says_only(value: Fraction, side: str, depth: int) -> bool:
-    """Whether `side = value` is a way to write the value: `x =`, `m+n =`, `2^{10} =`."""
+def _value(side: str, depth: int) -> Fraction | None:
     try:
-        return Reader(side, depth, _statement).whole() == value
+        return Reader(side, depth, _statement).whole()
     except Unreadable:
-        if not side.strip():
-            return True
-        named = _NAME.fullmatch(side) is not None and _LETTER.search(side) is not None
-        return named and not side.endswith("!") and _SEVERAL.search(side) is None
+        return None
 
 
 def _sides(text: str) -> list[str]:

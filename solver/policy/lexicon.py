@@ -28,20 +28,32 @@ IMPLICIT = re.compile(r"[(\[]|\\(?:sqrt|[dt]?binom)(?![A-Za-z])")
 POWER = re.compile(r"\^|\*\*")
 FACTORIAL = re.compile("!(?!!)")
 FUNCTION = re.compile(r"\\(?:[dtc]?(frac)|[dt]?(binom)|(sqrt))(?![A-Za-z])")
-OPEN = re.compile(r"[(\[]")
-CLOSE = {"(": re.compile(r"\)"), "[": re.compile(r"\]")}
+OPEN = re.compile(r"[(\[]|\\\{")
+CLOSE = {"(": re.compile(r"\)"), "[": re.compile(r"\]"), r"\{": re.compile(r"\\\}")}
 BRACE, END_BRACE = re.compile(r"\{"), re.compile(r"\}")
-WRAPPER = re.compile(
-    r"\\(?:boxed|fbox|mbox|text(?:rm|bf|it|tt)?|math(?:rm|bf|it|sf)|underline|boldsymbol)\s*(?=\{)"
-)
+_FACES = r"text(?:rm|bf|it|tt|sf|sl|sc|up|normal)?|math(?:rm|bf|it|tt|sf|normal)|mbox|emph|bm|pmb"
+WRAPPER = re.compile(rf"\\(?:boxed|fbox|{_FACES}|underline|boldsymbol)\s*(?=\{{)")
 
-_WORDS = r"\\(?:text(?:rm|bf|it)?|math(?:rm|it)|mbox)\s*\{([^{}0-9]*)\}"
+_WORDS = rf"\\(?:{_FACES})\s*\{{([^{{}}0-9]*)\}}"
+_SQUARE = r"(?:\s*\^\s*(?:[0-9]|\{[0-9]\}))?"
+_DEGREE = r"\\circ(?![A-Za-z])|\\degree(?![A-Za-z])"
+# Words outside of \text{}: units that are known, or words too long to be products of unknowns.
+_SHORT = (
+    "mm|cm|dm|km|nm|in|ft|yd|mi|mg|kg|lbs?|oz|m[lL]|c[lL]|d[lL]|sq|hrs?|mins?|secs?|ms|[mk]ph|rpm"
+    "|k?W|[kM]?Hz|Pa|rad|deg|pts?|USD|EUR|GBP|men|days?|cups?"
+)
+_BARE = rf"((?:(?:{_SHORT})(?![A-Za-z])|(?<![0-9])[A-Za-z]{{4,}})(?:[ ./-]+[A-Za-z]+)*\.?)"
 UNIT = re.compile(
-    rf"\^\s*(?:\\circ(?![A-Za-z])|\{{\s*\\circ\s*\}}|\{{\s*{_WORDS}\s*\}}|{_WORDS})"
-    rf"|\\degree(?![A-Za-z])|°|\\?%|{_WORDS}(?:\^(?:[0-9]|\{{[0-9]\}}))?"
+    rf"(?:\^\s*(?:{_DEGREE}|o(?![A-Za-z])|\{{\s*(?:{_DEGREE}|o)\s*\}})|{_DEGREE}|°)"
+    rf"(?:\s*[CFK](?![A-Za-z]))?|\^\s*(?:\{{\s*{_WORDS}\s*\}}|{_WORDS})"
+    rf"|\\?%|(?:{_WORDS}|{_BARE}){_SQUARE}"
 )
 NOT_A_UNIT = re.compile(
     r"\b(?:or|and|to|not|nor|mod|modulo|plus|minus|times|base|dozen|hundred|thousand|million"
-    r"|billion|trillion|squared|cubed|factorial)\b",
+    r"|billion|trillion|squared|cubed|factorial|infinity|half|halves|thirds|fourths|fifths|tenths"
+    r"|hundredths|thousandths|pi|alpha|beta|gamma|delta|theta|lambda|sigma|omega|sqrt|root)\b"
+    r"|[!=<>^_|+*]",
     re.IGNORECASE,
 )
+# A letter alone is a symbol, not a unit, unless it is one of the units that have one letter.
+SYMBOL = re.compile(r"[^A-Za-z]*(?![mgshlLNJWVKCF])[A-Za-z][^A-Za-z]*")
