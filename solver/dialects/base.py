@@ -69,6 +69,10 @@ class Dialect(Protocol):
         """Ids that close whatever is open and begin the final answer."""
         ...
 
+    def boxes(self, trajectory: Trajectory) -> list[str]:
+        """Contents of the boxes in the model's own text, the one that decides last."""
+        ...
+
     def answer(self, trajectory: Trajectory, rule: AnswerConfig) -> int | None:
         """The answer in the model's own text: never the prompt's, a quoted one or a tool's."""
         ...

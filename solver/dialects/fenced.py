@@ -1,7 +1,8 @@
 """The fenced dialect: ```python blocks are calls, ```output blocks are answers, \\boxed{} concludes.
 
 It serves every model with a chat template. A call is complete at the newline after its closing
-fence, or when the model ends its turn right behind it.
+fence, or when the model ends its turn right behind it. A turn that ends with a block that does not
+run is answered in words.
 """
 
 from __future__ import annotations
@@ -14,55 +15,58 @@ from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, for_model
 from solver.config import AnswerConfig
 from solver.dialects.detokenize import Detokenizer
-from solver.policy.answer import read_answer
-from solver.types import Trajectory
+from solver.dialects.plain import PlainText
+from solver.policy.answer import last_answer
+from solver.policy.boxes import boxed, boxes_of
+from solver.policy.fences import Fences
+from solver.types import Trajectory, Turn
 
-_CALL_FENCES = frozenset({"```python", "```py"})
-_FENCE = "```"
+_OPENING = "The answer is \\boxed{"
+_ASK = "What is the final answer?"
+_NOT_RUN = "only a block that opens with ```python on a line of its own is run"
 
 
 class FencedReader:
-    """Follows the fences of one turn, line by line."""
+    """Follows the fences of one turn, line by line; see `solver.dialects.base.TurnReader`."""
 
     def __init__(self, detokenizer: Detokenizer, end_ids: frozenset[int]) -> None:
         self._detokenizer = detokenizer
         self._end_ids = end_ids
         self._line = ""
-        self._fence: str | None = None
-        self._code: list[str] = []
+        self._fences = Fences()
         self.call: str | None = None
-        self.refusal: str | None = None  # every complete block is code to run
+        self.refusal: str | None = None
         self.ended = False
-
-    @property
-    def inside_block(self) -> bool:
-        """Whether a block is open."""
-        return self._fence is not None
 
     def feed(self, token_id: int) -> None:
         """Read the next sampled id; everything after a complete call is ignored."""
         if self.call is not None:
             return
         if token_id in self._end_ids:
-            self.ended = True
-            self._read_line(self._line)
+            self._end()
             return
         self._line += self._detokenizer.feed(token_id)
         while "\n" in self._line and self.call is None:
             line, _, self._line = self._line.partition("\n")
-            self._read_line(line)
+            self._read(line)
 
-    def _read_line(self, line: str) -> None:
-        mark = line.strip()
-        if self._fence is None:
-            if mark.startswith(_FENCE):
-                self._fence, self._code = mark, []
-        elif mark == _FENCE:
-            if self._fence in _CALL_FENCES:
-                self.call = "\n".join(self._code)
-            self._fence = None
-        else:
-            self._code.append(line)
+    def open_fence(self) -> str:
+        """What closes the block that is open where the turn stands; the turn is not read further."""
+        if self.call is None:
+            self._read(self._line)
+        return self._fences.open_fence
+
+    def _end(self) -> None:
+        self.ended = True
+        self._read(self._line)
+        self._fences.end()
+        if self.call is None and (block := self._fences.last) and not boxes_of(self._fences):
+            self.call, self.refusal = block.code, _NOT_RUN
+
+    def _read(self, line: str) -> None:
+        block = self._fences.read(line)
+        if block is not None and block.runs:
+            self.call = block.code
 
 
 class FencedDialect:
@@ -83,6 +87,8 @@ class FencedDialect:
             if token.startswith("<|stop_")
         }
         self.banned_token_ids = frozenset(padding | reserved)
+        self._plain = PlainText(tokenizer)
+        self._asking = self._around_the_statement()
         self._turn_break = _turn_break(tokenizer)
 
     def reserve(self, token_ids: Sequence[int]) -> None:
@@ -91,11 +97,9 @@ class FencedDialect:
 
     def prompt(self, statement: str) -> list[int]:
         """The chat template over one user message, ready for the model to write."""
-        message = {"role": "user", "content": prompts.render(self._prompt, statement=statement)}
-        text = self._tokenizer.apply_chat_template(
-            [message], add_generation_prompt=True, tokenize=False
-        )
-        return self._encode(text)
+        text, (before, after) = self._asked(statement), self._asking
+        start, end = len(before), len(text) - len(after)  # a template may trim the statement
+        return self._plain.encode(text[:start], text[start:end], text[end:])
 
     def reader(self, token_ids: Sequence[int] = ()) -> FencedReader:
         """A reader of one turn that has read `token_ids` already."""
@@ -106,31 +110,39 @@ class FencedDialect:
 
     def tool_message(self, trajectory: Trajectory, result: ExecutionResult) -> list[int]:
         """The output block; in a user turn of its own if the model had ended its turn."""
-        block = f"```output\n{for_model(result, self._limits)}\n```\n"
-        if trajectory.turns[-1].token_ids[-1] in self.stop_token_ids:
-            before, after = self._turn_break
-            return self._encode(before + block + after)
-        return self._encode(block)
+        before, after = self._turn_break if self._has_ended(trajectory.turns[-1]) else ("", "")
+        said = for_model(result, self._limits)
+        return self._plain.encode(f"{before}```output\n", said, f"\n```\n{after}")
 
     def final_opening(self, trajectory: Trajectory) -> list[int]:
-        """Close an open block and an open thought, then begin the final answer."""
-        written = self.text(trajectory.token_ids)
-        opening = "" if written.endswith("\n") else "\n"
-        if self.reader(trajectory.turns[-1].token_ids).inside_block:
-            opening += f"{_FENCE}\n"
-        if written.rfind("<think>") > written.rfind("</think>"):
+        """Close an open block and an open thought, then begin the final answer.
+
+        A model that had ended its turn is asked for it first.
+        """
+        if self._has_ended(trajectory.turns[-1]):
+            before, after = self._turn_break
+            opening = f"{before}{_ASK}{after}"
+        else:
+            opening = "" if self.text(trajectory.token_ids).endswith("\n") else "\n"
+            if fence := self.reader(trajectory.turns[-1].token_ids).open_fence():
+                opening += f"{fence}\n"
+        if _thinks(self._written(trajectory) + opening):
             opening += "</think>\n\n"
-        return self._encode(opening + "The answer is \\boxed{")
+        return self._encode(opening + _OPENING)
+
+    def boxes(self, trajectory: Trajectory) -> list[str]:
+        """Contents of the boxes in what the model wrote or was made to begin, in order."""
+        contents: list[str] = []
+        begun = ""  # a forced opening belongs to the model's own text, a tool's output does not
+        for turn in trajectory.turns:
+            own = [i for i in turn.token_ids if i not in self.stop_token_ids]
+            contents += boxed(begun + self.text(own), concluding=turn.execution is None)
+            begun = self.text(turn.appended_token_ids) if turn.execution is None else ""
+        return contents
 
     def answer(self, trajectory: Trajectory, rule: AnswerConfig) -> int | None:
         """The last readable box in range, in what the model wrote or was made to begin."""
-        pieces = []
-        for turn in trajectory.turns:
-            pieces.append(self.text([i for i in turn.token_ids if i not in self.stop_token_ids]))
-            # A forced opening belongs to the model's own text, a tool's output does not.
-            forced = turn.execution is None
-            pieces.append(self.text(turn.appended_token_ids) if forced else "\n")
-        return read_answer("".join(pieces), rule)
+        return last_answer(self.boxes(trajectory), rule)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Ids as text, special tokens shown."""
@@ -140,8 +152,37 @@ class FencedDialect:
         return text
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return self._plain.encode(text, "", "")
+
+    def _asked(self, statement: str) -> str:
+        message = {"role": "user", "content": prompts.render(self._prompt, statement=statement)}
+        text: str = self._tokenizer.apply_chat_template(
+            [message], add_generation_prompt=True, tokenize=False
+        )
+        return text
+
+    def _around_the_statement(self) -> tuple[str, str]:
+        statement = "STATEMENTSTANDSHERE"
+        before, _, after = self._asked(statement).partition(statement)
+        return before, after
+
+    def _has_ended(self, turn: Turn) -> bool:
+        return bool(turn.token_ids) and turn.token_ids[-1] in self.stop_token_ids
+
+    def _written(self, trajectory: Trajectory) -> str:
+        """The model's own text since it last began to write, and what it was made to begin with."""
+        beginning = self._turn_break[1]
+        written = beginning
+        for turn in trajectory.turns:
+            written += self.text(turn.token_ids)
+            if self._has_ended(turn):
+                written = beginning
+        return written
+
+
+def _thinks(written: str) -> bool:
+    """Whether a thought is open at the end of what a model wrote."""
+    return written.rfind("<think>") > written.rfind("</think>")
 
 
 def _turn_break(tokenizer: Any) -> tuple[str, str]:
