@@ -28,7 +28,8 @@ from solver.dialects.harmony_messages import (
 from solver.dialects.harmony_reader import HarmonyReader
 from solver.dialects.harmony_vocabulary import load_encoding
 from solver.errors import ConfigError
-from solver.policy.answer import read_answer
+from solver.policy.answer import last_answer
+from solver.policy.boxes import boxed
 from solver.types import Trajectory
 
 VOCAB_SIZE = 201_088  # rows of the output layer of gpt-oss-20b and gpt-oss-120b
@@ -143,7 +144,7 @@ class HarmonyDialect:
         begin = [marks.start, *marks.assistant]
         if reader.call is not None:
             return self.tool_message(trajectory, _TOO_LATE)
-        if message is not None and message.header.role == ASSISTANT and message.header.recipient:
+        if message is not None and message.header.calls:
             return [marks.call, *self.tool_message(trajectory, _TOO_LATE)]
         if message is not None:
             return [marks.end, *begin]
@@ -156,8 +157,8 @@ class HarmonyDialect:
         channel = self._encode(THINKING_CHANNELS[0]) if header[-1] == marks.channel else []
         return [*channel, marks.message, marks.end, *begin]
 
-    def answer(self, trajectory: Trajectory, rule: AnswerConfig) -> int | None:
-        """The last readable box to the user, else in the model's thoughts; never code or output."""
+    def boxes(self, trajectory: Trajectory) -> list[str]:
+        """Contents of the boxes in the model's thoughts, then in what it told the user."""
         messages = Messages(self._marks, self.text)
         for token_id in trajectory.token_ids[len(trajectory.prompt_token_ids) :]:
             messages.feed(token_id)
@@ -165,11 +166,15 @@ class HarmonyDialect:
         own = [message for message in messages.read if message.header.own]
         said = [message for message in own if message.header.final]
         thought = [message for message in own if not message.header.final]
-        for message in (*reversed(said), *reversed(thought)):
-            answer = read_answer(self.text(message.token_ids), rule)
-            if answer is not None:
-                return answer
-        return None
+        return [
+            content
+            for message in (*thought, *said)
+            for content in boxed(self.text(message.token_ids), concluding=message.header.final)
+        ]
+
+    def answer(self, trajectory: Trajectory, rule: AnswerConfig) -> int | None:
+        """The last readable box to the user, else in the model's thoughts; never code or output."""
+        return last_answer(self.boxes(trajectory), rule)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Ids as text, special tokens shown; ids beyond the vocabulary have none."""

@@ -5,7 +5,8 @@
     <|start|>assistant<|channel|>final<|message|>...<|return|>
 
 On well-formed ids it agrees with the library's parser (a test holds the two together). That one
-raises at a header it cannot read and is of no use afterwards; this one goes on with the next message.
+raises at a header it cannot read and is of no use afterwards; this one goes on with the next message,
+and takes what was written without a header, or in one that never reached `<|message|>`, as a message.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ ASSISTANT = "assistant"
 PYTHON = "python"
 THINKING_CHANNELS = ("analysis", "commentary")  # where tools are called; `final` is for the user
 _TO = "to="
+_USER = "user"
+_ROLES = frozenset({ASSISTANT, PYTHON, _USER, "system", "developer", "tool"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,13 @@ class Header:
 
     @property
     def own(self) -> bool:
-        """Whether the message is the model's own text, addressed to nobody's tool."""
-        return self.role == ASSISTANT and not self.recipient
+        """Whether the message is the model's own text, addressed to no tool."""
+        return self.role == ASSISTANT and self.recipient in ("", _USER)
+
+    @property
+    def calls(self) -> bool:
+        """Whether the model addresses a tool, whichever."""
+        return self.role == ASSISTANT and not self.own
 
     @property
     def final(self) -> bool:
@@ -84,7 +92,8 @@ class Messages:
     """Follows headers and contents; begins behind `<|start|>assistant`, where every turn begins.
 
     `read` are all messages, the open one included; `open` is the message being written; `header` are
-    the ids of the header being written. Both are None between two messages.
+    the ids of the header being written. Both are None between two messages. `closed` is the message that
+    the last id closed.
     """
 
     def __init__(self, marks: Marks, text: Callable[[Sequence[int]], str]) -> None:
@@ -92,14 +101,17 @@ class Messages:
         self._text = text
         self.read: list[Message] = []
         self.open: Message | None = None
+        self.closed: Message | None = None
         self.header: list[int] | None = list(marks.assistant)
 
     def feed(self, token_id: int) -> None:
         """Read the next id, whatever it is."""
+        self.closed = None
         if token_id == self._marks.start:  # also where it may not stand: there a message was left
-            self.open, self.header = None, []
+            self._close()
+            self.header = []
         elif token_id in self._marks.closing:
-            self.open = self.header = None
+            self._close()
         elif self.open is not None:
             self.open.token_ids.append(token_id)
         else:
@@ -110,6 +122,30 @@ class Messages:
                 self.read.append(self.open)
             else:
                 self.header.append(token_id)
+
+    def _close(self) -> None:
+        self.closed = self.open
+        if self.open is None and (message := self._without_header(self.header or [])) is not None:
+            self.closed = message
+            self.read.append(message)
+        self.open = self.header = None
+
+    def _without_header(self, ids: list[int]) -> Message | None:
+        """What the model said where a header stands that never came to its end, or None."""
+        assistant = list(self._marks.assistant)
+        begun = ids[: len(assistant)] == assistant
+        said, *channels = _split(ids[len(assistant) :] if begun else ids, self._marks.channel)
+        words = self._words(said)
+        if not begun and _first_word(words) in _ROLES:  # somebody else speaks
+            return None
+        header = self._parsed(ids if channels else assistant)
+        if channels:
+            words = self._words(channels[-1])[1:]
+        elif words and words[0].startswith(_TO):
+            return None
+        if not words:
+            return None
+        return Message(header, channels[-1] if channels else said) if header.own else None
 
     def _parsed(self, ids: Sequence[int]) -> Header:
         """`role [to=name] [type]`, then a channel mark and `channel [to=name] [type]`."""

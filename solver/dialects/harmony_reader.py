@@ -24,15 +24,17 @@ class HarmonyReader:
         """Read the next sampled id; everything after a complete call or the end is ignored."""
         if self.call is not None or self.ended:
             return
-        message = self.messages.open
         self.messages.feed(token_id)
         if token_id not in self._marks.closing:
             return
-        concluded = message is not None and message.header.final
-        if token_id == self._marks.returned or concluded:
+        message = self.messages.closed
+        header = message.header if message is not None else None
+        calls = token_id == self._marks.call or (header is not None and header.calls)
+        if (header is not None and header.final) or (
+            token_id == self._marks.returned and not calls
+        ):
             self.ended = True
-        elif token_id == self._marks.call:
-            header = message.header if message is not None else None
+        elif calls:  # whatever the call is closed with
             self.call = _unfenced(self._text(message.token_ids)) if message is not None else ""
             self.refusal = _refusal(header)
 

@@ -194,7 +194,7 @@ def test_a_message_to_the_user_ends_the_turn_however_it_is_closed(closing: str) 
     assert reader.ended and reader.call is None
 
 
-@pytest.mark.parametrize("text", ["<|return|>", THOUGHT + "<|return|>", CALL[:-8] + "<|return|>"])
+@pytest.mark.parametrize("text", ["<|return|>", THOUGHT + "<|return|>", FINAL[:-10] + "<|return|>"])
 def test_return_ends_the_turn_whatever_is_open(text: str) -> None:
     reader = DIALECT.reader(ids(text))
     assert reader.ended and reader.call is None
@@ -369,7 +369,8 @@ def test_what_is_told_to_the_user_counts_before_thoughts() -> None:
         "<|channel|>analysis<|message|>Hm<|end|><|start|>user<|message|>\\boxed{8}<|end|>",
         "<|start|>python to=assistant<|channel|>analysis<|message|>\\boxed{8}<|end|>",
         "<|channel|>final\\boxed{8}",
-        "<|channel|>final<|message|>`\\boxed{8}`<|return|>",
+        "<|channel|>analysis<|message|>`\\boxed{8}`<|end|>",
+        "<|channel|>final<|message|>```python\n\\boxed{8}\n```<|return|>",
     ],
 )
 def test_pitfall_8_a_box_in_code_or_of_somebody_else_is_no_answer(text: str) -> None:
