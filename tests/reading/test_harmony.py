@@ -8,8 +8,8 @@ import pytest
 
 from solver.config import AnswerConfig
 from solver.types import Trajectory, Turn
-from tests.harmony import CALL, NEXT, THOUGHT, dialect, ids
 from tests.reading.cases import of
+from tests.support.harmony import CALL, NEXT, THOUGHT, dialect, ids
 
 DIALECT = dialect()
 RULE = AnswerConfig()

@@ -55,7 +55,7 @@ def fenced(name: str) -> tuple[Dialect, frozenset[int], list[str]]:
 
 @cache
 def harmony() -> tuple[Dialect, frozenset[int], list[str]]:
-    from tests.harmony import dialect
+    from tests.support.harmony import dialect
 
     names = ["start", "end", "message", "channel", "constrain", "return", "call", "endoftext"]
     marks = [f"<|{name}|>" for name in [*names, "startoftext", "reserved_200013", "endofprompt"]]
