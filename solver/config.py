@@ -132,6 +132,9 @@ class AnswerConfig(_Frozen):
     maximum: int = Field(99_999, description="largest integer that is an answer")
     modulus: int | None = Field(None, ge=1, description="answers are taken modulo this, if given")
     fallback: int | None = Field(None, description="written when nothing else is known")
+    ask: bool = Field(
+        True, description="ask once for the answer of a trajectory that ended its turn without one"
+    )
 
     @model_validator(mode="after")
     def _range_holds(self) -> Self:

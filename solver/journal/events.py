@@ -10,7 +10,8 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
     1.0  the first form
     1.1  scored, engine_incident, schema_minor
     1.2  the weights of solved, vote.rule in the config
-    1.3  the degradations of solved, of which degraded are the sentences
+    1.3  the degradations of solved, of which degraded are the sentences; asked of forced, answer.ask in the
+         config
 """
 
 from __future__ import annotations
@@ -106,12 +107,13 @@ class Executed(_Event):
 
 
 class Forced(_Event):
-    """Ids appended to open a final answer near the deadline."""
+    """Ids appended to open a final answer: at a limit, or `asked` of a model that ended its turn without one."""
 
     type: Literal["forced"] = "forced"
     problem_id: str
     index: int
     appended_token_ids: list[int]
+    asked: bool = False
 
 
 class Ended(_Event):

@@ -211,7 +211,8 @@ def apply_event(trajectory: Trajectory, event: TrajectoryEvent) -> None:
 class ProblemHistory:
     """One problem; its lines lie between the bytes `begin` and `end`, the first is `line`.
 
-    `scored` is what a full recording's scorers said, at every mark. `solved` is None as long as it is
+    `asked` is what trajectories answered, by index, that had ended their turn without an answer and were
+    asked for it. `scored` is what a full recording's scorers said, at every mark. `solved` is None as long as it is
     under way.
     """
 
@@ -225,6 +226,7 @@ class ProblemHistory:
     allotted_s: float | None = None
     prompt_token_ids: tuple[int, ...] = ()  # where ids are kept
     trajectories: dict[int, TrajectoryHistory] = field(default_factory=dict)
+    asked: dict[int, int | None] = field(default_factory=dict)
     checked: Checked | None = None
     scored: list[Scored] = field(default_factory=list)
     solved: Solved | None = None
@@ -277,6 +279,10 @@ class ProblemHistory:
         elif isinstance(event, Solved):
             self.solved = event
         else:
+            if isinstance(event, Forced) and event.asked:
+                self.asked[event.index] = None
+            elif isinstance(event, Ended) and event.index in self.asked:
+                self.asked[event.index] = event.answer
             self._trajectory(event, line).apply(event, line)
 
     def begin_again(self) -> None:
@@ -291,6 +297,7 @@ class ProblemHistory:
             index: t for index, t in self.trajectories.items() if t.stop_reason not in BEGINS_AGAIN
         }
         self._earlier = frozenset(self.trajectories)
+        self.asked = {index: a for index, a in self.asked.items() if index in self.trajectories}
         self.checked, self.scored = None, []
 
     def finished_trajectories(self) -> list[Trajectory]:

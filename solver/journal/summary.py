@@ -40,6 +40,9 @@ class Summary(BaseModel):
     degraded: dict[str, list[str]]
     degraded_by_kind: dict[DegradationKind, int]  # how many answers, each kind once an answer
     scorer_fallbacks: int
+    asked: int  # trajectories that ended their turn without an answer and were asked for it once
+    asked_answered: int  # of these: gave a ballot
+    asked_correct: int  # of these: gave the answer that the file gives
     interrupted: bool
     isolation: str
     model: str
@@ -48,7 +51,7 @@ class Summary(BaseModel):
 
 
 def summarize(history: RunHistory, problems: Sequence[Problem]) -> Summary:
-    """Sum up a run, resumed ones over all of its processes. Trajectories do not matter."""
+    """Sum up a run, resumed ones over all of its processes. Of trajectories only who was asked matters."""
     start = history.start
     if start is None:
         raise JournalError("a run without its first event cannot be summed up")
@@ -64,6 +67,8 @@ def summarize(history: RunHistory, problems: Sequence[Problem]) -> Summary:
     elapsed_s = history.elapsed
     sampled_tokens = sum(event.sampled_tokens for event in solved.values())
     prune = start.config.prune
+    answers = [(one.id, answer) for one in begun for answer in one.asked.values()]
+    known = {problem.id: problem for problem in graded}
     return Summary(
         num_problems=len(problems),
         num_answered=sum(event.num_votes > 0 for event in solved.values()),
@@ -83,6 +88,14 @@ def summarize(history: RunHistory, problems: Sequence[Problem]) -> Summary:
         degraded={event.problem_id: event.degraded for event in solved.values() if event.degraded},
         degraded_by_kind=_by_kind(solved.values()),
         scorer_fallbacks=sum(check.reason is PruneReason.FALLBACK_RANDOM for check in checked),
+        asked=len(answers),
+        asked_answered=sum(answer is not None for _, answer in answers),
+        asked_correct=sum(
+            answer is not None
+            and name in known
+            and is_correct(answer, known[name], start.config.answer.modulus)
+            for name, answer in answers
+        ),
         interrupted=history.end is not None and history.end.interrupted,
         isolation=start.isolation,
         model=start.config.model.path,

@@ -95,6 +95,7 @@ def _numbers(source: RunSource) -> dict[str, Any]:
     records = source.history.problems.values()
     solved = [problem.solved for problem in records if problem.solved is not None]
     lanes = [lane for problem in records for lane in problem.trajectories.values()]
+    asked = [(problem.id, answer) for problem in records for answer in problem.asked.values()]
     return {
         "solved": len(solved),
         "tokens": sum(one.sampled_tokens for one in solved),
@@ -105,6 +106,11 @@ def _numbers(source: RunSource) -> dict[str, Any]:
         "pruned": sum(len(problem.dropped) for problem in records),
         "calls": sum(len(lane.calls) for lane in lanes),
         "failed_calls": sum(call.status != "ok" for lane in lanes for call in lane.calls),
+        "asked": len(asked),
+        "asked_answered": sum(answer is not None for _, answer in asked),
+        "asked_right": sum(
+            answer is not None and source.is_right(name, answer) is True for name, answer in asked
+        ),
         "resumed": source.history.num_resumed,
     }
 

@@ -58,6 +58,12 @@ def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:
         f"tokens: {summary.sampled_tokens:,} sampled in {summary.elapsed_s:.1f} s"
         f" ({summary.tokens_per_s:,.0f} a second)"
     )
+    if summary.asked:
+        right = f", {summary.asked_correct} right" if summary.num_graded else ""
+        yield (
+            f"asked again: {summary.asked} trajectories that ended without an answer;"
+            f" {summary.asked_answered} gave one{right}"
+        )
     if summary.degraded:
         yield f"degraded: {len(summary.degraded)} of {summary.num_problems} answers"
     yield f"isolation: {summary.isolation}"

@@ -77,7 +77,10 @@ class ProblemView:
         if self.history.checked is None:
             still = sum(one.stop_reason is not None for one in trajectories)
             return "check" if still >= self.launch else "launch"
-        forced = any(one.forced is not None for one in trajectories)
+        # One that was asked for an answer says nothing of the others.
+        forced = any(
+            one.forced is not None and one.index not in self.history.asked for one in trajectories
+        )
         return "vote" if forced or self.alive == 0 else "resume"
 
     @property

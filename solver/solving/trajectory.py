@@ -97,6 +97,8 @@ class TrajectoryRun:
             room = stage.sampled_limit - trajectory.num_sampled_tokens
             context_room = self._context_room()
             if reader.call is None and reader.ended:
+                if services.config.answer.ask and not self._gave_an_answer():
+                    await self._conclude(asked=True)
                 return StopReason.ANSWERED
             if room <= 0 and stage.at_limit is StopReason.MARK:
                 return StopReason.MARK
@@ -111,11 +113,18 @@ class TrajectoryRun:
             else:
                 await self._execute(reader, stage.deadline)
 
+    def _gave_an_answer(self) -> bool:
+        """Whether the model's own text holds any, an integer or not."""
+        return any(content.strip() for content in self.services.dialect.boxes(self.trajectory))
+
     def _context_room(self) -> int:
         return self.services.engine.capabilities.context_length - len(self.trajectory.token_ids)
 
-    async def _conclude(self) -> None:
-        """Open the final answer in the model's name and let it write a few tokens, if there is room."""
+    async def _conclude(self, *, asked: bool = False) -> None:
+        """Open the final answer in the model's name and let it write a few tokens, if there is room.
+
+        `asked` says that the model had ended its turn without one.
+        """
         trajectory, services = self.trajectory, self.services
         opening = services.dialect.final_opening(trajectory)
         if self._context_room() < len(opening) + FORCED_TOKENS:
@@ -128,6 +137,7 @@ class TrajectoryRun:
                 problem_id=trajectory.problem_id,
                 index=trajectory.index,
                 appended_token_ids=opening,
+                asked=asked,
             )
         )
         await self._sample(services.dialect.reader(), FORCED_TOKENS)

@@ -16,6 +16,8 @@ function headline(run, place, many) {
       numbers.pruned ? `${number(numbers.pruned)} ${run.full ? "finished without a vote" : `pruned at ${number(run.mark)} tokens`}` : "none pruned"],
     ["Tool calls", number(numbers.calls), numbers.failed_calls ? `${number(numbers.failed_calls)} without success` : "all ran"],
     ["Early votes", number(numbers.early), `of ${plural(numbers.solved, "problem")}`],
+    ...(numbers.asked ? [["Asked again", number(numbers.asked),
+      `${number(numbers.asked_answered)} answered${score ? `, ${number(numbers.asked_right)} right` : ""}`]] : []),
     ["Degraded", number(numbers.degraded), numbers.degraded ? "see below" : "no answer", numbers.degraded ? "bad" : ""],
   ];
   return el("section", { class: "headline", "aria-label": "Result" },
