@@ -19,6 +19,7 @@ from solver.clock import MonotonicClock, process_start
 from solver.command_line import quiet_libraries, run_app
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
+from solver.files.problems import EVERY_PROBLEM, Selection
 from solver.runs.console import print_error
 from solver.runs.folder import create_run, open_run
 from solver.runs.run import run_problems, served
@@ -46,13 +47,16 @@ def solve(
         Path | None,
         typer.Argument(
             readable=False,  # that is checked, and said, by whoever reads the file
-            help="CSV or JSONL with 'id' and 'problem', and 'answer' if known",
+            help="CSV, JSONL, JSON or Parquet with 'problem', and 'id' and 'answer' if known",
         ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(readable=False, help="answers file  [answers.csv]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the answers file")] = False,
+    limit: Annotated[int | None, typer.Option(help="solve the first so many", min=1)] = None,
+    shuffle: Annotated[int | None, typer.Option(help="seed of a random order")] = None,
+    ids: Annotated[str | None, typer.Option(help="solve these only: a,b,c")] = None,
     launch: Annotated[int | None, typer.Option(help="trajectories a problem")] = None,
     keep: Annotated[int | None, typer.Option(help="how many the check keeps")] = None,
     mark: Annotated[int | None, typer.Option(help="sampled tokens before the check")] = None,
@@ -104,6 +108,9 @@ def solve(
     if server and engine == "transformers":
         raise ConfigError("--server is for --engine vllm")
     given = {key: value for key, value in flags.items() if value is not None}
+    selection = Selection(tuple(ids.split(",")) if ids else (), shuffle, limit)
+    if selection != EVERY_PROBLEM and problems is None:
+        raise InputError("--limit, --shuffle and --ids select from a file of problems: give it too")
 
     def configured(base: SolverConfig | None = None) -> SolverConfig:
         return load_config(preset, config, sets or (), given, base=base)
@@ -111,7 +118,15 @@ def solve(
     if resume is not None:
         if run_dir is not None:
             raise InputError("--resume names the run folder; leave out --run-dir")
-        run = open_run(resume, configured, problems, output, force=force, on_failure=print_error)
+        run = open_run(
+            resume,
+            configured,
+            problems,
+            output,
+            force=force,
+            on_failure=print_error,
+            selection=selection,
+        )
     elif problems is not None:
         run = create_run(
             run_dir,
@@ -120,6 +135,7 @@ def solve(
             output or Path("answers.csv"),
             force=force,
             on_failure=print_error,
+            selection=selection,
         )
     else:
         raise InputError("give a file of problems, for example examples/problems.csv")

@@ -1,7 +1,7 @@
-"""Reads problems from CSV or JSONL files, strictly, and writes answers in one step.
+"""Reads problems from the files that people have, strictly, and writes answers in one step.
 
-A file that could be misread is refused with one line that says where and why. A problem with an empty
-statement is not refused.
+A file that could be misread is refused with one line that says where and why. A problem with an
+empty statement is not refused.
 """
 
 from __future__ import annotations
@@ -9,38 +9,78 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from solver.config import AnswerConfig
 from solver.errors import InputError
+from solver.files.rows import MAX_STATEMENT_BYTES, Row, read_rows, too_long
 from solver.files.whole import write_whole
+from solver.policy.integers import read_integer
 from solver.types import Problem
 
-MAX_STATEMENT_BYTES = 1_000_000
-_MAX_FILE_BYTES = 64_000_000
-_STATEMENT_COLUMNS = ("problem", "question", "statement", "prompt")
-# Tables that once held a blank answer come back from spreadsheets with "42.0" for 42.
-_INTEGER = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*", re.ASCII)
+_STATEMENTS = ("problem", "question", "statement", "prompt")
+_IDS = ("id", "unique_id", "problem_id", "problem_idx")
+_ANSWERS = ("answer", "expected_answer", "final_answer")
+_LETTER = re.compile(r"[^\W\d_]")
+_GSM8K = re.compile(r"####\s*(.*)\s*\Z")  # where its solutions keep the answer
 
-_Row = tuple[int, dict[str, object]]  # line number, column -> value
+
+@dataclass(frozen=True, slots=True)
+class ProblemsFile:
+    """The problems of a file, and one line about known answers that cannot be scored, if there are any."""
+
+    problems: list[Problem]
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which problems of a file are solved: those named, in random order, the first so many."""
+
+    ids: tuple[str, ...] = ()
+    shuffle: int | None = None  # the seed
+    limit: int | None = None
+
+    def of(self, problems: Sequence[Problem]) -> list[Problem]:
+        """The selected ones, by default in the file's order; `InputError` for an id that is not there."""
+        if missing := set(self.ids) - {problem.id for problem in problems}:
+            raise InputError(f"no problem has the id {min(missing)[:40]!r}")
+        chosen = [problem for problem in problems if not self.ids or problem.id in self.ids]
+        if self.shuffle is not None:
+            random.Random(self.shuffle).shuffle(chosen)
+        return chosen[: self.limit]
+
+
+EVERY_PROBLEM = Selection()
 
 
 def load_problems(path: Path) -> list[Problem]:
-    """The problems of a `.csv` or `.jsonl` file, in its order, or `InputError`."""
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl", ".json-lines"):
-        raise InputError(f"{path}: expected a .csv or .jsonl file of problems")
-    text = _read(path)
+    """The problems of a file, in its order, or `InputError`; answers that are no integers are unknown."""
+    return read_problems(path).problems
+
+
+def read_problems(path: Path, rule: AnswerConfig | None = None) -> ProblemsFile:
+    """The problems of a .csv, .tsv, .jsonl, .json or .parquet file, also .gz, or `InputError`.
+
+    Which column is the problem is decided by what it holds. Known answers are read as a model's are, also
+    behind `####`; those that are no integer, or none in range under `rule`, are left out and noted. A
+    problem without an id has the number of its line (of its row, where the file has no lines).
+    """
+    rows = read_rows(path, _STATEMENTS)
     try:
-        rows = list(_csv_rows(text) if suffix == ".csv" else _jsonl_rows(text))
-        problems = [_problem(row, line) for line, row in rows]
+        if not rows:
+            raise InputError("the file holds no problems")
+        lowered = [(line, _lowered(row)) for line, row in rows]
+        column = _statement_column(lowered)
+        problems = [_problem(row, line, column, rule) for line, row in rows]
         _refuse_duplicates(problems, [line for line, _ in rows])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if not problems:
-        raise InputError(f"{path}: the file holds no problems")
-    return problems
+    return ProblemsFile(problems, _unscored(lowered, problems, rule))
 
 
 def require_run_folder(folder: Path) -> None:
@@ -72,104 +112,62 @@ def write_answers(path: Path, rows: Iterable[tuple[str, int]]) -> None:
     write_whole(path, text.getvalue())
 
 
-def _read(path: Path) -> str:
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give the file of problems in it")
-        size = path.stat().st_size
-        if size > _MAX_FILE_BYTES:
-            raise InputError(
-                f"{path}: {size:,} bytes; a file may hold {_MAX_FILE_BYTES:,}, split it"
-            )
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {path}: {reason}") from None
-    if not data.strip():
-        raise InputError(f"{path}: the file is empty")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{path}: line {line} holds a NUL byte; this is not a text file")
-    return text
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Write JSON lines that `load_problems` reads as these problems."""
+    lines = []
+    for problem in problems:
+        row = {"id": problem.id, "problem": problem.statement, "answer": problem.answer}
+        lines.append(json.dumps({**problem.tags, **row}, ensure_ascii=False) + "\n")
+    write_whole(path, "".join(lines))
 
 
-def _csv_rows(text: str) -> Iterator[_Row]:
-    # The limit is the module's own state; every file we read may use it up to our own limit.
-    csv.field_size_limit(MAX_STATEMENT_BYTES)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    line = 1
-    try:
-        for fields in reader:
-            if header is None and fields:
-                header = [name.strip() for name in fields]
-                _check_columns(header)
-            elif header is not None and fields:
-                if len(fields) != len(header):
-                    raise InputError(
-                        f"line {line} has {len(fields)} fields, the header has {len(header)};"
-                        " put statements that hold commas or line breaks in double quotes"
-                    )
-                yield line, dict(zip(header, fields, strict=True))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        if "field limit" in str(error):
-            raise InputError(_too_long(line)) from None
-        raise InputError(f"line {line} is not CSV: {error}") from None
+def _lowered(row: Mapping[str, object]) -> dict[str, object]:
+    return {name.strip().lower(): value for name, value in row.items()}
 
 
-def _jsonl_rows(text: str) -> Iterator[_Row]:
-    for line, source in enumerate(text.split("\n"), start=1):
-        if not source.strip():
-            continue
-        try:
-            row = json.loads(source)
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "cannot be read"
-            raise InputError(f"line {line} is not JSON: {reason}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"line {line} is not a JSON object with an id and a problem")
-        try:
-            _check_columns(list(row))
-        except InputError as error:
-            raise InputError(f"line {line}: {error}") from None
-        yield line, row
-
-
-def _check_columns(names: list[str]) -> None:
-    lowered = [name.strip().lower() for name in names if name.strip()]
-    if repeated := next((name for name in lowered if lowered.count(name) > 1), None):
-        raise InputError(f"column {repeated!r} is there twice; keep one")
-    if "id" not in lowered:
-        raise InputError("no column 'id'; every problem needs one")
-    found = [name for name in _STATEMENT_COLUMNS if name in lowered]
-    if not found:
-        raise InputError(f"no problem column; name one of {', '.join(_STATEMENT_COLUMNS)}")
+def _statement_column(rows: Sequence[Row]) -> str:
+    """The one column that holds statements; numbers in a column `problem` are none."""
+    found = [name for name in _STATEMENTS if any(name in row for _, row in rows)]
+    if len(found) > 1:
+        found = [name for name in found if any(_is_text(row.get(name)) for _, row in rows)] or found
+    if len(found) > 1 and all(
+        row.get(name) == row.get(found[0]) for _, row in rows for name in found
+    ):
+        found = found[:1]
     if len(found) > 1:
         raise InputError(f"columns {' and '.join(found)} could each be the problem; keep one")
+    for line, row in rows:
+        if not found or found[0] not in row:
+            names = ", ".join(_STATEMENTS)
+            raise InputError(f"line {line}: no problem column; name one of {names}")
+    return found[0]
 
 
-def _problem(row: Mapping[str, object], line: int) -> Problem:
-    values = {name.strip().lower(): value for name, value in row.items()}
-    column = next(name for name in _STATEMENT_COLUMNS if name in values)
-    taken = {"", "id", "answer", column}
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and _LETTER.search(value) is not None
+
+
+def _problem(
+    row: Mapping[str, object], line: int, column: str, rule: AnswerConfig | None
+) -> Problem:
+    values = _lowered(row)
+    named_by = next((name for name in _IDS if name in values), None)
+    answered_by = next((name for name in _ANSWERS if name in values), None)
+    taken = {"", named_by, answered_by, column}
     return Problem(
-        id=_id(values["id"], line),
+        id=_id(values[named_by], line) if named_by is not None else str(line),
         statement=_statement(values[column], column, line),
-        answer=_answer(values.get("answer"), line),
+        answer=_answer(values, rule),
         tags={
-            name.strip(): _text(value if isinstance(value, str) else json.dumps(value), line)
+            name.strip(): _text(value if isinstance(value, str) else _shown(value), line)
             for name, value in row.items()
             if name.strip().lower() not in taken
         },
     )
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str)
 
 
 def _id(value: object, line: int) -> str:
@@ -189,21 +187,46 @@ def _statement(value: object, column: str, line: int) -> str:
         raise InputError(f"line {line}: {column!r} must be a text")
     statement = _text(value, line)
     if len(statement.encode()) > MAX_STATEMENT_BYTES:
-        raise InputError(_too_long(line))
+        raise InputError(too_long(line))
     return statement
 
 
-def _answer(value: object, line: int) -> int | None:
-    if value is None or (isinstance(value, str) and not value.strip()):
+def _given(values: Mapping[str, object]) -> str:
+    """The known answer as the file writes it; empty if it gives none."""
+    value = next((values[name] for name in _ANSWERS if name in values), None)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return "" if value is None else str(value).strip()
+
+
+def _answer(values: Mapping[str, object], rule: AnswerConfig | None) -> int | None:
+    given = _given(values)
+    if behind := _GSM8K.search(given):
+        given = behind[1]
+    value = read_integer(given)
+    if value is None or rule is None:
+        return value
+    in_range = value if rule.modulus is None else value % rule.modulus
+    return value if rule.minimum <= in_range <= rule.maximum else None
+
+
+def _unscored(
+    rows: Sequence[Row], problems: Sequence[Problem], rule: AnswerConfig | None
+) -> str | None:
+    """What is said of the known answers that are left out of the score."""
+    left_out = [
+        (line, _given(row))
+        for (line, row), problem in zip(rows, problems, strict=True)
+        if problem.answer is None and _given(row)
+    ]
+    if not left_out:
         return None
-    match = None
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        match = _INTEGER.fullmatch(str(value))
-    if match is None:
-        raise InputError(
-            f"line {line}: the answer {str(value)[:40]!r} is not an integer; leave it blank if unknown"
-        )
-    return int(match[1])
+    line, given = left_out[0]
+    outside = f" or outside of the answer range {rule.minimum}:{rule.maximum}" if rule else ""
+    return (
+        f"{len(left_out)} of {len(problems)} problems are solved and not scored: their known answers are"
+        f" no integers{outside} (first: line {line}, {given[-40:]!r})"
+    )
 
 
 def _text(value: str, line: int) -> str:
@@ -214,10 +237,6 @@ def _text(value: str, line: int) -> str:
     if "\0" in value:
         raise InputError(f"line {line} holds a NUL character")
     return value
-
-
-def _too_long(line: int) -> str:
-    return f"line {line}: a statement may be {MAX_STATEMENT_BYTES:,} bytes long, this is longer"
 
 
 def _refuse_duplicates(problems: list[Problem], lines: list[int]) -> None:

@@ -107,7 +107,7 @@ class Executed(_Event):
 
 
 class Forced(_Event):
-    """Ids appended to open a final answer: at a limit, or `asked` of a model that ended its turn without one."""
+    """Ids appended to open a final answer: at a limit, or `asked` of one that ended its turn without any."""
 
     type: Literal["forced"] = "forced"
     problem_id: str

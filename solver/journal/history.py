@@ -212,8 +212,8 @@ class ProblemHistory:
     """One problem; its lines lie between the bytes `begin` and `end`, the first is `line`.
 
     `asked` is what trajectories answered, by index, that had ended their turn without an answer and were
-    asked for it. `scored` is what a full recording's scorers said, at every mark. `solved` is None as long as it is
-    under way.
+    asked for it. `scored` is what a full recording's scorers said, at every mark. `solved` is None as long
+    as it is under way.
     """
 
     problem: Problem

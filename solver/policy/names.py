@@ -22,6 +22,7 @@ _DONE = (
     r"[\^+\-*/]|\\(?:[dt]?frac|sqrt|[dt]?binom|cdot|times|div|log|ln|exp|sin|cos|tan)(?![A-Za-z])"
 )
 _UNKNOWN = r"(?:\\[A-Za-z]+|[A-Za-z])(?:_(?:[A-Za-z0-9]|\{[^{}]*\}))?'*(?:\([^()]*\))?"
+_COORDINATES = {"x", "y", "z"}
 _PART = re.compile(rf"(?P<number>{_NUMBER})|(?P<done>{_DONE})|(?P<unknown>{_UNKNOWN})")
 
 
@@ -29,7 +30,8 @@ def is_name(side: str, *, first: bool) -> bool:
     """Whether `side` names what it equals; only the `first` side may hold numbers, as in `100m+n = 307`.
 
     Numbers on a later side belong to a second equation: `x = 5 y = 7`. A single unknown to which
-    something is done makes an equation to be solved: `3x = 15`.
+    something is done makes an equation to be solved, `3x = 15`, numbers beside coordinates make that of
+    a figure, `2x + 3y = 6`.
     """
     if _NAME.fullmatch(side) is None or _LETTER.search(side) is None:
         return False
@@ -38,5 +40,6 @@ def is_name(side: str, *, first: bool) -> bool:
     parts = list(_PART.finditer(_WORDS.sub(" ", side)))
     numbers = any(part["number"] for part in parts)
     unknowns = {part["unknown"] for part in parts if part["unknown"]}
-    to_be_solved = len(unknowns) == 1 and (numbers or any(part["done"] for part in parts))
+    done = numbers or any(part["done"] for part in parts)
+    to_be_solved = (len(unknowns) == 1 and done) or (numbers and set() < unknowns <= _COORDINATES)
     return not to_be_solved and (first or not numbers)

@@ -29,7 +29,17 @@ from pydantic import ValidationError
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.jsonl import repair
-from solver.files.problems import load_problems, problems_copy, require_run_folder, write_answers
+from solver.files.problems import (
+    EVERY_PROBLEM,
+    Selection,
+    load_problems,
+    problems_copy,
+    read_problems,
+    require_run_folder,
+    write_answers,
+    write_problems,
+)
+from solver.files.rows import kind_of
 from solver.files.whole import write_whole
 from solver.journal.events import RunStarted, Solved
 from solver.journal.history import RunHistory
@@ -95,9 +105,14 @@ def create_run(
     *,
     force: bool,
     on_failure: Callable[[str], None],
+    selection: Selection = EVERY_PROBLEM,
 ) -> RunFolder:
-    """Make a new run folder (`runs/<id>` if `folder` is None) after every check that needs no model."""
-    problems = load_problems(problems_file)
+    """Make a new run folder (`runs/<id>` if `folder` is None) after every check that needs no model.
+
+    `on_failure` is also told, in one line, which known answers cannot be scored.
+    """
+    file = read_problems(problems_file, config.answer)
+    problems = selection.of(file.problems)
     _check_output(output, problems_file, replaceable=force)
     folder = folder or _new_folder()
     try:
@@ -106,14 +121,15 @@ def create_run(
             raise InputError(
                 f"the run folder {folder} is not empty; choose another or use --resume {folder}"
             )
-        copy = folder / f"problems{_suffix(problems_file)}"
-        shutil.copyfile(problems_file, copy)
+        copy = _copied(problems_file, problems, folder)
     except OSError as error:
         raise InputError(f"cannot make the run folder {folder}: {error.strerror}") from None
     output = output.absolute()
     write_whole(folder / "config.json", config.model_dump_json(indent=2) + "\n")
     write_whole(folder / "command.json", json.dumps({"output": str(output)}) + "\n")
     journal = JournalWriter(folder / "journal.jsonl", on_failure)
+    if file.note is not None:
+        on_failure(file.note)
     return RunFolder(folder, config, tuple(problems), _digest(copy), output, journal)
 
 
@@ -125,6 +141,7 @@ def open_run(
     *,
     force: bool,
     on_failure: Callable[[str], None],
+    selection: Selection = EVERY_PROBLEM,
 ) -> RunFolder:
     """Open a run to resume it; `reconfigure` applies the flags of this command to its config.
 
@@ -133,8 +150,8 @@ def open_run(
     config, intended, copy = _read_run(folder)
     digest = _digest(copy)
     if problems_file is not None:
-        load_problems(problems_file)
-        if _digest(problems_file) != digest:
+        given = selection.of(read_problems(problems_file, config.answer).problems)
+        if given != load_problems(copy):
             raise InputError(f"{problems_file} is not the problems file of {folder}; leave it out")
     wanted = reconfigure(config)
     if key := differing_key(_comparable(config), _comparable(wanted)):
@@ -169,8 +186,18 @@ def _new_folder() -> Path:
     return Path("runs") / f"{stamp}-{secrets.token_hex(2)}"
 
 
-def _suffix(problems_file: Path) -> str:
-    return ".csv" if problems_file.suffix.lower() == ".csv" else ".jsonl"
+def _copied(problems_file: Path, problems: list[Problem], folder: Path) -> Path:
+    """The run's copy of its problems: the file as it was if it says just that, else JSON lines."""
+    kind = kind_of(problems_file)
+    if kind in ("csv", "jsonl") and problems_file.suffix.lower() != ".gz":
+        copy = folder / f"problems.{kind}"
+        shutil.copyfile(problems_file, copy)
+        if load_problems(copy) == problems:
+            return copy
+        copy.unlink()
+    copy = folder / "problems.jsonl"
+    write_problems(copy, problems)
+    return copy
 
 
 def _check_output(output: Path, problems_file: Path, *, replaceable: bool) -> None:

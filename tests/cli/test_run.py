@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from solver.files.problems import load_problems
 from solver.journal.reader import read_journal
 from solver.journal.summary import summarize
 from solver.journal.writer import JournalWriter
@@ -91,6 +92,24 @@ def test_without_answers_there_is_no_score(folder: Path, stubs: Any, capsys: Any
     assert "score" not in out
     assert "degraded: outside of what it knows" in out
     assert "--model PATH" in out
+
+
+def test_a_selection_of_a_published_file(folder: Path, stubs: Any, capsys: Any) -> None:
+    rows = [{"question": f"say {n}", "answer": f"So.\n#### {n}"} for n in (1, 2, 200_000, 4)]
+    (folder / "gsm.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chosen = ["gsm.jsonl", "--ids", "1,3,4", "--shuffle", "5", "--limit", "2"]
+    assert main([*chosen, "--run-dir", "run", "--quiet"]) == 0
+    output = capsys.readouterr()
+    assert output.err.startswith("1 of 4 problems are solved and not scored")
+    assert output.err.count("\n") == 1
+    copied = load_problems(folder / "run/problems.jsonl")
+    assert len(copied) == 2 and {problem.id for problem in copied} <= {"1", "3", "4"}
+    again = ["--resume", "run", "--quiet"]
+    assert main([*chosen, *again]) == 0 and main(again) == 0
+    assert main([*chosen[:-1], "3", *again]) == 2
+    assert "is not the problems file of run" in capsys.readouterr().err
+    assert main(["--limit", "2", *again]) == 2
+    assert "give it too" in capsys.readouterr().err
 
 
 def test_the_run_config_makes_the_same_run(folder: Path, problems: Path, stubs: Any) -> None:
@@ -316,6 +335,4 @@ def test_a_reader_that_goes_away(
 
 
 def _problems(run: Path) -> list[Any]:
-    from solver.files.problems import load_problems
-
     return load_problems(run / "problems.csv")

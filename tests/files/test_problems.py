@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import tempfile
@@ -12,8 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from solver.config import AnswerConfig
 from solver.errors import InputError
-from solver.files.problems import load_problems, write_answers
+from solver.files.problems import (
+    Selection,
+    load_problems,
+    read_problems,
+    write_answers,
+    write_problems,
+)
 from solver.types import Problem
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
@@ -129,3 +137,142 @@ def test_a_write_that_fails_leaves_what_was(
         write_answers(path, [("a", 1)])
     assert path.read_text() == "precious"
     assert [entry.name for entry in tmp_path.iterdir()] == ["answers.csv"]
+
+
+# Files as people have them
+
+RULE = AnswerConfig()
+JSON = {"id": "a", "problem": "What is it?", "answer": "42"}
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (
+            {"question": "Q?", "answer": "So 9*2=<<9*2=18>>18.\n#### 1,018"},
+            Problem("1", "Q?", 1018),
+        ),
+        (
+            {
+                "problem": "Q?",
+                "solution": "S",
+                "answer": "\\frac{10}{2}",
+                "unique_id": "test/a/7.json",
+            },
+            Problem("test/a/7.json", "Q?", 5, {"solution": "S"}),
+        ),
+        (
+            {"id": 60, "problem": "Q?", "answer": "204", "url": "u"},
+            Problem("60", "Q?", 204, {"url": "u"}),
+        ),
+        ({"problem_idx": 3, "problem": "Q?", "answer": 70}, Problem("3", "Q?", 70)),
+        ({"id": "x", "problem": "Q?", "final_answer": ["7"]}, Problem("x", "Q?", 7)),
+        ({"id": "x", "prompt": "Q?", "expected_answer": "$12\\text{ cm}$"}, Problem("x", "Q?", 12)),
+        ({"id": "x", "problem": "Q?", "answer": None}, Problem("x", "Q?", None)),
+        ({"id": "x", "problem": 4, "question": "Q?"}, Problem("x", "Q?", None, {"problem": "4"})),
+        ({"id": "x", "problem": "Q?", "prompt": "Q?"}, Problem("x", "Q?", None, {"prompt": "Q?"})),
+    ],
+)
+def test_rows_as_they_are_published(
+    row: dict[str, object], problem: Problem, tmp_path: Path
+) -> None:
+    lines = json.dumps(row) + "\n"
+    files = {
+        "p.jsonl": lines.encode(),
+        "p.jsonl.gz": gzip.compress(lines.encode()),
+        "p.json": json.dumps([row], indent=1).encode(),
+        "lines.json": lines.encode(),
+        "split.json": json.dumps({"version": 1, "data": [row]}).encode(),
+    }
+    for name, content in files.items():
+        assert load_problems(save(tmp_path, name, content)) == [problem], name
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.Table.from_pylist([{**JSON, "year": 2025}, {**JSON, "id": "b", "answer": None}])
+    parquet.write_table(table, tmp_path / "p.parquet")
+    assert load_problems(tmp_path / "p.parquet") == [
+        Problem("a", "What is it?", 42, {"year": "2025"}),
+        Problem("b", "What is it?", None, {"year": "null"}),
+    ]
+    with pytest.raises(InputError, match="is not Parquet"):
+        load_problems(save(tmp_path, "q.parquet", b"PAR1 no more"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.csv.gz"])
+def test_separators(delimiter: str, name: str, tmp_path: Path) -> None:
+    row = (
+        delimiter.join(("id", "problem", "answer"))
+        + "\n"
+        + delimiter.join(("1", "two three", "2"))
+        + "\n"
+    )
+    content = gzip.compress(row.encode()) if name.endswith(".gz") else row.encode()
+    assert load_problems(save(tmp_path, name, content)) == [Problem("1", "two three", 2)]
+
+
+def test_without_ids_problems_are_named_by_their_lines(tmp_path: Path) -> None:
+    path = save(tmp_path, "p.csv", 'problem,answer\n"a\nb",1\nc,2\n')
+    assert [problem.id for problem in load_problems(path)] == ["2", "4"]
+    path = save(tmp_path, "p.jsonl", '{"question": "a"}\n\n{"question": "b"}\n')
+    assert [problem.id for problem in load_problems(path)] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    "answer", ["seven", "7.5", "080 or 081", "9" * 5000, "3x = 15", "100000", "-1"]
+)
+def test_an_answer_that_cannot_be_scored_is_noted(answer: str, tmp_path: Path) -> None:
+    path = save(tmp_path, "p.csv", f"id,problem,answer\na,x,{answer}\nb,y,\nc,z,3\n")
+    file = read_problems(path, RULE)
+    assert [problem.answer for problem in file.problems] == [None, None, 3]
+    assert file.note is not None and file.note.startswith(
+        "1 of 3 problems are solved and not scored"
+    )
+    assert "answer range 0:99999" in file.note and f"line 2, {answer[-40:]!r}" in file.note
+
+
+def test_the_modulus_comes_before_the_range(tmp_path: Path) -> None:
+    path = save(tmp_path, "p.csv", "id,problem,answer\na,x,336000\n")
+    file = read_problems(path, AnswerConfig(modulus=1000, maximum=999))
+    assert file.note is None and file.problems[0].answer == 336000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("p.json", b'"x"', "an array of JSON objects"),
+        ("p.json", b"[1]", "row 1 is not a JSON object"),
+        ("p.json", b"[", "line 1 is not JSON"),
+        ("p.csv.gz", b"id,problem", "not a whole gzip file"),
+        ("p.csv.gz", gzip.compress(b"id,problem\n1,x\n")[:-9], "not a whole gzip file"),
+        ("p.csv", b"id|problem\n1|x\n", "no problem column"),
+        ("p.csv", b"id;problem\n1;x;y\n", "statements that hold semicolons"),
+        ("p.gz", b"x", "expected a .csv"),
+    ],
+)
+def test_what_is_refused(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        load_problems(save(tmp_path, name, content))
+
+
+@given(problems=PROBLEMS)
+def test_what_is_written_is_read_again(problems: list[Problem]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problems.jsonl"
+        write_problems(path, problems)
+        assert load_problems(path) == problems
+
+
+def test_selection() -> None:
+    problems = [Problem(str(i), "x") for i in range(50)]
+    assert Selection().of(problems) == problems
+    assert [p.id for p in Selection(ids=("7", "3"), limit=1).of(problems)] == ["3"]
+    shuffled = Selection(shuffle=1, limit=10).of(problems)
+    assert shuffled == Selection(shuffle=1).of(problems)[:10] != problems[:10]
+    assert shuffled != Selection(shuffle=2, limit=10).of(problems)
+    with pytest.raises(InputError, match="'99'"):
+        Selection(ids=("1", "99")).of(problems)

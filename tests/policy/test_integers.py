@@ -213,6 +213,8 @@ NOT_READ = [
     r"\sqrt{x} = 7",
     r"\log_2 x = 3",
     "n!=120",
+    "5x - 7y + 11z + 4 = 0",
+    "x^2+y^2 = 25",
     # several
     r"x = 5 \quad y = 7",
     r"n=5 \Rightarrow m=7",
