@@ -23,6 +23,7 @@ from ipykernel import kernelapp
 from ipykernel.control import ControlThread
 from ipykernel.iostream import IOPubThread
 from ipykernel.shellchannel import ShellChannelThread
+from IPython.core.display import TextDisplayObject
 from IPython.utils import PyColorize
 from jupyter_client.session import Session
 
@@ -189,21 +190,29 @@ def serve(connection: dict[str, Any], accepted_bytes: int, confine: Callable[[],
     app.config.HistoryManager.enabled = False
     app.config.InteractiveShell.colors = "nocolor"
     app.config.InteractiveShell.xmode = "Plain"
+    app.config.InteractiveShell.display_page = True  # `sum?` is output: there is no pager
     app.default_extensions = []
     app.log_level = "CRITICAL"
     app.initialize([])
     shell = app.shell
     shell.display_formatter.active_types = ["text/plain"]
+    shell.display_formatter.formatters["text/plain"].for_type(TextDisplayObject, _show_text)
     shell.InteractiveTB.structured_traceback = compact_traceback
     shell.SyntaxTB.structured_traceback = compact_traceback
     shell.events.register("pre_run_cell", app.meter.reset)
     shell.events.register("post_execute", _after_cell(os.getpid()))
     shell.events.register("post_run_cell", _with_words)
+    sys.set_int_max_str_digits(0)  # a long computation is bounded by the cell's time
     sys.path.insert(0, "")  # a cell may import what another one wrote
     warnings.filterwarnings("ignore", message="To exit: use")
     os.register_at_fork(after_in_child=_print_plainly)
     confine()
     app.start()
+
+
+def _show_text(shown: TextDisplayObject, printer: Any, cycle: bool) -> None:
+    """Markdown, LaTeX and HTML as they were written: whoever reads it sees no rendering."""
+    printer.text(str(shown.data or ""))
 
 
 def _after_cell(kernel: int) -> Callable[[], None]:

@@ -31,6 +31,12 @@ async def test_state_persists_between_cells(sandbox: Sandbox) -> None:
         ("for i in range(2):\n    print(i)", "0\n1\n"),
         ("", ""),
         ("'text'", "'text'\n"),
+        (
+            "from IPython.display import *\ndisplay(Math('x^2'), HTML('<b>7</b>'))",
+            "x^2\n<b>7</b>\n",
+        ),
+        ("from IPython.display import *\nLatex('$42$')", "$42$\n"),
+        ("len(str(10**20_000))", "20001\n"),
     ],
 )
 async def test_displays_as_jupyter_does(sandbox: Sandbox, code: str, shown: str) -> None:
