@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 _LONGEST_CHARACTER = 8  # ids; past that the bytes are no character at all
+_WINDOW = 16  # ids that are decoded again with each new one
 
 
 class Detokenizer:
@@ -24,8 +25,11 @@ class Detokenizer:
         if text.endswith("\ufffd") and waiting < _LONGEST_CHARACTER:
             return ""
         piece = text[len(self._given_text) :]
-        # Keep the last ids as left context: some tokenizers drop a leading space otherwise.
-        self._window = self._window[self._given :]
-        self._given = len(self._window)
-        self._given_text = self._decode(self._window)
+        if len(self._window) < _WINDOW:
+            self._given, self._given_text = len(self._window), text
+        else:
+            # Keep the last ids as left context: some tokenizers drop a leading space otherwise.
+            self._window = self._window[self._given :]
+            self._given = len(self._window)
+            self._given_text = self._decode(self._window)
         return piece

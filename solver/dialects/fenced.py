@@ -45,7 +45,10 @@ class FencedReader:
         if token_id in self._end_ids:
             self._end()
             return
-        self._line += self._detokenizer.feed(token_id)
+        piece = self._detokenizer.feed(token_id)
+        self._line += piece
+        if "\n" not in piece:
+            return
         while "\n" in self._line and self.call is None:
             line, _, self._line = self._line.partition("\n")
             self._read(line)

@@ -90,20 +90,23 @@ class Fences:
             self._leave(self._open)
 
     def _outside(self, line: str) -> None:
-        if quote := _QUOTE.match(line):
+        fenced = "```" in line or "~~~" in line
+        if ">" in line and (quote := _QUOTE.match(line)):
             self._set_aside(line[quote.end() :])
             self._say(HIDDEN)
-        elif block := _opened(line):
+        elif fenced and (block := _opened(line)):
             self._open = block
             self._say(HIDDEN)
-        elif (late := _LATE_OPENING.search(line)) and _opens(late):
+        elif fenced and (late := _LATE_OPENING.search(line)) and _opens(late):
             self._open = Block(late[1], late[2].lower(), at_line_start=False)
             self._say(line[: late.start()] + HIDDEN)
-        else:
+        elif "`" in line:
             shown, code = _without_inline_code(line)
             for text in code:
                 self._set_aside(text)
             self._say(shown)
+        else:
+            self._say(line)
 
     def _inside(self, block: Block, line: str) -> Block | None:
         if block.fence in line and (closing := _closed(block, line)):
@@ -116,7 +119,7 @@ class Fences:
             else:
                 self.last = block
             return block
-        if thought := _THOUGHT_END.search(line):
+        if "</think>" in line and (thought := _THOUGHT_END.search(line)):
             block.lines.append(line[: thought.start()])
             self._leave(block)
             self._outside(line[thought.start() :])

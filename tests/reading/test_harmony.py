@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.harmony import CALL, NEXT, THOUGHT, dialect, ids
 
 from solver.config import AnswerConfig
 from solver.types import Trajectory, Turn
