@@ -11,6 +11,7 @@ import time
 
 from transformers import AutoTokenizer
 
+from sandbox.limits import Limits
 from solver.dialects.detokenize import Detokenizer
 from solver.dialects.fenced import FencedDialect
 from solver.embedded.paths import WEIGHTS
@@ -24,7 +25,7 @@ ROUNDS = 7
 
 def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(WEIGHTS), local_files_only=True)
-    dialect = FencedDialect(tokenizer, "bare")
+    dialect = FencedDialect(tokenizer, "bare", Limits())
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     text_s, reader_s = [], []
     for _ in range(ROUNDS):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, ExecutionStatus, for_model
 from solver.config import AnswerConfig
 from solver.dialects.fenced import FencedDialect
@@ -18,7 +19,7 @@ from tests.reading.cases import of
 from tests.support import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
-DIALECT = FencedDialect(TOKENIZER, "bare")
+DIALECT = FencedDialect(TOKENIZER, "bare", Limits())
 RULE = AnswerConfig()
 END = "<|end|>"
 
@@ -124,7 +125,7 @@ def test_a_turn_that_ends_with_a_block_that_does_not_run_is_told_so(block: str) 
     reader = DIALECT.reader(ids(f"{block}\n\n{END}"))
     assert reader.ended and reader.call is not None and reader.refusal is not None
     refused = ExecutionResult(status=ExecutionStatus.REFUSED, stderr=reader.refusal)
-    assert "```python" in for_model(refused)
+    assert "```python" in for_model(refused, Limits())
 
 
 @pytest.mark.parametrize(

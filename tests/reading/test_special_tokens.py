@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
+from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.dialects.base import Dialect
 from solver.dialects.fenced import FencedDialect
@@ -50,7 +51,7 @@ def fenced(name: str) -> tuple[Dialect, frozenset[int], list[str]]:
     """The dialect over a tokenizer, the ids that only it may write, and how these are spelled."""
     tokenizer = TOKENIZERS[name]()
     marks = {token: i for token, i in tokenizer.get_added_vocab().items() if not token.isspace()}
-    return FencedDialect(tokenizer, "bare"), frozenset(marks.values()), list(marks)
+    return FencedDialect(tokenizer, "bare", Limits()), frozenset(marks.values()), list(marks)
 
 
 @cache
