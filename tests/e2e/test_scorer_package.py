@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from solver.replay.reader import load
+from solver.journal.recording import load
 from tests.test_extending import blocks
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"

@@ -19,7 +19,6 @@ from solver.journal.events import (
     RunStarted,
     Scored,
     Solved,
-    event_of,
 )
 from solver.journal.reader import read_journal
 from solver.journal.schema import journal_schema, schema_text
@@ -102,9 +101,10 @@ def test_a_kind_of_a_newer_version_is_another_one(tmp_path: Path) -> None:
     assert solved.degradations == [Degradation(DegradationKind.OTHER, "it yawned")]
 
 
-def test_what_is_written_has_kinds_and_the_sentences_of_before() -> None:
+def test_what_is_written_has_kinds_and_the_sentences_of_before(tmp_path: Path) -> None:
     why = Degradation(DegradationKind.NO_VOTE, "no vote: fallback answer 0")
-    solved = event_of(FIRST_SOLVED.encode())
+    (tmp_path / "j").write_text(FIRST_VERSION + FIRST_SOLVED)
+    [_, solved] = read_journal(tmp_path / "j").events
     assert isinstance(solved, Solved)
     fields = json.loads(solved.model_copy(update={"degradations": [why]}).model_dump_json())
     assert fields["degradations"] == [{"kind": "no_vote", "detail": why.detail}]

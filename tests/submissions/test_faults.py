@@ -9,7 +9,8 @@ import pytest
 from solver.config import VoteConfig
 from solver.errors import ConfigError
 from solver.journal.events import Checked, Ended, Event, ProblemStarted
-from solver.types import PruneReason, StopReason
+from solver.journal.history import ProblemHistory
+from solver.types import Problem, PruneReason, StopReason
 from submissions.faults import Fault, FaultInjector, InjectedError, parse_faults
 from submissions.votes import VotesSoFar
 from tests.support.submissions import random_faults
@@ -80,7 +81,7 @@ def test_a_fault_strikes_at_its_stage_and_once(tmp_path: Path, stage: str) -> No
 def test_the_vote_so_far_is_told_when_it_changes() -> None:
     told: list[int] = []
     votes = VotesSoFar(VoteConfig(), lambda message: told.append(message.answer))  # type: ignore[union-attr]
-    votes.begin("p", [])
+    votes.begin(ProblemHistory(Problem("p", "")))
     votes.observe(BEGUN)
     votes.observe(ended(0, StopReason.MARK))
     votes.observe(ended(2, answer=7))
@@ -101,7 +102,7 @@ def test_the_vote_so_far_weighs_as_the_run_does() -> None:
     config = VoteConfig(rule="weighted")
     votes = VotesSoFar(config, lambda message: told.append(message.answer))  # type: ignore[union-attr]
     for name in ("p", "q"):  # what a check said of one problem is nothing to the next
-        votes.begin(name, [])
+        votes.begin(ProblemHistory(Problem(name, "")))
         if name == "p":
             scores = {2: 3.0, 3: -2.0, 4: -2.0}
             votes.observe(CHECKED.model_copy(update={"scores": scores}))
