@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import typer
 
 from solver.config import VoteConfig
-from solver.journal.recording import Recording, load
+from solver.journal.recorded_run import RecordedRun, load
 from solver.journal.summary import is_correct
 from solver.replay.fit import fit_speeds
 from solver.replay.policy import Policy
@@ -36,7 +36,7 @@ POLICIES = (
 )
 
 
-def run(problems: Path, folder: Path, policy: Policy, *flags: str) -> Recording:
+def run(problems: Path, folder: Path, policy: Policy, *flags: str) -> RecordedRun:
     """Run the command as users do."""
     sets = [f"vote.stop={policy.vote.stop}"]
     command = [
@@ -49,7 +49,7 @@ def run(problems: Path, folder: Path, policy: Policy, *flags: str) -> Recording:
     return load(folder)
 
 
-def accuracy(recording: Recording) -> float:
+def accuracy(recording: RecordedRun) -> float:
     known = [p for p in recording.problems if p.problem.answer is not None]
     modulus = recording.config.answer.modulus
     return mean(
@@ -57,15 +57,15 @@ def accuracy(recording: Recording) -> float:
     )
 
 
-def seconds(recording: Recording) -> float:
+def seconds(recording: RecordedRun) -> float:
     return sum(p.solved.elapsed_s for p in recording.problems if p.solved is not None)
 
 
-def tokens(recording: Recording) -> int:
+def tokens(recording: RecordedRun) -> int:
     return sum(p.solved.sampled_tokens for p in recording.problems if p.solved is not None)
 
 
-def same_answers(replay: Replay, policy: Policy, real: Recording) -> tuple[int, int]:
+def same_answers(replay: Replay, policy: Policy, real: RecordedRun) -> tuple[int, int]:
     """How many problems have the very votes of the run, of how many."""
     outcomes = replay.session(0, policy, 0)
     pairs = list(zip(outcomes, real.problems, strict=True))
@@ -74,7 +74,7 @@ def same_answers(replay: Replay, policy: Policy, real: Recording) -> tuple[int, 
     )
 
 
-def report(policy: Policy, row: Row, replay: Replay, reals: list[Recording]) -> bool:
+def report(policy: Policy, row: Row, replay: Replay, reals: list[RecordedRun]) -> bool:
     outcomes = replay.session(0, policy, 0)
     simulated = sum(outcome.seconds for outcome in outcomes)
     measured = mean(seconds(real) for real in reals)
@@ -98,8 +98,8 @@ def main(num: int = 30, rounds: int = 2, problems: Path = EXAMPLES) -> None:
         chosen = Path(folder) / "problems.csv"
         lines = problems.read_text("utf-8").splitlines(keepends=True)
         chosen.write_text("".join(lines[: num + 1]), "utf-8")
-        recordings: list[Recording] = []
-        reals: dict[Policy, list[Recording]] = {policy: [] for policy in POLICIES}
+        recordings: list[RecordedRun] = []
+        reals: dict[Policy, list[RecordedRun]] = {policy: [] for policy in POLICIES}
         for turn in range(rounds):
             place = Path(folder) / f"full{turn}"
             recordings.append(run(chosen, place, POLICIES[0], "--record", "full"))

@@ -52,8 +52,8 @@ class Solver:
     """A loaded model with its kernels, ready to solve problems; use it in an `async with`.
 
     Calls may overlap: their trajectories share the engine's batch. `config` is what `load_config`
-    gives (default: the embedded model). `on_event` is handed every event that a run's journal would hold
-    (solver.journal.events), as it happens.
+    gives (default: the embedded model). `on_event` is called with each event of the problems as it happens
+    (solver.journal.events; a run's journal holds the same between its first and its last line).
     """
 
     def __init__(

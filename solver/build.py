@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ async def services(
         folder = model_folder(config.model.path)
         dialect = await asyncio.to_thread(open_dialect, config, folder)
         opening = _open_engine(config, folder, log_folder, say, on_incident)
-        async with await opening as engine, AsyncExitStack() as closing:
+        async with aclosing(await opening) as engine, AsyncExitStack() as closing:
             context = ScorerContext(config, engine, dialect, folder, config.prune.mark, closing)
             scorer = await open_scorer(context)
             recorded = await open_recorded_scorers(context, scorer)

@@ -1,6 +1,6 @@
 """The resolved configuration of a run: frozen values, checked together, saved with every run.
 
-Durations are seconds, lengths are tokens. Loading presets, files and `--set` is `settings.py`'s job.
+Durations are seconds, lengths are tokens. Presets, files and `--set` are read in solver/runs/settings.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The protocols between the packages. Each has one contract suite, run on the fake and the real thing."""
+"""The protocols of engine, scorer and clock; those of dialects and kernels are in their own packages."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class StopReason(StrEnum):
     PRUNED = "pruned"  # dropped by the check
     MAX_TOKENS = "max_tokens"  # its own sampled tokens or the context ran out
     MAX_TURNS = "max_turns"  # too many tool calls
-    DEADLINE = "deadline"  # time ran out; `answer` is the forced one, if any
+    DEADLINE = "deadline"  # time ran out or the user stopped the run; `answer` is what could be read by then
     CONSENSUS = "consensus"  # the vote was decided without it
     ERROR = "error"  # its own failure, recorded in `error`
 

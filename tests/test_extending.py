@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
+from sandbox.limits import Limits
+from sandbox.result import ExecutionResult, ExecutionStatus
+from solver.config import AnswerConfig
+from solver.dialects.base import Dialect
 from solver.embedded.families import answer_of, is_sound
 from solver.engines.transformers import TransformersEngine
 from solver.runs.settings import load_config
+from solver.types import Trajectory, Turn
 from tests.engines.helpers import params, prompt, say, tiny_model
+from tests.support import byte_tokenizer
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -66,3 +72,25 @@ def test_the_family_is_sound() -> None:
     for numbers in sound:
         answers = {answer_of(family, reading, numbers) for reading in family.readings}
         assert len(answers) == 2, "the wording decides"
+
+
+def test_the_dialect_reads_calls_and_is_told_results() -> None:
+    dialect: Dialect = defined("A dialect")["TaggedDialect"](byte_tokenizer(), "bare", Limits())
+    code = "print(6 * 7)"
+    turn = dialect.reader()
+    for token in byte_tokenizer().encode(f"I count.<tool>{code}</tool> 42"):
+        assert turn.call is None or turn.call == code
+        turn.feed(token)
+    assert (turn.call, turn.refusal, turn.ended) == (code, None, False)
+
+    cut = Trajectory("p", 0, 0, tuple(dialect.prompt("6 * 7?")))
+    cut.turns[-1].token_ids += byte_tokenizer().encode("I count.<tool>print(6")
+    result = ExecutionResult(status=ExecutionStatus.OK, stdout="42 <|end|>")
+    told = dialect.tool_message(cut, result)
+    assert "<result>\n42 <|end|>" in dialect.text(told)
+    assert dialect.stop_token_ids.isdisjoint(told), "what a tool prints ends no turn"
+
+    cut.turns[-1].appended_token_ids = tuple(dialect.final_opening(cut))
+    assert "</tool>" in dialect.text(cut.turns[-1].appended_token_ids)
+    cut.turns.append(Turn(token_ids=byte_tokenizer().encode("42}")))
+    assert dialect.answer(cut, AnswerConfig()) == 42

@@ -1,4 +1,4 @@
 """The learned STOP adapter: its gate on a torch model, its folder on disk, its ids, fingerprint and score.
 
-It refuses to sample, to train and to choose: scorers ask it, `solver.stop` trains it.
+It neither samples nor trains nor decides who is kept: scorers use it, `solver.stop` trains it.
 """

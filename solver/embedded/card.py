@@ -12,7 +12,7 @@ from solver.errors import InputError
 from solver.files.tables import markdown_table, percent
 from solver.journal.events import RunStarted
 from solver.journal.history import ProblemHistory
-from solver.journal.recording import ProblemReader
+from solver.journal.recorded_run import ProblemReader
 from solver.policy.statistics import mean_interval
 from solver.policy.vote import vote
 from solver.types import Ballot, Problem, StopReason

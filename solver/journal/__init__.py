@@ -1,6 +1,6 @@
 """The journal of a run: its events, and how they are written, read, described and summed up.
 
-It refuses to decide anything, and to know an engine, a kernel or a terminal.
+It takes no decisions and does not depend on engines, kernels or the terminal.
 """
 
 from __future__ import annotations

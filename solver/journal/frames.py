@@ -12,7 +12,7 @@ from typing import Any, Literal
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.journal.history import ProblemHistory, TrajectoryHistory
-from solver.journal.recording import ProblemReader
+from solver.journal.recorded_run import ProblemReader
 from solver.journal.summary import is_correct
 from solver.types import Problem
 

@@ -20,7 +20,7 @@ from solver.command_line import print_error, run_app
 from solver.errors import ConfigError, InputError, first_fault
 from solver.files.tables import duration
 from solver.files.whole import write_whole
-from solver.journal.recording import Recording, load
+from solver.journal.recorded_run import RecordedRun, load
 from solver.policy.statistics import Interval
 from solver.replay.grid import KEYS, grid, parse_sweep
 from solver.replay.policy import Policy
@@ -103,7 +103,7 @@ def _told_apart(runs: Sequence[str], items: Sequence[str]) -> tuple[list[Path], 
     return folders, [*items, *further]
 
 
-def _load(folders: Sequence[Path]) -> list[Recording]:
+def _load(folders: Sequence[Path]) -> list[RecordedRun]:
     recordings = [load(folder) for folder in folders]
     for recording in recordings:
         require_full(recording)
@@ -117,7 +117,7 @@ def _load(folders: Sequence[Path]) -> list[Recording]:
     return recordings
 
 
-def _check(policies: Sequence[Policy], recording: Recording) -> None:
+def _check(policies: Sequence[Policy], recording: RecordedRun) -> None:
     for policy in policies:
         try:
             policy.config(recording.config)
@@ -159,7 +159,7 @@ def _footing(rows: Sequence[Row], left_out: Mapping[str, int]) -> list[str]:
     return lines
 
 
-def _write_config(rows: Sequence[Row], number: int, recording: Recording, out: Path) -> None:
+def _write_config(rows: Sequence[Row], number: int, recording: RecordedRun, out: Path) -> None:
     if number > len(rows):
         raise ConfigError(f"--config-for {number}: the table has {len(rows)} rows")
     if out.exists():

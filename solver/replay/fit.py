@@ -19,13 +19,13 @@ from statistics import median
 import numpy as np
 
 from solver.journal.history import ProblemHistory, TrajectoryHistory
-from solver.journal.recording import Recording
+from solver.journal.recorded_run import RecordedRun
 from solver.replay.flows import Flow, num_running, tool_work
 from solver.replay.speeds import Speeds
 from solver.types import StopReason
 
 
-def fit_speeds(recordings: Sequence[Recording]) -> Speeds:
+def fit_speeds(recordings: Sequence[RecordedRun]) -> Speeds:
     """Fit all speeds to full recordings of one machine; a speed that they do not show is 0."""
     problems = [p for recording in recordings for p in recording.problems if p.trajectories]
     crowding = _crowding(problems)

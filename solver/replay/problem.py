@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from solver.config import SolverConfig
 from solver.errors import InputError, ScorerError
 from solver.journal.history import ProblemHistory, TrajectoryHistory
-from solver.journal.recording import Recording
+from solver.journal.recorded_run import RecordedRun
 from solver.journal.summary import is_correct
 from solver.policy.prefix import prefix_at
 from solver.replay.flows import tool_work
@@ -168,7 +168,7 @@ class ReplayProblem:
         )
 
 
-def replay_problems(recording: Recording, crowding: float = 0.0) -> list[ReplayProblem]:
+def replay_problems(recording: RecordedRun, crowding: float = 0.0) -> list[ReplayProblem]:
     """The problems that were solved, ready for replays. Raises `NotRecorded` if there are none."""
     problems = [
         ReplayProblem(history, recording.config, crowding)
@@ -180,7 +180,7 @@ def replay_problems(recording: Recording, crowding: float = 0.0) -> list[ReplayP
     return problems
 
 
-def require_full(recording: Recording) -> None:
+def require_full(recording: RecordedRun) -> None:
     """Raise `NotRecorded` unless everything was recorded."""
     if recording.config.record != "full":
         raise NotRecorded(

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from solver.journal.recording import Recording
+from solver.journal.recorded_run import RecordedRun
 from solver.policy.budget import allot, even_share
 from solver.policy.seeds import trajectory_seed
 from solver.policy.statistics import Interval, nested_interval
@@ -44,7 +44,7 @@ class Row:
 class Replay:
     """Recordings of one machine, to replay policies on; outcomes without a deadline are cached."""
 
-    def __init__(self, recordings: Sequence[Recording], speeds: Speeds | None = None) -> None:
+    def __init__(self, recordings: Sequence[RecordedRun], speeds: Speeds | None = None) -> None:
         """`speeds` are fitted to the recordings unless they are given."""
         self.recordings = recordings
         self.speeds = speeds or fit_speeds(recordings)

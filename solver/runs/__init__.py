@@ -1,4 +1,4 @@
 """A run of the command: its settings, its folder on disk, signals, live view and results on the screen.
 
-It refuses to decide anything about trajectories or votes.
+Decisions about trajectories and votes are not made here: they are in `solver.policy`.
 """

@@ -74,7 +74,7 @@ class ScorerDeclaration:
     score a prefix, higher is better; it raises `ScorerError` if the engine did not tell what it needs.
     Replays and evaluations call it on recorded trajectories. Any other scorer is opened:
     `await open(context)`, which raises `ModelError` or `ConfigError` for parts that do not fit and
-    `PartMissing` where there is none. `selection` is for methods without scores, which have neither.
+    `PartMissing` where there is none. `selection` is for methods without scores, which set neither.
 
     `gives_chances`: scores are logits of "this prefix ends right", by which a vote may be weighed.
     """

@@ -1,4 +1,4 @@
 """How problems are solved: launch, check, resume and vote, over the ports of engine, kernels and scorer.
 
-It refuses to know a particular engine, model, kernel or file.
+It imports no particular engine, model or kernel, and reads and writes no files.
 """

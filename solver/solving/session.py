@@ -28,8 +28,9 @@ async def run_session(
 ) -> list[Solved]:
     """One `Solved` for each problem, in order; those in `solved` are taken over as they are.
 
-    Never raises for a problem's failure. After `services.stopping` the rest gets the fallback answer
-    without being recorded, so that a later run can still solve it.
+    Never raises for a problem's failure. After `services.stopping` the problem under way is answered by
+    the votes it has and the rest get the fallback answer; neither is recorded, so that a later run solves
+    them.
     """
     answers = dict(solved)
     unsolved = [problem for problem in problems if problem.id not in solved]

@@ -1,4 +1,4 @@
 """The commands that make and judge STOP adapters: collect rollouts, train, evaluate, ablate, plan, convert.
 
-It refuses to solve problems for a user: runs only ever use `solver.adapter`, through a scorer.
+A run does not import this package: it uses `solver.adapter`, through a scorer.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from solver.journal.recording import Recording, load
+from solver.journal.recorded_run import RecordedRun, load
 from solver.replay.policy import Policy
 from solver.replay.sweep import Replay
 from solver.types import StopReason
@@ -16,7 +16,7 @@ from solver.types import StopReason
 EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"
 
 
-def run(problems: Path, folder: Path, *flags: str) -> Recording:
+def run(problems: Path, folder: Path, *flags: str) -> RecordedRun:
     command = [sys.executable, "-m", "solver.run", str(problems), "--run-dir", str(folder)]
     command += ["--output", f"{folder}.csv", "--quiet", *flags]
     subprocess.run(command, check=True, capture_output=True, timeout=150)
@@ -31,12 +31,12 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recording(problems: Path) -> Recording:
+def recording(problems: Path) -> RecordedRun:
     flags = ("--launch", "8", "--keep", "4", "--record", "full", "--set", "record_marks=[16]")
     return run(problems, problems.parent / "full", *flags)
 
 
-def test_everything_is_recorded(recording: Recording) -> None:
+def test_everything_is_recorded(recording: RecordedRun) -> None:
     for record in recording.problems:
         ends = {t.trajectory.stop_reason for t in record.trajectories.values()}
         assert ends <= {StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS}
@@ -58,7 +58,7 @@ def test_everything_is_recorded(recording: Recording) -> None:
     ],
 )
 def test_a_replay_votes_as_the_run_does(
-    flags: tuple[str, ...], problems: Path, recording: Recording, tmp_path: Path
+    flags: tuple[str, ...], problems: Path, recording: RecordedRun, tmp_path: Path
 ) -> None:
     real = run(problems, tmp_path / "real", *flags)
     policy = Policy.of(real.config)

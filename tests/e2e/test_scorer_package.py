@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from solver.journal.recording import load
+from solver.journal.recorded_run import load
 from tests.test_extending import blocks
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"

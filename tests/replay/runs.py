@@ -8,7 +8,7 @@ from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.journal.events import SCHEMA_MINOR, Event, RunEnded, RunStarted, Solved
-from solver.journal.recording import Recording, load
+from solver.journal.recorded_run import RecordedRun, load
 from solver.journal.writer import JournalWriter
 from solver.ports import Scorer
 from solver.solving.recording import recording_of
@@ -70,7 +70,7 @@ def recorded(
     rig: Rig,
     problems: Sequence[Problem],
     recorded_scorers: tuple[Scorer, ...] = (),
-) -> Recording:
+) -> RecordedRun:
     """Play, write, and read again."""
     play(rig, problems, recorded_scorers)
     return load(write(folder, rig.settings, problems, rig.events))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from solver.config import SolverConfig, VoteConfig
-from solver.journal.recording import Recording, load
+from solver.journal.recorded_run import RecordedRun, load
 from solver.replay.__main__ import main
 from solver.replay.grid import grid, parse_sweep
 from solver.replay.policy import Policy
@@ -41,11 +41,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recording(run: Path) -> Recording:
+def recording(run: Path) -> RecordedRun:
     return load(run)
 
 
-def replay_of(recording: Recording) -> Replay:
+def replay_of(recording: RecordedRun) -> Replay:
     return Replay([recording], SPEEDS)
 
 
@@ -200,7 +200,7 @@ def test_a_weighted_vote_is_swept_where_there_are_chances() -> None:
     assert played == weighted
 
 
-def test_subsets(recording: Recording) -> None:
+def test_subsets(recording: RecordedRun) -> None:
     one = replay_of(recording).problems[0][0]
     assert draw_of(one, 3, 0, 7).indices == (0, 1, 2)  # what a run would launch
     drawn = {draw_of(one, 3, number, 7).indices for number in range(1, 40)}
@@ -212,7 +212,7 @@ def test_subsets(recording: Recording) -> None:
         draw_of(one, 7, 0, 0)
 
 
-def test_rows(recording: Recording) -> None:
+def test_rows(recording: RecordedRun) -> None:
     own = Policy.of(recording.config)
     found = grid(parse_sweep(["launch=3,6", "keep=1,2", "scorer=stop,random,none"]), own)
     rows = sweep(replay_of(recording), found.policies, draws=10)
@@ -240,7 +240,7 @@ def test_rows(recording: Recording) -> None:
 
 
 def test_a_limit_cuts_and_says_so(
-    recording: Recording, run: Path, capsys: pytest.CaptureFixture[str]
+    recording: RecordedRun, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = Policy.of(recording.config)
     slow = Replay([recording], Speeds(1.0, 0.0, 0.0, 0.0, 0.0))
@@ -251,7 +251,7 @@ def test_a_limit_cuts_and_says_so(
     assert "lower bound" in capsys.readouterr().out
 
 
-def test_two_runs_of_the_same_problems_are_more_of_each(recording: Recording) -> None:
+def test_two_runs_of_the_same_problems_are_more_of_each(recording: RecordedRun) -> None:
     own = Policy.of(recording.config)
     [one] = sweep(Replay([recording], SPEEDS), [own])
     [two] = sweep(Replay([recording, recording], SPEEDS), [own])

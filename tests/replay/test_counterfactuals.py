@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from solver.config import VoteConfig
-from solver.journal.recording import Recording
+from solver.journal.recorded_run import RecordedRun
 from solver.replay.counterfactuals import leader_shares, pruned, stop_rules, votes_over_time
 from solver.replay.policy import Policy
 from solver.replay.quality import score_qualities
@@ -22,7 +22,7 @@ PRUNE = {"launch": 6, "keep": 2, "mark": 10, "scorer": "stop"}
 ANSWERS = [1, 5, 5, 1, 5, 5]  # 5 is right
 
 
-def run(place: Path, scores: list[float], keep: int = 2) -> Recording:
+def run(place: Path, scores: list[float], keep: int = 2) -> RecordedRun:
     judge = Judge("stop", {f"p#{i}": score for i, score in enumerate(scores)})
     tales = every([says(answer, 20 + 10 * i) for i, answer in enumerate(ANSWERS)])
     rig = Rig(says=tales, settings=full(prune={**PRUNE, "keep": keep}), scorer=judge)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from solver.config import SolverConfig
 from solver.errors import InputError
 from solver.journal.events import Checked, Ended, RunEnded, RunResumed, Sampled, Scored
-from solver.journal.recording import ProblemReader, load
+from solver.journal.recorded_run import ProblemReader, load
 from solver.types import StopReason
 from tests.replay.runs import Judge, full, play, recorded, write
 from tests.support.rig import Rig, config, every, problem, says

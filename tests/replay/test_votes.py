@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solver.config import SolverConfig
-from solver.journal.recording import Recording
+from solver.journal.recorded_run import RecordedRun
 from solver.replay.policy import Policy
 from solver.replay.problem import NotRecorded, replay_problems
 from solver.replay.speeds import Speeds
@@ -84,7 +84,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-def run_of(case: Case, settings: SolverConfig, place: Path) -> Recording:
+def run_of(case: Case, settings: SolverConfig, place: Path) -> RecordedRun:
     logprobs = {f"p#{i}": value for i, value in enumerate(case.logprobs)}
     judge = Judge("stop", {f"p#{i}": value for i, value in enumerate(case.logits)})
     scorers = {"stop": judge, "confidence": ComputedScorer(CONFIDENCE, settings.prune.mark)}

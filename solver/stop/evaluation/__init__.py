@@ -1,4 +1,4 @@
 """Evaluation: every way of pruning on the same rollouts, as tables, curves and intervals.
 
-It refuses to sample differently for different methods.
+All methods are compared on the same samples; nothing is sampled for one of them alone.
 """

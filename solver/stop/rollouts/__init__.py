@@ -1,4 +1,4 @@
 """Rollouts: sampled to their ends, labelled, cut at the mark and kept in files.
 
-It refuses problems that are held out, and to train or to compare anything.
+Problems that are held out raise an error. Nothing is trained or compared here.
 """

@@ -15,7 +15,7 @@ from solver.journal.reader import JournalReader
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class RecordedRun:
     """A run in memory. `problems` are in the order of the file, those never started are left out."""
 
     path: Path
@@ -32,11 +32,11 @@ class Recording:
         return self.start.config
 
 
-def load(run: Path) -> Recording:
+def load(run: Path) -> RecordedRun:
     """Read the run folder `run`. Raises `InputError` or `JournalError`."""
     reader = ProblemReader(run)
     found = {problem.id: problem for problem in reader}
-    return Recording(
+    return RecordedRun(
         path=run,
         start=reader.start,
         problems=tuple(found[p.id] for p in reader.problems if p.id in found),
