@@ -6,10 +6,16 @@ one kept are kept too, and the result does not depend on how a sort breaks ties.
 drawn by inverse CDF, in vocabulary order and float64, from a uniform number that is a hash of the
 request's seed and the token's absolute position: company in the batch, pauses and restarts cannot
 change it. (Numeric noise in the logits, about 1e-6, can move a draw that falls on a boundary.)
+
+A vocabulary of 150,000 ids is not sorted for that. It is cut into blocks, and only blocks whose best
+id may be kept are looked at: for top-k those no worse than the k-th best block; for top-p those not
+lighter than (1 - p) / n of the weight of n ids, for lighter ids weigh less than 1 - p together; for
+min-p those that pass it. What is kept of them is exactly what a full sort would keep.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,8 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from solver.types import CANDIDATES, SamplingParams
+
+BLOCK = 64  # ids
+_PIECE = 2**19  # logits a CPU works on at a time: what it writes of them stays in its cache
+_NONE = float("-inf")
 
 
 class Draw(NamedTuple):
@@ -50,84 +61,243 @@ class Sampler:
 
     def __init__(self, params: Sequence[SamplingParams], vocab_size: int, device: torch.device):
         self.params = list(params)
-        self._device = device
         self.seeds = np.array([p.seed % 2**64 for p in params], dtype=np.uint64)
-        self._greedy = self._column([p.temperature == 0 for p in params])
-        self._all_greedy = all(p.temperature == 0 for p in params)
-        self._any_greedy = any(p.temperature == 0 for p in params)
-        self._temperature = self._column([p.temperature or 1.0 for p in params])
-        self._top_k = self._column([min(p.top_k or vocab_size, vocab_size) for p in params])
-        self._top_p = self._column([max(p.top_p, 2.0**-52) for p in params])
-        self._log_min_p = self._column([p.min_p for p in params]).log()
-        self._has_top_k = any(p.top_k for p in params)
-        self._has_top_p = any(p.top_p < 1 for p in params)
-        self._has_min_p = any(p.min_p > 0 for p in params)
-        banned = [
-            (row, token)
-            for row, p in enumerate(params)
-            for token in p.banned_token_ids
-            if 0 <= token < vocab_size
+        self._device = device
+        rows = max(1, _PIECE // vocab_size) if device.type == "cpu" else max(1, len(params))
+        self._pieces = [
+            (slice(first, first + rows), _Rows(params[first : first + rows], vocab_size, device))
+            for first in range(0, len(params), rows)
         ]
-        self._banned = torch.tensor(banned, device=device).T if banned else None
-
-    def _column(self, values: Sequence[float]) -> Tensor:
-        return torch.from_numpy(np.array(values)).to(self._device)[:, None]
 
     def sample(self, logits: Tensor, positions: Sequence[int]) -> list[Draw]:
         """Draw one token a row from `[rows, vocab]` logits, for the given absolute positions.
 
         What it says of a draw is in nats, from the raw logits in float32, whatever was filtered.
         """
-        logits = logits.float()
-        allowed = logits
-        if self._banned is not None:
-            rows, tokens = self._banned
-            allowed = logits.index_put((rows, tokens), logits.new_tensor(float("-inf")))
-        if self._all_greedy:
-            chosen = allowed.argmax(-1, keepdim=True)
-        else:
-            chosen = self._draw(allowed, positions)
-            if self._any_greedy:
-                chosen = torch.where(self._greedy, allowed.argmax(-1, keepdim=True), chosen)
-        logprobs = logits.log_softmax(-1)
-        best = logprobs.topk(min(CANDIDATES, logprobs.shape[1]), sorted=False).values
+        numbers = torch.from_numpy(uniforms(self.seeds, positions)).to(self._device)[:, None]
+        tables = [rows.sample(logits[part], numbers[part]) for part, rows in self._pieces]
+        # one transfer, one synchronisation
+        return [Draw(int(token), *told) for token, *told in torch.cat(tables).tolist()]
+
+    def distribution(self, logits: Tensor) -> Tensor:
+        """The probabilities `[rows, vocab]` in float64 that `sample` draws from; for tests."""
+        return torch.cat([rows.distribution(logits[part]) for part, rows in self._pieces])
+
+
+class _Rows:
+    """The parameters of rows that are sampled together."""
+
+    def __init__(self, params: Sequence[SamplingParams], vocab_size: int, device: torch.device):
+        self._vocab_size = vocab_size
+        banned = defaultdict(list)
+        for row, p in enumerate(params):
+            banned[p.banned_token_ids].append(row)
+        self._banned = [
+            (torch.tensor(rows, device=device)[:, None], torch.tensor(known, device=device))
+            for ids, rows in banned.items()
+            if (known := sorted(token for token in ids if 0 <= token < vocab_size))
+        ]
+        # rows of one kind go together, so that none pays for another's filter
+        kinds = defaultdict(list)
+        for row, p in enumerate(params):
+            kinds[_kind(p, vocab_size)].append(row)
+        self._kinds = [
+            (
+                None if len(kinds) == 1 else torch.tensor(rows, device=device),
+                _Filters(kind, [params[row] for row in rows], vocab_size, device),
+            )
+            for kind, rows in kinds.items()
+        ]
+
+    def sample(self, logits: Tensor, numbers: Tensor) -> Tensor:
+        """What `Draw` holds, as `[rows, 4]`; float64 holds every token id and float32 exactly."""
+        logits = _in_blocks(logits.float())
+        peaks = _blocks(logits).amax(-1)
+        allowed, best_allowed = self._allow(logits, peaks)
+        chosen = torch.empty(len(logits), 1, dtype=torch.long, device=logits.device)
+        for rows, filters in self._kinds:
+            if rows is None:
+                chosen = filters.draw(allowed, best_allowed, numbers)
+            else:
+                chosen[rows] = filters.draw(allowed[rows], best_allowed[rows], numbers[rows])
+        top = peaks.amax(-1, keepdim=True)
+        total = (logits - top).exp_().sum(-1, keepdim=True).log_() + top
+        count = min(CANDIDATES, self._vocab_size)
+        best = _take(logits, _heaviest(peaks, min(count, peaks.shape[1])))
+        best = best.topk(count, sorted=False).values - total
         columns = [
             chosen,
-            logprobs.gather(1, chosen),
+            logits.gather(1, chosen) - total,
             -best.mean(-1, keepdim=True),
             torch.special.entr(best.softmax(-1)).sum(-1, keepdim=True),
         ]
-        # float64 holds every token id and float32 exactly: one transfer, one synchronisation
-        table = torch.cat([column.double() for column in columns], 1).tolist()
-        return [Draw(int(token), *numbers) for token, *numbers in table]
+        return torch.cat([column.double() for column in columns], 1)
 
-    def _draw(self, allowed: Tensor, positions: Sequence[int]) -> Tensor:
-        scores = self.filter(allowed)
-        cdf = scores.softmax(-1).cumsum(-1)
-        draws = torch.from_numpy(uniforms(self.seeds, positions)).to(self._device)[:, None]
-        total = cdf[:, -1:]
-        # rounding must not lift the target to the very end, past the last id that has any weight
-        target = torch.minimum(draws * total, torch.nextafter(total, torch.zeros_like(total)))
-        return torch.searchsorted(cdf, target, right=True).clamp_(max=cdf.shape[1] - 1)
+    def distribution(self, logits: Tensor) -> Tensor:
+        """See `Sampler.distribution`."""
+        logits = _in_blocks(logits.float())
+        allowed, peaks = self._allow(logits, _blocks(logits).amax(-1))
+        probs = torch.zeros_like(allowed, dtype=torch.float64)
+        for rows, filters in self._kinds:
+            which = torch.arange(len(logits), device=logits.device) if rows is None else rows
+            weights, blocks = filters.weigh(allowed[which], peaks[which])
+            if blocks is not None:
+                ids = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK)).flatten(1)
+                weights = torch.zeros_like(probs[which]).scatter_(1, ids, weights)
+            probs[which] = weights / weights.sum(-1, keepdim=True)
+        return probs[:, : self._vocab_size]
 
-    def filter(self, allowed: Tensor) -> Tensor:
-        """Scores `[rows, vocab]` in float64 after temperature, with -inf for what the filters drop."""
-        scores = allowed.double() / self._temperature
-        least = scores.new_full((len(scores), 1), float("-inf"))
-        if self._has_top_k or self._has_top_p:
-            best = _descending(scores)
-            least = best.gather(1, self._top_k - 1)
-            probs = best.masked_fill(best < least, float("-inf")).softmax(-1)
-            # the fewest best ids whose probabilities sum to top-p or more, the first one always
-            last = ((probs.cumsum(-1) - probs) < self._top_p).sum(-1, keepdim=True) - 1
-            least = torch.maximum(least, best.gather(1, last))
-        if self._has_min_p:
-            least = torch.maximum(least, scores.amax(-1, keepdim=True) + self._log_min_p)
-        return scores.masked_fill(scores < least, float("-inf"))
+    def _allow(self, logits: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits with -inf for banned ids, and each block's best."""
+        if not self._banned:
+            return logits, peaks
+        allowed = logits.clone()
+        for rows, tokens in self._banned:
+            allowed[rows, tokens] = _NONE
+        return allowed, _blocks(allowed).amax(-1)
 
 
-def _descending(scores: Tensor) -> Tensor:
-    if scores.device.type != "cpu":
-        return scores.sort(-1, descending=True).values
+class _Kind(NamedTuple):
+    """Which filters a row has."""
+
+    greedy: bool
+    top_k: bool
+    top_p: bool
+    min_p: bool
+
+
+def _kind(p: SamplingParams, vocab_size: int) -> _Kind:
+    return _Kind(p.temperature == 0, 0 < p.top_k < vocab_size, p.top_p < 1, p.min_p > 0)
+
+
+class _Filters:
+    """Temperature, top-k, top-p and min-p of rows of one kind, and the draw from what is left."""
+
+    def __init__(
+        self, kind: _Kind, params: Sequence[SamplingParams], vocab_size: int, device: torch.device
+    ):
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.from_numpy(np.array(values)).to(device)[:, None]
+
+        self._kind = kind
+        self._vocab_size = vocab_size
+        self._temperature = column([p.temperature or 1.0 for p in params])
+        self._top_k = column([p.top_k for p in params])
+        self._largest_k = max(p.top_k for p in params)
+        self._top_p = column([max(p.top_p, 2.0**-52) for p in params])
+        self._min_p = column([p.min_p for p in params])
+
+    def draw(self, allowed: Tensor, peaks: Tensor, numbers: Tensor) -> Tensor:
+        """The drawn ids `[rows, 1]` for the uniform `numbers` `[rows, 1]`."""
+        if self._kind.greedy:
+            block = peaks.argmax(-1, keepdim=True)
+            return block * BLOCK + _take(allowed, block).argmax(-1, keepdim=True)
+        weights, blocks = self.weigh(allowed, peaks)
+        drawn = _inverse_cdf(weights, numbers)
+        if blocks is None:
+            return drawn
+        return blocks.gather(1, drawn // BLOCK) * BLOCK + drawn % BLOCK
+
+    def weigh(self, allowed: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weights in float64, 0 for what is dropped; of these blocks, or of all if that is None.
+
+        Weights do not sum to 1: the best id has weight 1.
+        """
+        best = peaks.amax(-1, keepdim=True)
+        if not any(self._kind):
+            return self._weights_of(allowed, best), None
+        total = None
+        if self._kind.top_k:
+            place = self._top_k.clamp(max=peaks.shape[1]) - 1
+            count = min(self._largest_k, peaks.shape[1])
+            needed = peaks >= peaks.topk(count).values.gather(1, place)
+            blocks = _these(needed, peaks)
+            weights = self._weights_of(_take(allowed, blocks), best)
+        elif self._kind.top_p:
+            weights = self._weights_of(allowed, best)
+            total = _blocks(weights).sum(-1).sum(-1, keepdim=True)
+            # half of the bound, lest rounding drop one that belongs
+            bound = 0.5 * (1 - self._top_p) * total / self._vocab_size
+            blocks = _these(self._weights_of(peaks, best) >= bound, peaks)
+            weights = _take(weights, blocks)
+        else:
+            blocks = _these(self._weights_of(peaks, best) >= self._min_p, peaks)
+            weights = self._weights_of(_take(allowed, blocks), best)
+        least = self._min_p
+        if self._kind.top_k or self._kind.top_p:
+            falling = _descending(weights)
+            if self._kind.top_k:
+                last = falling.gather(1, self._top_k - 1)
+                falling[falling < last] = 0
+                least = torch.maximum(least, last)
+            if self._kind.top_p:
+                least = torch.maximum(least, _last_of(falling, self._top_p, total))
+        return weights.masked_fill_(weights < least, 0), blocks
+
+    def _weights_of(self, scores: Tensor, best: Tensor) -> Tensor:
+        weights = scores.double()
+        weights -= best
+        return weights.div_(self._temperature).exp_()
+
+
+def _in_blocks(logits: Tensor) -> Tensor:
+    """`[rows, n]` filled up with -inf to whole blocks."""
+    return F.pad(logits, (0, -logits.shape[1] % BLOCK), value=_NONE)
+
+
+def _blocks(values: Tensor) -> Tensor:
+    return values.reshape(len(values), -1, BLOCK)
+
+
+def _these(needed: Tensor, peaks: Tensor) -> Tensor | None:
+    """The numbers of blocks `[rows, some]`, rising, with all that are needed; None: look at all."""
+    count = max(1, int(needed.sum(-1).max()))
+    return _heaviest(peaks, count) if 2 * count <= peaks.shape[1] else None
+
+
+def _heaviest(peaks: Tensor, count: int) -> Tensor:
+    return peaks.topk(count, sorted=False).indices.sort().values
+
+
+def _take(values: Tensor, blocks: Tensor | None) -> Tensor:
+    """The values `[rows, some * BLOCK]` of these blocks."""
+    if blocks is None:
+        return values
+    places = blocks[:, :, None].expand(-1, -1, BLOCK)
+    return _blocks(values).gather(1, places).flatten(1)
+
+
+def _last_of(falling: Tensor, share: Tensor, total: Tensor | None) -> Tensor:
+    """The last weight that top-p keeps of weights that fall `[rows, n]`, `[rows, 1]`.
+
+    The fewest best ones that come to `share` of the total (default: of theirs) or more, the first
+    one always.
+    """
+    sums = falling.cumsum(-1)
+    wanted = share * (sums[:, -1:] if total is None else total)
+    last = ((sums - falling) < wanted).sum(-1, keepdim=True) - 1
+    return falling.gather(1, last.clamp_(min=0))
+
+
+def _inverse_cdf(weights: Tensor, numbers: Tensor) -> Tensor:
+    """The first place `[rows, 1]` at which the sum of `[rows, n]` weights passes number * total."""
+    sums = _blocks(weights).sum(-1).cumsum(-1)
+    target = numbers * sums[:, -1:]
+    block = _first_above(sums, target)
+    before = F.pad(sums, (1, 0)).gather(1, block)
+    within = _take(weights, block).cumsum(-1)
+    return block * BLOCK + _first_above(within, target - before)
+
+
+def _first_above(sums: Tensor, target: Tensor) -> Tensor:
+    # rounding must not lift the target to the very end, past the last one that has any weight
+    total = sums[:, -1:]
+    target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(sums, target, right=True).clamp_(max=sums.shape[1] - 1)
+
+
+def _descending(weights: Tensor) -> Tensor:
+    if weights.device.type != "cpu":
+        return weights.sort(-1, descending=True).values
     # numpy sorts with SIMD, ten times faster than torch does on a CPU
-    return torch.from_numpy(-np.sort(-scores.numpy(), axis=-1))
+    return torch.from_numpy(-np.sort(-weights.numpy(), axis=-1))

@@ -183,7 +183,7 @@ def assert_same(
         assert gap < tolerance, f"token {place} differs with a gap of {gap}"
         return
     sampler = Sampler([how], logits.shape[1], logits.device)
-    cdf = sampler.filter(logits).softmax(-1).cumsum(-1)[0]
+    cdf = sampler.distribution(logits).cumsum(-1)[0]
     draw = uniforms(sampler.seeds, [len(before) + place])[0]
     distance = float((cdf - draw).abs().min())
     assert distance < tolerance, f"token {place} differs, {distance} from a boundary"

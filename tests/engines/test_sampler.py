@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +81,93 @@ def test_rows_are_filtered_and_drawn_as_defined(
         assert drawn[number][1] == pytest.approx(float(raw), abs=1e-6)
         alone = Sampler([p], DIMENSIONS, CPU).sample(logits[number : number + 1], [position])
         assert alone == drawn[number : number + 1]
+
+
+def by_definition(logits: np.ndarray, p: SamplingParams) -> tuple[np.ndarray, float]:
+    """Which ids of a whole vocabulary are kept, and how near top-p came to another choice."""
+    scores = logits.astype(np.float64) / p.temperature
+    banned = [token for token in p.banned_token_ids if token < len(scores)]
+    scores[banned] = -np.inf
+    kept, margin = np.isfinite(scores), 1.0
+    if p.top_k:
+        kept &= scores >= np.sort(scores)[::-1][min(p.top_k, len(scores)) - 1]
+    if p.top_p < 1:
+        weights = np.where(kept, np.exp(scores - scores.max()), 0)
+        falling = np.sort(weights)[::-1]
+        sums = falling.cumsum() / falling.sum()
+        last = int(np.searchsorted(sums, p.top_p))
+        margin = float(np.abs(sums - p.top_p).min())
+        kept &= weights >= falling[last]
+    if p.min_p:
+        shares = np.exp(scores - scores.max())
+        margin = min(margin, float(np.abs(shares - p.min_p).min()))
+        kept &= shares >= p.min_p
+    return kept, margin
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(FILTERS, min_size=1, max_size=9),
+    st.integers(1, 1500),
+    st.sampled_from([1, 3, 40, 5000]),
+    st.sampled_from([0.5, 3.0, 9.0]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_large_vocabulary_is_filtered_as_defined(
+    params: list[SamplingParams], vocab: int, levels: int, spread: float, flat: bool, seed: int
+) -> None:
+    """Few levels make ties, within blocks and across them; bans fall on the best ids as well."""
+    draw = np.random.default_rng(seed)
+    rows = draw.integers(0, levels, (len(params), vocab)) / levels * spread
+    if not flat:
+        rows[:, draw.integers(0, vocab, 5)] += 8
+    best = frozenset(map(int, np.argsort(-rows[0])[: min(4, vocab - 1)]))
+    params = [
+        replace(
+            p,
+            top_k=p.top_k * int(draw.integers(1, 40)),
+            banned_token_ids=best if p.banned_token_ids else frozenset(),
+        )
+        for p in params
+    ]
+    logits = torch.from_numpy(rows).float()
+    sampler = Sampler(params, vocab, CPU)
+    found = sampler.distribution(logits).numpy()
+    drawn = sampler.sample(logits, list(range(len(params))))
+    for row, p in enumerate(params):
+        kept, margin = by_definition(logits[row].numpy(), p)
+        if margin > 1e-9:
+            assert ((found[row] > 0) == kept).all()
+        scores = np.where(kept, logits[row].double().numpy() / p.temperature, -np.inf)
+        weights = np.exp(scores - scores.max())
+        if margin > 1e-9:
+            assert found[row] == pytest.approx(weights / weights.sum(), abs=1e-12)
+        cdf = found[row].cumsum()
+        number = uniforms(sampler.seeds[row : row + 1], [row])[0]
+        if np.abs(cdf - number).min() > 1e-9:
+            assert drawn[row].token == np.searchsorted(cdf, number, side="right")
+        logprobs = logits[row].log_softmax(-1)
+        top = logprobs.sort(descending=True).values[:20]
+        assert drawn[row].logprob == pytest.approx(float(logprobs[drawn[row].token]), abs=1e-5)
+        assert drawn[row].confidence == pytest.approx(-float(top.mean()), abs=1e-5)
+        entropy = float(torch.special.entr(top.softmax(-1)).sum())
+        assert drawn[row].entropy == pytest.approx(entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize("how", [{}, {"top_k": 40, "top_p": 0.95}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_rows_that_are_not_finite_harm_no_other(how: dict[str, Any]) -> None:
+    """150,000 ids; a row alone draws what it draws in company, whatever stands beside it."""
+    vocab = 150_001
+    torch.manual_seed(1)
+    logits = torch.randn(4, vocab) * 3
+    logits[1], logits[2, 7] = float("nan"), float("inf")
+    params = [SamplingParams(1, seed, **how) for seed in range(4)]
+    together = Sampler(params, vocab, CPU).sample(logits, [5] * 4)
+    for row in (0, 3):
+        alone = Sampler([params[row]], vocab, CPU).sample(logits[row : row + 1], [5])
+        assert together[row].token == alone[0].token
+    assert not any(math.isfinite(together[row].logprob) for row in (1, 2))
 
 
 def test_greedy_rows_among_others() -> None:
