@@ -103,7 +103,7 @@ def test_pitfall_10_failed_trajectories_are_no_votes() -> None:
     rig = Rig(
         says=every([says(3, 30), says(4, 40), says(4, 50), "no box at all" + END]),
         faults={"p#0": Fault(after=20)},
-        settings=config(prune={"scorer": "none", "keep": 4}),
+        settings=config(prune={"scorer": "none", "keep": 4}, answer={"ask": False}),
     )
     result = solved(rig)
     assert result.votes == {4: 2}

@@ -70,6 +70,7 @@ def test_every_disagreement_with_math_verify_is_explained() -> None:
         ours, theirs = read_integer(answer), second_opinion(answer)
         if ours != theirs:
             differ[re.sub("[0-9]+", "N", answer)] += 1
-            assert ours is None or theirs is None, answer  # never two different integers
+            # Two different integers only where a hundredth is one as well.
+            assert ours is None or theirs is None or answer.endswith(r"\%"), answer
     assert set(differ) <= EXPLAINED.keys(), differ
     assert differ.total() < NUMBER / 5
