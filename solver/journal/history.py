@@ -34,7 +34,7 @@ from solver.policy.seeds import trajectory_seed
 from solver.types import BEGINS_AGAIN, NO_BALLOT, Ballot, Problem, StopReason, Trajectory, Turn
 
 TrajectoryEvent = Sampled | Executed | Forced | Ended
-ProblemEvent = ProblemStarted | TrajectoryEvent | Checked | Scored | Solved
+ProblemEvent = TrajectoryEvent | ProblemStarted | Checked | Scored | Solved  # the many first
 
 _BY_ITSELF = frozenset({StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS})
 _STANDS_STILL = frozenset(StopReason) - {StopReason.MARK, StopReason.PRUNED}
@@ -267,7 +267,13 @@ class ProblemHistory:
 
     def apply(self, event: ProblemEvent, line: int = 0) -> None:
         """Take in the next event of this problem, which stands on `line` of the journal."""
-        if isinstance(event, ProblemStarted):
+        if isinstance(event, TrajectoryEvent):
+            if isinstance(event, Forced) and event.asked:
+                self.asked[event.index] = None
+            elif isinstance(event, Ended) and event.index in self.asked:
+                self.asked[event.index] = event.answer
+            self._trajectory(event, line).apply(event, line)
+        elif isinstance(event, ProblemStarted):
             self.begin_again()
             self.started, self.allotted_s = event.t, event.allotted_s
             if self.keep_ids:
@@ -276,14 +282,8 @@ class ProblemHistory:
             self.checked = event
         elif isinstance(event, Scored):
             self.scored.append(event)
-        elif isinstance(event, Solved):
-            self.solved = event
         else:
-            if isinstance(event, Forced) and event.asked:
-                self.asked[event.index] = None
-            elif isinstance(event, Ended) and event.index in self.asked:
-                self.asked[event.index] = event.answer
-            self._trajectory(event, line).apply(event, line)
+            self.solved = event
 
     def begin_again(self) -> None:
         """A process goes on with it: what had ended for good stays, what was under way begins anew.
@@ -345,16 +345,18 @@ class RunHistory:
             self.num_resumed += 1
         event = _later(event, self._before)
         self.elapsed = max(self.elapsed, event.t)
-        self.end = event if isinstance(event, RunEnded) else None
-        if isinstance(event, RunStarted):
-            self.start = event
-        elif isinstance(event, EngineIncident):
-            self.incidents.append(Incident(event.t, event.what, line.number))
-        elif not isinstance(event, RunResumed | RunEnded):
+        self.end = None
+        if isinstance(event, ProblemEvent):
             problem = self.problems.get(event.problem_id) or self._begin(event, line)
             problem.end = line.end
             problem.apply(event, line.number)
             return problem
+        if isinstance(event, RunStarted):
+            self.start = event
+        elif isinstance(event, EngineIncident):
+            self.incidents.append(Incident(event.t, event.what, line.number))
+        elif isinstance(event, RunEnded):
+            self.end = event
         return None
 
     def read(self, reader: JournalReader) -> bool:
