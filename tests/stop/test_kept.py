@@ -26,7 +26,7 @@ def test_dropped_ones_cost_the_mark() -> None:
 
 
 def test_nobody() -> None:
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(ValueError, match="no rollout was kept"):
         outcome(ENDS, {0, 1, 2, 3}, 30, 7)
 
 

@@ -233,7 +233,7 @@ def test_recipes() -> None:
     assert (paper.epochs, paper.seed, paper.dtype) == (3, 0, "bfloat16")
     with pytest.raises(ConfigError, match="no preset 'papre'"):
         make_recipe("papre", {})
-    with pytest.raises(ConfigError, match=r"schedule: .*'cosine' or 'constant'"):
+    with pytest.raises(ConfigError, match=r"schedule = 'linear': .*'cosine' or 'constant'"):
         make_recipe("embedded", {"schedule": "linear"})
     cosine = Recipe(warmup_steps=10, learning_rate=1.0)
     rates = [cosine.learning_rate_at(step, 110) for step in range(111)]
