@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+QUICK = .venv-quick-$(notdir $(PYTHON))
+NO_TORCH := tests/policy tests/files tests/journal tests/runs tests/dialects tests/reading tests/faults \
+	tests/solving tests/sandbox/test_contract.py tests/sandbox/test_pool.py tests/sandbox/test_zygote.py
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-offline test-vllm dryrun doctor adapter lint types imports bench bench-vllm clean
+.PHONY: help demo test test-quick test-offline test-vllm dryrun doctor adapter lint types imports bench bench-vllm clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,6 +22,13 @@ test: $(VENV)/dev  ## install, run every test but those of the next two
 
 test-offline: $(VENV)/dev  ## make a wheelhouse, install it where there is no network, run the notebook there
 	$(BIN)/python -m pytest -m offline
+
+test-quick:  ## the tests that need no torch, for another Python: make test-quick PYTHON=python3.13
+	$(PYTHON) -m venv $(QUICK)
+	$(PYTHON) -m tests.without_torch > $(QUICK)/requirements.txt
+	$(QUICK)/bin/pip install --quiet --constraint constraints.txt --requirement $(QUICK)/requirements.txt
+	$(QUICK)/bin/pip install --quiet --no-deps --editable .
+	$(QUICK)/bin/python -m pytest -n 2 --dist worksteal -m 'not torch' $(NO_TORCH)
 
 test-vllm: $(VLLM)/dev  ## install vLLM for the CPU into its own environment, test the engine on it
 	$(VLLM)/bin/python -m pytest tests/vllm -p no:xdist
@@ -57,7 +67,7 @@ bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin ag
 	$(VLLM)/bin/python -m benchmarks.vllm_plugin
 
 clean:  ## forget the installation
-	rm -rf $(VENV) $(VLLM) build *.egg-info
+	rm -rf $(VENV) $(VLLM) .venv-quick-* build *.egg-info
 
 $(VENV)/base:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

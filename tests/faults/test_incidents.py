@@ -18,6 +18,7 @@ from tests.support import run_virtual
 from tests.support.rig import Rig, every, problem, says
 
 
+@pytest.mark.torch
 async def test_a_journal_never_begins_with_an_incident(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Callable[[str], None]] = []
 

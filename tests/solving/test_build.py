@@ -33,6 +33,7 @@ def building(**overrides: object) -> AbstractAsyncContextManager[Services]:
     )
 
 
+@pytest.mark.torch
 async def test_the_loop_goes_on_while_the_dialect_is_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
