@@ -127,7 +127,7 @@ ERRORS = [
     Case("alloc_creep", "a = []\nwhile True: a.append(bytearray(50 << 20))", (ERROR,), MEMORY),
     Case("c_list_range", "list(range(10**11))", (ERROR,), MEMORY),
     Case("recursion_py", "def f(): f()\nf()", (ERROR,), "RecursionError"),
-    Case("huge_int_str", "print(10**5000)", (ERROR,), "ValueError"),
+    Case("huge_int_str", "print(10**5000)", (OK,), "1000"),
     Case("input_call", "input('?')", (ERROR,), "[input() is unavailable; assign the value.]"),
     Case("getpass_call", "import getpass; getpass.getpass()", (ERROR,), "[input() is unavailable"),
     Case(
