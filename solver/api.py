@@ -103,7 +103,7 @@ class Solver:
         this call, for all of them. Closing the iterator ends what is under way. Raises `InputError` where
         two problems have one id, or one is being solved by another call.
         """
-        named = {problem.id: problem for problem in self._named(problems)}
+        named = self._named(problems)
         solved: asyncio.Queue[Solved | None] = asyncio.Queue()
         services = self._for_one_call(solved.put_nowait)
 
@@ -124,7 +124,7 @@ class Solver:
             await asyncio.gather(task, return_exceptions=True)
             self._under_way -= named.keys()
 
-    def _named(self, problems: Iterable[str | Problem]) -> list[Problem]:
+    def _named(self, problems: Iterable[str | Problem]) -> dict[str, Problem]:
         found: dict[str, Problem] = {}
         for given in problems:
             problem = given if isinstance(given, Problem) else _problem(given)
@@ -133,7 +133,7 @@ class Solver:
                     f"the problem {problem.id[:40]!r} is given twice; give each an id of its own"
                 )
             found[problem.id] = problem
-        return list(found.values())
+        return found
 
     def _for_one_call(self, on_solved: Callable[[Solved], None]) -> Services:
         if self._services is None:

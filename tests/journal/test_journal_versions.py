@@ -148,9 +148,7 @@ def test_a_newer_version_may_have_gone_on_with_it(tmp_path: Path) -> None:
 
 def test_the_schema_file_is_current() -> None:
     written = (ROOT / "docs/journal.schema.json").read_text("utf-8")
-    assert written == schema_text(), (
-        "run: python -m solver.journal.schema > docs/journal.schema.json"
-    )
+    assert written == schema_text(), "run: python -m solver.schema > docs/journal.schema.json"
 
 
 def test_every_line_of_a_run_obeys_the_schema(tmp_path: Path) -> None:
