@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from submissions.notebook import main
 
 ROOT = Path(__file__).parents[2]
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def without_network() -> tuple[list[str], dict[str, str]]:
@@ -63,7 +65,7 @@ def test_the_notebook_installs_itself_offline_and_answers(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["failure"] is None, told["log"]
-    assert f"installed stop-solver[kaggle]==0.1.0 from {folder}" in told["log"]
+    assert f"installed stop-solver[kaggle]=={VERSION} from {folder}" in told["log"]
     assert told["network"] is (not cut)
     assert told["solver"].startswith(str(folder / "empty")), "the source tree was tested"
     assert polars.read_parquet(told["submission"]).height == 2
