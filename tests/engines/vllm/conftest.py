@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 
 from solver.config import VllmConfig
 from solver.engines.vllm.engine import VllmEngine
+from solver.errors import EngineError
 from solver.types import Chunk, SamplingParams
-from tests.engines.vllm.fake_server import CONTEXT, STOP_IDS, VOCAB, FakeHost, FakeServer
+from tests.support.fake_vllm import CONTEXT, STOP_IDS, VOCAB, FakeServer
 
 
 def greedy(max_tokens: int, **changes: Any) -> SamplingParams:
@@ -41,6 +43,36 @@ class Said:
     @property
     def counts(self) -> tuple[int, int]:
         return self.chunks[-1].reused_tokens, self.chunks[-1].encoded_tokens
+
+
+class FakeHost:
+    """Restarts its server after `recover_s`; gives it up after `most` times."""
+
+    def __init__(self, server: FakeServer, recover_s: float = 0.05, most: int = 100) -> None:
+        self.server, self.recover_s, self.most = server, recover_s, most
+        self.recoveries = self.tokens = 0
+        self.closed = False
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    async def start(self) -> None:
+        await self.server.start()
+
+    async def recover(self) -> None:
+        self.recoveries += 1
+        if self.recoveries > self.most:
+            raise EngineError("it crashed too often")
+        await asyncio.sleep(self.recover_s)
+        self.server.faults = deque(f for f in self.server.faults if f and f.kind != "dead")
+        await self.server.restart()
+
+    def reset_failures(self) -> None:
+        self.tokens += 1
+
+    async def aclose(self) -> None:
+        self.closed = True
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 from solver.engines.vllm.admission import HEADROOM, MARGIN, Admission, Slot
 from solver.types import FinishReason
 from tests.engines.vllm.conftest import greedy
-from tests.engines.vllm.fake_server import FakeServer, continuation
+from tests.support.fake_vllm import FakeServer, continuation
 
 
 async def enters(admission: Admission, slot: Slot) -> bool:

@@ -30,12 +30,12 @@ from tests.engines.test_contract import (  # noqa: F401
     test_prompt_logprobs,
     test_unusable_ids_are_refused_at_once,
 )
-from tests.engines.vllm import fake_server
+from tests.support import fake_vllm
 
 
 @pytest.fixture
 async def engine(rig: Callable[..., Any]) -> Any:
-    assert fake_server.VOCAB == VOCAB
+    assert fake_vllm.VOCAB == VOCAB
     return (await rig(context_length=CONTEXT)).engine
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from solver.engines.vllm.waiting import WaitCancelled, Waiter
 from tests.engines.vllm.conftest import greedy, until
-from tests.engines.vllm.fake_server import CONTEXT, FakeServer, Fault, continuation, score
+from tests.support.fake_vllm import CONTEXT, FakeServer, Fault, continuation, score
 
 
 def prompt(number: int) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 from solver.errors import EngineError
 from solver.types import Chunk, FinishReason
 from tests.engines.vllm.conftest import greedy, until
-from tests.engines.vllm.fake_server import (
+from tests.support.fake_vllm import (
     CONTEXT,
     FakeServer,
     Fault,

@@ -23,7 +23,7 @@ from solver.engines.vllm.hosts import ServerLost
 from solver.errors import EngineError, ScorerError
 from solver.types import FinishReason, SamplingParams
 from tests.engines.vllm.conftest import greedy, until
-from tests.engines.vllm.fake_server import STOP_IDS, VOCAB, FakeServer, continuation, next_id
+from tests.support.fake_vllm import STOP_IDS, VOCAB, FakeServer, continuation, next_id
 
 PROMPT = [3, 1, 4, 1, 5]
 

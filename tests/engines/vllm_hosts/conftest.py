@@ -18,8 +18,9 @@ import pytest
 from solver.config import ModelConfig, VllmConfig
 from solver.engines.vllm.command import Recipe
 from solver.engines.vllm.supervised import Supervised
-from tests.engines.vllm_hosts import fake_server
-from tests.engines.vllm_hosts.fake_server import InThread, Play
+from tests.engines.vllm_hosts import fake_process
+from tests.engines.vllm_hosts.fake_process import Play, embedded_server
+from tests.support.fake_vllm import InThread
 
 
 class Told:
@@ -49,7 +50,7 @@ def recipe(tmp_path: Path) -> Callable[..., Recipe]:
             settings={},
             on_cpu=True,
             environment={**os.environ, "FAKE_PLAY": json.dumps(asdict(play))},
-            program=(sys.executable, "-I", fake_server.__file__),
+            program=(sys.executable, "-I", fake_process.__file__),
         )
 
     return make
@@ -81,8 +82,8 @@ def in_thread() -> Iterator[Callable[..., InThread]]:
     """Makes fakes that only answer."""
     fakes = []
 
-    def make(**play: Any) -> InThread:
-        fakes.append(InThread(Play(**play)))
+    def make(**settings: Any) -> InThread:
+        fakes.append(InThread(embedded_server(**settings)))
         return fakes[-1]
 
     yield make

@@ -12,7 +12,7 @@ from solver.engines.vllm import attached as module
 from solver.engines.vllm.attached import Attached, server_url
 from solver.errors import ConfigError, EngineError, ModelError
 from tests.engines.vllm_hosts.conftest import Told
-from tests.engines.vllm_hosts.fake_server import InThread
+from tests.support.fake_vllm import InThread
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,10 @@ def attached(url: str, told: Told, **settings: float) -> Attached:
     )
 
 
-def later(fake: InThread) -> tuple[str, int]:
+def closed(fake: InThread) -> str:
     """The address of a fake that has been closed."""
-    port = fake.server.server_address[1]
     fake.close()
-    return f"http://127.0.0.1:{port}", port
+    return fake.url
 
 
 async def test_it_waits_for_a_server_that_comes_later_and_leaves_it_alone(
@@ -60,11 +59,11 @@ async def test_it_waits_for_a_server_that_comes_later_and_leaves_it_alone(
     monkeypatch.setattr(module, "_POLL_S", 0.01)
     fake = in_thread()
     host = attached(fake.url, told)
-    _, port = later(fake)
+    closed(fake)
     start = asyncio.create_task(host.start())
     while not told.said:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    fake.open(port)
+    fake.open()
     await start
     assert told.said[0] == f"waiting for a vLLM server at {fake.url}, 0 s"
     await host.aclose()
@@ -74,7 +73,7 @@ async def test_it_waits_for_a_server_that_comes_later_and_leaves_it_alone(
 async def test_a_server_that_never_comes_is_an_error_that_names_it(
     in_thread: Callable[..., InThread], told: Told
 ) -> None:
-    url, _ = later(in_thread())
+    url = closed(in_thread())
     with pytest.raises(ModelError, match=rf"no vLLM server answers at {url} \(waited 0.1 s\)"):
         await attached(url, told, start_limit_s=0.1).start()
 
@@ -98,7 +97,7 @@ async def test_a_lost_server_that_never_comes_back_is_an_error_of_the_engine(
     in_thread: Callable[..., InThread], told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "back_off", lambda failures: 0.0)
-    url, _ = later(in_thread())
+    url = closed(in_thread())
     with pytest.raises(EngineError, match="no vLLM server answers"):
         await attached(url, told, start_limit_s=0.1).recover()
     assert len(told.incidents) == 1

@@ -15,7 +15,7 @@ from solver.engines.vllm.handshake import Expected, Facts, verify_server
 from solver.engines.vllm.hosts import ServerLost
 from solver.errors import ModelError
 from tests.engines.vllm_hosts.conftest import Told
-from tests.engines.vllm_hosts.fake_server import InThread
+from tests.support.fake_vllm import InThread
 
 SPEC = StopSpec(
     base_model="small",

@@ -25,9 +25,10 @@ from solver.engines.vllm.verified import VerifiedHost
 from solver.errors import ConfigError, EngineError, ModelError
 from solver.scorers.stop import StopScorer
 from solver.types import Trajectory
-from tests.engines.vllm_hosts import fake_server
+from tests.engines.vllm_hosts import fake_process
 from tests.engines.vllm_hosts.conftest import Told, flags, num_starts, pids, runs
-from tests.engines.vllm_hosts.fake_server import InThread, Play
+from tests.engines.vllm_hosts.fake_process import Play
+from tests.support.fake_vllm import InThread
 
 ADAPTER = WEIGHTS.parent / "stop"
 LOGIT = -0.4935  # of the prefix stored with it
@@ -39,7 +40,7 @@ Open = Callable[..., Awaitable[VllmEngine]]
 @pytest.fixture
 def opens(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Opens engines on the embedded model, where the fake is installed as vLLM."""
-    monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-I", fake_server.__file__))
+    monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-I", fake_process.__file__))
     monkeypatch.setattr(module, "find_spec", lambda name: object())
 
     async def opened(
@@ -73,8 +74,8 @@ async def test_a_server_of_its_own_is_started_with_the_adapter_and_ends_with_the
         assert capabilities.dtype == "float32"
         assert await engine.stop_logits([("a", [1, 2])]) == [pytest.approx(LOGIT)]
     given = flags(tmp_path, 1)
-    assert fake_server.value(given, "--model") == str(WEIGHTS)
-    assert "StopLlamaForCausalLM" in str(fake_server.value(given, "--hf-overrides"))
+    assert fake_process.value(given, "--model") == str(WEIGHTS)
+    assert "StopLlamaForCausalLM" in str(fake_process.value(given, "--hf-overrides"))
     assert not any(runs(pid) for pid in pids(tmp_path))
 
 
@@ -193,7 +194,7 @@ async def test_a_server_that_comes_back_as_another_one_does_not_serve(
     )
     await host.start()
     await host.recover()
-    fake.server.play.context_length = 256  # shorter than what the run began with
+    fake.server.context_length = 256  # shorter than what the run began with
     with pytest.raises(
         EngineError, match=r"it is different after its restart: .* context of 256 tokens"
     ):

@@ -13,7 +13,7 @@ from solver.engines.vllm.server_log import (
     progress,
     reduced_memory,
 )
-from tests.engines.vllm_hosts.fake_server import DEVICE_FULL, DEVICE_TAKEN, NO_CACHE, SUMMED_UP
+from tests.engines.vllm_hosts.fake_process import DEVICE_FULL, DEVICE_TAKEN, NO_CACHE, SUMMED_UP
 
 MEMORY = MemorySettings(0.9, 64, None)
 

@@ -20,7 +20,7 @@ from solver.engines.vllm.command import Recipe
 from solver.engines.vllm.process import ServerProcess, free_port
 from solver.engines.vllm.supervised import Supervised, back_off
 from solver.errors import EngineError, ModelError
-from tests.engines.vllm_hosts import fake_server
+from tests.engines.vllm_hosts import fake_process
 from tests.engines.vllm_hosts.conftest import (
     Told,
     flags,
@@ -30,7 +30,8 @@ from tests.engines.vllm_hosts.conftest import (
     says,
     until,
 )
-from tests.engines.vllm_hosts.fake_server import InThread, Play
+from tests.engines.vllm_hosts.fake_process import Play
+from tests.support.fake_vllm import InThread
 
 Make = Callable[..., Supervised]
 
@@ -125,7 +126,7 @@ async def test_a_failed_start_tells_the_cause_and_shows_the_log(
     assert note.splitlines()[-3:] == [
         "Traceback (most recent call last):",
         "ValueError: no such architecture",
-        fake_server.SUMMED_UP,
+        fake_process.SUMMED_UP,
     ]
     assert not told.incidents
     assert not any(runs(pid) for pid in pids(tmp_path))
@@ -153,7 +154,7 @@ async def test_a_stranger_who_answers_on_the_port_is_not_taken_for_the_server(
     tmp_path: Path,
 ) -> None:
     stranger = in_thread()
-    port = stranger.server.server_address[1]
+    port = stranger.server.port
     free, offers = module.free_port, iter([port])
     monkeypatch.setattr(module, "free_port", lambda wanted: next(offers, None) or free(wanted))
     host = supervised(Play())
@@ -165,18 +166,18 @@ async def test_a_stranger_who_answers_on_the_port_is_not_taken_for_the_server(
 async def test_what_does_not_fit_is_tried_once_with_less(
     supervised: Make, tmp_path: Path, told: Told
 ) -> None:
-    host = supervised(Play(dies_with=fake_server.NO_CACHE, dies_over_seqs=32))
+    host = supervised(Play(dies_with=fake_process.NO_CACHE, dies_over_seqs=32))
     await host.start()
-    assert fake_server.value(flags(tmp_path, 1), "--max-num-seqs") == "64"
-    assert fake_server.value(flags(tmp_path, 2), "--max-num-seqs") == "32"
-    assert fake_server.value(flags(tmp_path, 2), "--max-model-len") == "256"
+    assert fake_process.value(flags(tmp_path, 1), "--max-num-seqs") == "64"
+    assert fake_process.value(flags(tmp_path, 2), "--max-num-seqs") == "32"
+    assert fake_process.value(flags(tmp_path, 2), "--max-model-len") == "256"
     [incident] = told.incidents
     assert incident.endswith("max_num_seqs 32 (was 64), max_model_len 256 (was the longest)")
     assert "gpu_memory_utilization" not in incident.partition("started again")[2]
 
 
 async def test_and_only_once(supervised: Make, tmp_path: Path, told: Told) -> None:
-    host = supervised(Play(dies_with=fake_server.DEVICE_FULL))
+    host = supervised(Play(dies_with=fake_process.DEVICE_FULL))
     with pytest.raises(ModelError, match="CUDA out of memory"):
         await host.start()
     assert num_starts(tmp_path) == 2
@@ -184,17 +185,17 @@ async def test_and_only_once(supervised: Make, tmp_path: Path, told: Told) -> No
 
 
 async def test_a_restart_keeps_what_fitted(supervised: Make, tmp_path: Path) -> None:
-    host = supervised(Play(dies_with=fake_server.DEVICE_FULL, dies_over_seqs=32))
+    host = supervised(Play(dies_with=fake_process.DEVICE_FULL, dies_over_seqs=32))
     await host.start()
     await host.recover()
-    assert fake_server.value(flags(tmp_path, 3), "--max-num-seqs") == "32"
+    assert fake_process.value(flags(tmp_path, 3), "--max-num-seqs") == "32"
 
 
 async def test_settings_that_the_user_fixed_are_not_tried_again(
     supervised: Make, tmp_path: Path, told: Told
 ) -> None:
     host = supervised(
-        Play(dies_with=fake_server.DEVICE_FULL), args=("--max-num-seqs", "64"), max_num_seqs=1
+        Play(dies_with=fake_process.DEVICE_FULL), args=("--max-num-seqs", "64"), max_num_seqs=1
     )
     with pytest.raises(ModelError):
         await host.start()
@@ -275,7 +276,7 @@ async def test_nothing_is_left_when_the_solver_is_killed(
     environment = dict(recipe(Play(family=not also_the_watcher)).environment)
     log = tmp_path / "log"
     owner = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _OWNER, str(log), fake_server.__file__), env=environment
+        *(sys.executable, "-c", _OWNER, str(log), fake_process.__file__), env=environment
     )
     try:
         await until(lambda: says(log, "Started") or owner.returncode is not None)

@@ -1,6 +1,7 @@
-"""A scripted server that speaks /v1/completions as vLLM does, and misbehaves when told to.
+"""A scripted server that speaks HTTP as vLLM does, and misbehaves when told to.
 
-What it samples depends on the ids so far alone, with temperature 0, else on the ids and the seed.
+It answers /health, /v1/models, /metrics and /v1/completions. What it samples depends on the ids so far
+alone, with temperature 0, else on the ids and the seed.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import asyncio
 import json
 import math
 import random
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-
-from solver.errors import EngineError
 
 VOCAB, CONTEXT = 199, 4096
 STOP_IDS = (190, 191)
@@ -53,15 +53,29 @@ class Fault:
 
 @dataclass(eq=False)
 class FakeServer:
-    """`faults` are met by the next sampling requests, one each; `frozen` silences everything."""
+    """`faults` are met by the next sampling requests, one each; clearing `thawed` silences everything.
 
+    `score` is what its STOP plugin gives a prefix, None without a plugin; `capacity` is in tokens.
+    """
+
+    name: str = "fake"
+    vocab_size: int = VOCAB
+    context_length: int = CONTEXT
+    stop_token_ids: tuple[int, ...] = STOP_IDS
+    score: Callable[[Sequence[int]], float] | None = score
+    on_request: Callable[[int], None] = lambda count: (
+        None
+    )  # told how many completions were asked for
     delay_s: float = 0.0
     capacity: int | None = None
+    caches: bool = True
     cached_details: bool = True
+    own_logprobs: bool = True  # the model's, before top-k and so on
     own_stop_ids: frozenset[int] = frozenset()
     faults: deque[Fault | None] = field(default_factory=deque)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     usage_fault: Fault | None = None  # met between the last id and the usage
+    asked: int = 0
     probes: int = 0
     aborted: int = 0
     connections: int = 0
@@ -132,7 +146,7 @@ class FakeServer:
         if path == "/v1/completions":
             await self._complete(body, reader, writer)
         elif path == "/v1/models":
-            self._say(writer, {"data": [{"id": "fake", "max_model_len": CONTEXT}]})
+            self._say(writer, {"data": [{"id": self.name, "max_model_len": self.context_length}]})
         elif path == "/metrics" and self.capacity is not None:
             info = (
                 f'vllm:cache_config_info{{block_size="1",kv_cache_size_tokens="{self.capacity}"}} 1'
@@ -151,11 +165,11 @@ class FakeServer:
     async def _complete(
         self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        self.asked += 1
+        self.on_request(self.asked)
         ids = body["prompt"]
-        if max(ids) >= VOCAB:
-            return self._say(
-                writer, {"error": {"message": f"{max(ids)} is out of vocabulary"}}, 400
-            )
+        if refusal := self._refusal(body):
+            return self._say(writer, {"error": {"message": refusal, "code": 400}}, 400)
         if len(ids) == 1 and body["max_tokens"] == 1 and not body.get("stream"):
             self.probes += 1
             if self.faults and self.faults[0] is not None and self.faults[0].kind == "dead":
@@ -174,6 +188,16 @@ class FakeServer:
             return self._say(writer, self._whole(body))
         return await self._stream(body, fault, reader, writer)
 
+    def _refusal(self, body: dict[str, Any]) -> str | None:
+        for token in map(int, body.get("logit_bias", {})):
+            if token >= self.vocab_size:
+                return (
+                    f"token_id(s) [{token}] in logit_bias contain out-of-vocab token ids."
+                    f" Vocabulary size: {self.vocab_size}"
+                )
+        highest = max(body["prompt"])
+        return f"{highest} is out of vocabulary" if highest >= self.vocab_size else None
+
     def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
         ids = body["prompt"]
         choice: dict[str, Any] = {"finish_reason": "length"}
@@ -183,13 +207,21 @@ class FakeServer:
                 for place, token in enumerate(ids)
                 if place
             ]
-        elif tuple(ids[-2:]) == STOP_IDS:
-            z = score(ids[:-2])
-            total = math.log1p(math.exp(z))
-            choice["logprobs"] = {"top_logprobs": [{"token_id:0": -total, "token_id:1": z - total}]}
         else:
-            choice["logprobs"] = {"top_logprobs": [{"token_id:7": -0.1, "token_id:8": -3.0}]}
-        return {"choices": [choice], "usage": self._usage(ids, 1)}
+            choice["logprobs"] = {"top_logprobs": [self._best(body)]}
+        usage = self._usage(ids, 1)
+        self._cache.append(ids)
+        return {"choices": [choice], "usage": usage}
+
+    def _best(self, body: dict[str, Any]) -> dict[str, float]:
+        ids, stop = body["prompt"], self.stop_token_ids
+        if self.score is not None and tuple(ids[-len(stop) :]) == stop:
+            logit = self.score(ids[: -len(stop)])
+            total = math.log1p(math.exp(logit))
+            return {"token_id:0": -total, "token_id:1": logit - total}
+        if body["temperature"] > 0 and not self.own_logprobs:  # what is left after top-k
+            return {f"token_id:{i}": -9999.0 if i else 0.0 for i in range(body["logprobs"])}
+        return {f"token_id:{i}": -1.0 - 0.5 * i for i in range(body["logprobs"])}
 
     def _usage(self, ids: list[int], completion: int) -> dict[str, Any]:
         usage: dict[str, Any] = {"prompt_tokens": len(ids), "completion_tokens": completion}
@@ -199,7 +231,7 @@ class FakeServer:
 
     def _cached(self, ids: list[int]) -> int:
         best = 0
-        for known in self._cache:
+        for known in self._cache if self.caches else ():
             same = 0
             while same < min(len(known), len(ids) - 1) and known[same] == ids[same]:
                 same += 1
@@ -333,31 +365,33 @@ def _chunk_out(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 
-class FakeHost:
-    """Restarts its server after `recover_s`; gives it up after `most` times."""
+class InThread:
+    """A server in a thread of its own, for tests that block; it can be closed and opened again."""
 
-    def __init__(self, server: FakeServer, recover_s: float = 0.05, most: int = 100) -> None:
-        self.server, self.recover_s, self.most = server, recover_s, most
-        self.recoveries = self.tokens = 0
-        self.closed = False
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.open()
 
     @property
     def url(self) -> str:
         return self.server.url
 
-    async def start(self) -> None:
-        await self.server.start()
+    def open(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._run(self.server.start())
 
-    async def recover(self) -> None:
-        self.recoveries += 1
-        if self.recoveries > self.most:
-            raise EngineError("it crashed too often")
-        await asyncio.sleep(self.recover_s)
-        self.server.faults = deque(f for f in self.server.faults if f and f.kind != "dead")
-        await self.server.restart()
+    def close(self) -> None:
+        if self._loop is None:
+            return
+        self._run(self.server.crash())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = None
 
-    def reset_failures(self) -> None:
-        self.tokens += 1
-
-    async def aclose(self) -> None:
-        self.closed = True
+    def _run(self, what: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(what, self._loop).result()
