@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solver.policy.statistics import Interval
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.stop import STOP
 from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
 from solver.stop.ablation.results import Result
 from solver.stop.ablation.table import METRICS, Line, interval_of
@@ -21,13 +23,13 @@ _COLUMNS = 4
 
 def drawn_axes(lines: Sequence[Line]) -> list[str]:
     """The axes that `draw_axes` has a panel for; it needs one at least."""
-    found = {line.axis for line in lines if line.method == "stop"}
+    found = {line.axis for line in lines if line.method == STOP.name}
     return [axis for axis in AXES if axis in found and axis != "transfer"]
 
 
 def draw_axes(path: Path, lines: Sequence[Line], facts: Facts) -> None:
     """STOP along every axis, with 95 % intervals; the base stands at its place, marked by a ring."""
-    stop = [line for line in lines if line.method == "stop"]
+    stop = [line for line in lines if line.method == STOP.name]
     axes = drawn_axes(lines)
     figure, panels = new_figure(
         min(_COLUMNS, len(axes)), -(-len(axes) // _COLUMNS), width=4, height=3.4
@@ -68,7 +70,7 @@ def draw_transfer(path: Path, folds: Sequence[Result], base: Result, seed: int) 
         found = []
         for fold in folds:
             point, only = (base, frozenset(fold.problem_ids)) if step == 1 else (fold, None)
-            method = "confidence" if step == 2 else "stop"
+            method = CONFIDENCE.name if step == 2 else STOP.name
             found.append(interval_of(point, method, "within", seed, only))
         places = [place + 0.25 * (step - 1) for place in range(len(folds))]
         known = [(place, x) for place, x in zip(places, found, strict=True) if x]

@@ -9,6 +9,8 @@ from solver.errors import InputError
 from solver.files.tables import bracketed, markdown_table, percent, points
 from solver.files.whole import write_whole
 from solver.policy.statistics import Interval
+from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.stop import STOP
 from solver.stop.ablation.grid import AXES, BASE, Facts, base_value
 from solver.stop.ablation.pictures import draw_axes, draw_transfer, drawn_axes
 from solver.stop.ablation.results import Result
@@ -39,7 +41,7 @@ def write_ablation(
     `head` stands above the tables, `notes` say by axis what could not be done.
     """
     lines = lines_of(results, seed)
-    base = next(line for line in lines if (line.axis, line.method) == (BASE, "stop"))
+    base = next(line for line in lines if (line.axis, line.method) == (BASE, STOP.name))
     transfer = _transfer(results)
     drawn = []
     try:
@@ -54,7 +56,7 @@ def write_ablation(
         raise InputError(f"cannot write {out}: {error.strerror}") from None
     parts = [*head, "", *_base_table(lines)]
     for axis in AXES:
-        shown = ("stop", "confidence") if axis in _AT_OTHER_MARKS else ("stop",)
+        shown = (STOP.name, CONFIDENCE.name) if axis in _AT_OTHER_MARKS else (STOP.name,)
         found = [line for line in lines if line.axis == axis and line.method in shown]
         if not found and axis not in notes:
             continue
@@ -83,12 +85,12 @@ def _axis_table(lines: Sequence[Line], base: Line, at_base: str) -> list[str]:
         "training, s", "CPU, s",
     ]  # fmt: skip
     rows = []
-    for line in (base, *sorted(lines, key=lambda line: line.method != "stop")):
+    for line in (base, *sorted(lines, key=lambda line: line.method != STOP.name)):
         value = f"{at_base} (base)" if line is base else line.value
         trained = [str(line.trained_problems), str(line.trained_prefixes)]
         changes = [points(line.minus_base[what]) for what in ("average", "vote")]
         spent = [f"{line.seconds:.0f}", f"{line.cpu_seconds:.0f}"]
-        if line.method != "stop":
+        if line.method != STOP.name:
             value, trained, spent = f"{value}, {line.method}", ["-", "-"], ["-", "-"]
         rows.append([value, *trained, *_three(line.numbers), *changes, *spent])
     return [*markdown_table(head, rows), ""]
@@ -120,12 +122,12 @@ def _transfer_table(folds: Sequence[Result], base: Result, seed: int) -> list[st
                 [
                     "all folds" if fold.value == "all" else ", ".join(fold.families),
                     str(len(fold.problem_ids)),
-                    _number(interval_of(fold, "stop", what, seed), what),
-                    _number(interval_of(base, "stop", what, seed, ids), what),
-                    _number(interval_of(fold, "confidence", what, seed), what),
+                    _number(interval_of(fold, STOP.name, what, seed), what),
+                    _number(interval_of(base, STOP.name, what, seed, ids), what),
+                    _number(interval_of(fold, CONFIDENCE.name, what, seed), what),
                     *(
-                        points(difference_of((fold, "stop"), theirs, what, seed))
-                        for theirs in ((fold, "confidence"), (base, "stop"))
+                        points(difference_of((fold, STOP.name), theirs, what, seed))
+                        for theirs in ((fold, CONFIDENCE.name), (base, STOP.name))
                     ),
                 ]
             )

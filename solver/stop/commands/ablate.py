@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solver.errors import ConfigError, InputError
+from solver.scorers.stop import STOP
 from solver.stop.commands.sampling import Quiet
 from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
 
@@ -160,7 +161,9 @@ def _outcome(result: Result | str) -> str:
 
     if isinstance(result, str):
         return f"not done: {result}"
-    found = {what: interval_of(result, "stop", what, 0) for what in ("within", "average", "vote")}
+    found = {
+        what: interval_of(result, STOP.name, what, 0) for what in ("within", "average", "vote")
+    }
     shown = {what: "-" if x is None else f"{x.value:.3f}" for what, x in found.items()}
     return (
         f"AUROC within {shown['within']}, average {shown['average']}, vote {shown['vote']},"
