@@ -23,6 +23,7 @@ from solver.policy.integers import read_integer
 from solver.types import Problem
 
 _STATEMENTS = ("problem", "question", "statement", "prompt")
+_BODY = "body"  # what SVAMP and ASDiv tell before the question, in a column of its own
 _IDS = ("id", "unique_id", "problem_id", "problem_idx")
 _ANSWERS = ("answer", "expected_answer", "final_answer")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -66,9 +67,10 @@ def load_problems(path: Path) -> list[Problem]:
 def read_problems(path: Path, rule: AnswerConfig | None = None) -> ProblemsFile:
     """The problems of a .csv, .tsv, .jsonl, .json or .parquet file, also .gz, or `InputError`.
 
-    Which column is the problem is decided by what it holds. Known answers are read as a model's are, also
-    behind `####`; those that are no integer, or none in range under `rule`, are left out and noted. A
-    problem without an id has the number of its line (of its row, where the file has no lines).
+    Which column is the problem is decided by what it holds; a `body` beside it comes first. Known
+    answers are read as a model's are, also behind `####`; those that are no integer, or none in range
+    under `rule`, are left out and noted. A problem without an id has the number of its line (of its
+    row, where the file has no lines).
     """
     rows = read_rows(path, _STATEMENTS)
     try:
@@ -153,10 +155,10 @@ def _problem(
     values = _lowered(row)
     named_by = next((name for name in _IDS if name in values), None)
     answered_by = next((name for name in _ANSWERS if name in values), None)
-    taken = {"", named_by, answered_by, column}
+    taken = {"", named_by, answered_by, column, _BODY if _is_text(values.get(_BODY)) else None}
     return Problem(
         id=_id(values[named_by], line) if named_by is not None else str(line),
-        statement=_statement(values[column], column, line),
+        statement=_statement(values, column, line),
         answer=_answer(values, rule),
         tags={
             name.strip(): _text(value if isinstance(value, str) else _shown(value), line)
@@ -182,10 +184,11 @@ def _id(value: object, line: int) -> str:
     return _text(value, line)
 
 
-def _statement(value: object, column: str, line: int) -> str:
+def _statement(values: Mapping[str, object], column: str, line: int) -> str:
+    value, body = values[column], values.get(_BODY)
     if not isinstance(value, str):
         raise InputError(f"line {line}: {column!r} must be a text")
-    statement = _text(value, line)
+    statement = _text(f"{body}\n{value}" if _is_text(body) else value, line)
     if len(statement.encode()) > MAX_STATEMENT_BYTES:
         raise InputError(too_long(line))
     return statement

@@ -170,6 +170,11 @@ JSON = {"id": "a", "problem": "What is it?", "answer": "42"}
         ({"id": "x", "prompt": "Q?", "expected_answer": "$12\\text{ cm}$"}, Problem("x", "Q?", 12)),
         ({"id": "x", "problem": "Q?", "answer": None}, Problem("x", "Q?", None)),
         ({"id": "x", "problem": 4, "question": "Q?"}, Problem("x", "Q?", None, {"problem": "4"})),
+        (
+            {"ID": "c-7", "Body": "I have 2.", "Question": "Q?"},
+            Problem("c-7", "I have 2.\nQ?", None),
+        ),
+        ({"id": "x", "problem": "Q?", "body": 4}, Problem("x", "Q?", None, {"body": "4"})),
         ({"id": "x", "problem": "Q?", "prompt": "Q?"}, Problem("x", "Q?", None, {"prompt": "Q?"})),
     ],
 )
