@@ -236,8 +236,8 @@ from solver.engines.vllm.open import open_vllm
 
 async def main():
     config = SolverConfig.model_validate({"model": {"engine": "vllm"}, "prune": {"scorer": "stop"}})
-    await open_vllm(config, WEIGHTS, WEIGHTS.parent / "stop", log_folder=Path(sys.argv[1]),
-                    say=lambda _: None, on_incident=lambda _: None)
+    await open_vllm(config, WEIGHTS, WEIGHTS.parent / "stop", candidates=False,
+                    log_folder=Path(sys.argv[1]), say=lambda _: None, on_incident=lambda _: None)
     print("open", flush=True)
     await asyncio.sleep(3600)
 
