@@ -20,6 +20,7 @@ from rich.console import Console
 from solver.command_line import run_app
 from solver.config import AnswerConfig
 from solver.errors import ConfigError, InputError
+from solver.extras import require
 from solver.files.problems import load_problems
 from solver.runs.settings import load_config, parse_duration
 from solver.types import Problem
@@ -157,6 +158,7 @@ def _limit(text: str) -> float:
 def _command(notebook: Path | None, competition: str) -> tuple[str, ...]:
     if notebook is None:
         return (sys.executable, "-m", "submissions.kaggle", competition)
+    require("executing a notebook", "nbformat", "nbclient")
     if not notebook.is_file():
         raise InputError(f"{notebook}: no such notebook; build it first")
     return (sys.executable, "-m", "submissions.headless", str(notebook.absolute()))

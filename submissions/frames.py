@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from solver.errors import ConfigError
+from solver.extras import install
 
 
 def problem_of(values: Sequence[object]) -> tuple[str, str]:
@@ -36,7 +37,7 @@ def frame_library() -> ModuleType:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ConfigError("neither polars nor pandas is installed: pip install 'stop-solver[kaggle]'")
+    raise ConfigError(f"neither polars nor pandas is installed: {install('polars')}")
 
 
 def _text(value: object) -> str:

@@ -8,9 +8,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from solver.command_line import EXIT_USER_ERROR, print_error
+from solver.errors import InputError, UserError
+from solver.extras import require
 
-def main(arguments: Sequence[str]) -> None:
+
+def main(arguments: Sequence[str]) -> int:
+    """Execute the notebook that `arguments` name; mistakes of the user are one line and exit code 2."""
+    try:
+        execute(arguments)
+    except UserError as error:
+        print_error(f"error: {error}")
+        return EXIT_USER_ERROR
+    return 0
+
+
+def execute(arguments: Sequence[str]) -> None:
     """Execute the cells in order, without a time limit; their output is printed at the end."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_file():
+        raise InputError("give the file of one notebook: python -m submissions.headless NOTEBOOK")
+    require("executing a notebook", "nbformat", "nbclient")
     nbformat: Any = import_module("nbformat")  # of the extra dev, and without types
     nbclient: Any = import_module("nbclient")
     notebook = nbformat.read(arguments[0], as_version=4)
@@ -24,4 +41,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

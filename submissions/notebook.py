@@ -19,6 +19,7 @@ import typer
 
 from solver.command_line import run_app
 from solver.errors import ConfigError, InputError
+from solver.extras import require
 from submissions.competitions import COMPETITIONS, competition
 from submissions.wheelhouse import ROOT, check_wheelhouse, make_wheelhouse
 
@@ -41,11 +42,9 @@ app = typer.Typer(
 
 def render(source: str) -> str:
     """submission.ipynb of a `# %%` source: no outputs, and numbers as cell ids so that builds are equal."""
-    try:
-        jupytext: Any = importlib.import_module("jupytext")
-        nbformat: Any = importlib.import_module("nbformat")
-    except ImportError:
-        raise ConfigError("building needs jupytext: pip install 'stop-solver[dev]'") from None
+    require("building a notebook", "jupytext", "nbformat")
+    jupytext: Any = importlib.import_module("jupytext")
+    nbformat: Any = importlib.import_module("nbformat")
     notebook = jupytext.reads(source, fmt="py:percent")
     notebook.metadata = nbformat.from_dict({"kernelspec": _KERNEL})
     for number, cell in enumerate(notebook.cells, 1):

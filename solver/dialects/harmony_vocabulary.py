@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from solver.errors import ConfigError
+from solver.extras import require
 
 FILE_NAME = "o200k_base.tiktoken"
 SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
@@ -41,12 +42,9 @@ def load_encoding(vocabulary: str | None, search: Sequence[Path] = ()) -> Any:
     `vocabulary` is a file or its folder; None: it is looked for in `search` and in the places known
     to hold it. Raises `ConfigError` if the library or the file is missing.
     """
-    try:
-        from openai_harmony import HarmonyError, load_harmony_encoding
-    except ImportError:
-        raise ConfigError(
-            "the harmony dialect needs openai-harmony: pip install 'stop-solver[harmony]'"
-        ) from None
+    require("the harmony dialect", "openai_harmony")
+    from openai_harmony import HarmonyError, load_harmony_encoding
+
     file = find_vocabulary(vocabulary, search)
     if file is None and not _library_carries_it():
         raise ConfigError(f"the vocabulary of gpt-oss is not on this machine: {_HOW_TO_GET_IT}")

@@ -17,9 +17,9 @@ from solver.doctor.memory import Need, need, num_gpus
 from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import UserError
+from solver.extras import DISTRIBUTION, install
 from solver.wheels.manifest import faults, read_manifest
 
-DISTRIBUTION = "stop-solver"
 _CUDA_SHARE = 0.8  # of the memory that the in-process engine uses for its cache
 _SHOWN = 3
 
@@ -161,5 +161,5 @@ def _disk(config: SolverConfig) -> Finding:
 
 def _vllm(config: SolverConfig, folder: Path) -> Finding:
     if find_spec("vllm") is None:
-        return fail("vllm", "not installed", "pip install 'stop-solver[vllm]', or use --server URL")
+        return fail("vllm", "not installed", f"{install('vllm')}, or use --server URL")
     return trials.vllm_flags(config, folder, on_cpu=_on_cpu(config))

@@ -19,6 +19,7 @@ from solver.errors import InputError
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="The embedded default model: problems, corpus and training.",
 )

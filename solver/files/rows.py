@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from solver.errors import InputError
+from solver.extras import install
 
 MAX_STATEMENT_BYTES = 1_000_000
 _MAX_FILE_BYTES = 64_000_000
@@ -174,7 +175,9 @@ def _parquet_rows(data: bytes) -> list[Row]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise InputError("Parquet needs pyarrow: pip install pyarrow, or save it as .csv") from None
+        raise InputError(
+            f"Parquet needs pyarrow: {install('pyarrow')}, or save it as .csv"
+        ) from None
     try:
         rows = parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:

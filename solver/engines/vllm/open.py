@@ -23,6 +23,7 @@ from solver.engines.vllm.hosts import Host, Say
 from solver.engines.vllm.supervised import Supervised
 from solver.engines.vllm.verified import VerifiedHost
 from solver.errors import ConfigError, ModelError
+from solver.extras import install
 
 _LOG = "vllm.log"
 _UNKNOWN = "unknown"  # dtype of an attached server
@@ -133,7 +134,7 @@ def _hosts(
     )
     if find_spec("vllm") is None:
         raise ModelError(
-            "vLLM is not installed here: pip install 'stop-solver[vllm]' on a GPU machine, use the "
+            f"vLLM is not installed here: {install('vllm')} on a GPU machine, use the "
             "environment of make test-vllm, or attach to a running one with --server URL"
         )
     folder = log_folder or Path(tempfile.mkdtemp(prefix="stop-solver-vllm-"))

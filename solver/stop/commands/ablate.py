@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from solver.errors import ConfigError, InputError
+from solver.extras import require
 from solver.scorers.stop import STOP
 from solver.stop.commands.sampling import Quiet
 from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
@@ -65,8 +65,7 @@ def ablate_command(
     from solver.stop.rollouts.examples import digest
     from solver.stop.rollouts.file import read_rollouts
 
-    if find_spec("matplotlib") is None:
-        raise ConfigError("the pictures need matplotlib: pip install 'stop-solver[train]'")
+    require("an ablation", "accelerate", "matplotlib")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"--device is auto or cpu, not {device!r}")
     folder, recipe = model_folder(base), _recipe(preset, recipe_sets or [])

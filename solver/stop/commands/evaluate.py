@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from solver.errors import ConfigError, InputError
+from solver.errors import InputError
+from solver.extras import require
 from solver.stop.commands.sampling import (
     InFlight,
     Model,
@@ -78,8 +78,7 @@ def evaluate_command(
 
     With --rollouts alone, what is in the file is compared, and nothing is sampled.
     """
-    if find_spec("matplotlib") is None:
-        raise ConfigError("the pictures need matplotlib: pip install 'stop-solver[train]'")
+    require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None:

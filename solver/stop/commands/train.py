@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solver.errors import ConfigError
+from solver.extras import require
 from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def train_command(
     from solver.stop.rollouts.examples import read_examples
     from solver.stop.training.recipe import make_recipe
 
+    require("training", "accelerate", "matplotlib")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"--device is auto or cpu, not {device!r}")
     recipe = make_recipe(
