@@ -14,14 +14,13 @@ import time
 from pathlib import Path
 from statistics import median
 
+from solver.progress import WorkProgress
 from solver.solving.services import Services
 from solver.stop.commands.sampling import Job, make_job, problems_of, running
 from solver.stop.rollouts.collect import Collected, collect, select
 from solver.types import Problem
 
-
-def no_progress(done: int, right: float) -> None:
-    """Ignore progress."""
+SILENT = WorkProgress(quiet=True)
 
 
 async def once(job: Job, problems: list[Problem], services: Services) -> tuple[Collected, float]:
@@ -29,7 +28,7 @@ async def once(job: Job, problems: list[Problem], services: Services) -> tuple[C
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         path = Path(folder) / "rollouts.jsonl"
-        units = await collect(problems, job.plan, job.header, services, path, no_progress)
+        units = await collect(problems, job.plan, job.header, services, path, SILENT)
         seconds = time.perf_counter() - began
     return select(units, job.plan.mark, 0.0, 1.0), seconds
 

@@ -38,13 +38,14 @@ async def services(
     started_at: float,
     stopping: asyncio.Event,
     say: Callable[[str], None] = lambda _: None,
+    on_sampled: Callable[[int], None] = lambda _: None,
     log_folder: Path | None = None,
 ) -> AsyncIterator[Services]:
     """Load the model or start its server, start the kernel pool, and close all at the end.
 
-    `say` is told how a long start gets on; `log_folder` takes the log of a server (default: a
-    temporary folder). Raises `ModelError` for a model that cannot be used, `ConfigError` where a
-    layer of isolation is missing that the config requires.
+    `say` is told how a long start gets on, `on_sampled` how many tokens each chunk has; `log_folder`
+    takes the log of a server (default: a temporary folder). Raises `ModelError` for a
+    model that cannot be used, `ConfigError` where a layer of isolation is missing that the config requires.
     """
     clock = MonotonicClock()
     incidents: list[str] = []
@@ -78,6 +79,7 @@ async def services(
                 record=record,
                 started_at=started_at,
                 concern=_concern(config, engine),
+                on_sampled=on_sampled,
                 incidents=incidents,
                 stopping=stopping,
             )

@@ -22,6 +22,7 @@ from solver.config import AnswerConfig
 from solver.errors import ConfigError, InputError
 from solver.extras import require
 from solver.files.problems import load_problems
+from solver.progress import WorkProgress
 from solver.runs.settings import load_config, parse_duration
 from solver.types import Problem
 from submissions.checking import answers_in, file_faults, private_score
@@ -96,7 +97,8 @@ def dryrun(
     rehearsed = []
     for number in range(1, runs + 1):
         console.print(f"run {number} of {runs}: at most {plan.limit_s:.0f} s, {order} order")
-        run = rehearse(plan, number)
+        with WorkProgress(quiet=False) as progress:
+            run = rehearse(plan, number, progress)
         rehearsed.append(run)
         if not _report(run, loaded, target, console):
             console.print(f"log: {run.folder / LOG}")

@@ -66,6 +66,7 @@ class Gateway:
     """Sends `rows` to the submission and writes its answers into `folder`.
 
     `until` (monotonic seconds) ends everything; `alive` tells whether the server's process still runs.
+    `on_reply` is told the number of replies after each.
     """
 
     rows: Sequence[Row]
@@ -73,6 +74,7 @@ class Gateway:
     until: float = float("inf")
     startup_s: float = STARTUP_S
     alive: Callable[[], bool] = lambda: True
+    on_reply: Callable[[int], None] = lambda _: None
     replies: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, port: int, key: bytes) -> Path:
@@ -82,6 +84,7 @@ class Gateway:
                 reply = self._predict(connection, row)
                 _check_row(reply)
                 self.replies.append(reply)
+                self.on_reply(len(self.replies))
         return self._write()
 
     def _connect(self, port: int, key: bytes) -> Connection:

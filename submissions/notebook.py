@@ -20,6 +20,7 @@ import typer
 from solver.command_line import run_app
 from solver.errors import ConfigError, InputError
 from solver.extras import require
+from solver.progress import WorkProgress
 from submissions.competitions import COMPETITIONS, competition
 from submissions.wheelhouse import ROOT, check_wheelhouse, make_wheelhouse
 
@@ -155,7 +156,13 @@ def wheelhouse(
     extras = extra or []
     if constraint is None and "vllm" not in extras:
         constraint = ROOT / "constraints.txt"
-    manifest = make_wheelhouse(out, python, extras, constraint, typer.echo)
+    with WorkProgress(quiet=False) as progress:
+
+        def say(line: str) -> None:
+            typer.echo(line)
+            progress.report(line)
+
+        manifest = make_wheelhouse(out, python, extras, constraint, say)
     typer.echo(_described(out, manifest.requirement, [wheel.size for wheel in manifest.wheels]))
 
 
@@ -164,7 +171,9 @@ def verify(
     folder: Annotated[Path, typer.Argument(readable=False, help="a wheelhouse")],
 ) -> None:
     """Check a wheelhouse: every hash, and that nothing is missing."""
-    manifest = check_wheelhouse(folder)
+    with WorkProgress(quiet=False) as progress:
+        progress.report("checking the hashes")
+        manifest = check_wheelhouse(folder)
     typer.echo(_described(folder, manifest.requirement, [wheel.size for wheel in manifest.wheels]))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from solver.engines.vllm.process import free_port
 from solver.errors import InputError
 from solver.files.problems import load_problems
+from solver.progress import WorkProgress
 from submissions.competitions import Competition
 from submissions.gateway import STARTUP_S, Gateway, GatewayError, Row, rows_of
 from submissions.guard import end_tree, guarded
@@ -66,8 +67,12 @@ class Rehearsed:
     still_running: list[str] = field(default_factory=list)
 
 
-def rehearse(plan: Plan, number: int) -> Rehearsed:
-    """Run the submission once, for at most the limit; afterwards its process tree is ended."""
+def rehearse(plan: Plan, number: int, progress: WorkProgress | None = None) -> Rehearsed:
+    """Run the submission once, for at most the limit; afterwards its process tree is ended.
+
+    `progress` shows the rows that are answered, where the gateway is ours.
+    """
+    progress = progress or WorkProgress(quiet=True)
     run = Rehearsed(number, plan.out / f"run-{number}")
     rows = rows_of(
         plan.problems,
@@ -83,7 +88,7 @@ def rehearse(plan: Plan, number: int) -> Rehearsed:
     rehearsal = _rehearsal(plan, run.folder, started_at, len(rows))
     process = _start(plan.command, working, rehearsal, run.folder / LOG)
     try:
-        run.submission = _serve(plan, rows, working, rehearsal, process)
+        run.submission = _serve(plan, rows, working, rehearsal, process, progress)
     except GatewayError as error:
         run.failure = str(error)
     finally:
@@ -166,11 +171,19 @@ def _serve(
     working: Path,
     rehearsal: Rehearsal,
     process: subprocess.Popen[bytes],
+    progress: WorkProgress,
 ) -> Path:
     until = rehearsal.started_at + plan.limit_s
     if plan.package is not None:
+        progress.report("Kaggle's gateway asks")
         return run_real_gateway(plan.package, plan.competition, plan.shuffled, working, until)
+    progress.report("rows", 0, len(rows))
     gateway = Gateway(
-        rows, working, until, startup_s=STARTUP_S, alive=lambda: process.poll() is None
+        rows,
+        working,
+        until,
+        startup_s=STARTUP_S,
+        alive=lambda: process.poll() is None,
+        on_reply=lambda num: progress.report("rows", num, len(rows)),
     )
     return gateway.run(rehearsal.port, bytes.fromhex(rehearsal.key))

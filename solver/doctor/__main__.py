@@ -19,6 +19,7 @@ from rich.table import Table
 
 from solver.command_line import EXIT_FAILED, quiet_libraries, run_app
 from solver.doctor.finding import Finding, Status
+from solver.progress import WorkProgress
 from solver.runs.settings import load_config
 
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
@@ -49,7 +50,10 @@ def doctor(
     settings = load_config(preset, config, sets or (), given)
     from solver.doctor.examination import examine
 
-    findings = list(examine(settings, wheelhouse))
+    with WorkProgress(quiet=False) as progress:
+        findings = list(
+            examine(settings, wheelhouse, lambda name: progress.report(f"checking: {name}"))
+        )
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -26,9 +26,12 @@ _SHOWN = 3
 Check = Callable[[], Finding | Iterable[Finding]]
 
 
-def examine(config: SolverConfig, wheelhouse: Path | None) -> Iterator[Finding]:
-    """Every finding about this machine for a run with `config`."""
+def examine(
+    config: SolverConfig, wheelhouse: Path | None, on_check: Callable[[str], None] = lambda _: None
+) -> Iterator[Finding]:
+    """Every finding about this machine for a run with `config`; `on_check` hears a check's name first."""
     for name, check in _checks(config, wheelhouse):
+        on_check(name)
         yield from guarded(name, check)
 
 

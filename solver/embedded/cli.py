@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from solver.command_line import quiet_libraries, run_app
 from solver.embedded.paths import WEIGHTS
 from solver.embedded.problems import problems, write_csv
 from solver.errors import InputError
+from solver.progress import WorkProgress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,29 +26,13 @@ app = typer.Typer(
 Workers = Annotated[int, typer.Option(min=1, help="Processes that write the corpus.")]
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
-
-
-def _build_corpus(folder: Path, num: int, seed: int, workers: int) -> None:
+def _build_corpus(folder: Path, num: int, seed: int, workers: int, progress: WorkProgress) -> None:
     from solver.embedded import data
 
-    with _progress() as progress:
-        task = progress.add_task("corpus", total=num, note="")
-        corpus = data.build(
-            folder,
-            num,
-            seed,
-            workers,
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    progress.report("corpus", 0, num)
+    corpus = data.build(
+        folder, num, seed, workers, lambda done, total: progress.report("corpus", done, total)
+    )
     sampled = corpus.sampled_lengths.sort().values
     typer.echo(
         f"{len(corpus)} trajectories, {len(corpus.ids)} tokens, mark {corpus.mark()}, "
@@ -83,7 +66,8 @@ def corpus_command(
     """Write the encoded corpus and its tokenizer to a folder, for several trainings."""
     if (out / "corpus.pt").exists():
         raise InputError(f"{out} already holds a corpus: remove it first")
-    _build_corpus(out, num, seed, workers)
+    with WorkProgress(quiet=False) as progress:
+        _build_corpus(out, num, seed, workers, progress)
 
 
 @app.command("train")
@@ -122,18 +106,19 @@ def train_command(
     settings.check()
     out = out.resolve()
     work = out.with_name(out.name + ".work")
-    if corpus is None:
-        _build_corpus(work, num, seed, workers)
-    run = train.Run(settings, work, corpus or work, device)
     mean = 0.0
-    with _progress() as progress:
-        task = progress.add_task("train", total=len(run.order), completed=run.step, note="")
+    with WorkProgress(quiet=False) as progress:
+        if corpus is None:
+            _build_corpus(work, num, seed, workers, progress)
+        run = train.Run(settings, work, corpus or work, device)
+        progress.report("steps", run.step, len(run.order))
         while run.step < len(run.order):
             loss = run.advance()
             mean = loss if mean == 0 else 0.98 * mean + 0.02 * loss
             note = f"loss {mean:.3f}, {run.tokens / run.seconds:,.0f} tok/s"
-            progress.update(task, completed=run.step, note=note)
-    train.save(run, out, mean)
+            progress.report("steps", run.step, len(run.order), note)
+        progress.report("finding the threshold of familiar statements")
+        train.save(run, out, mean)
     shutil.rmtree(work)
     typer.echo(f"{out}: {run.tokens} tokens in {run.seconds / 60:.1f} minutes, loss {mean:.4f}")
 

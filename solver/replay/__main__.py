@@ -13,8 +13,6 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import Progress
 
 from solver.command_line import print_error, run_app
 from solver.errors import ConfigError, InputError, first_fault
@@ -22,6 +20,7 @@ from solver.files.tables import duration
 from solver.files.whole import write_whole
 from solver.journal.recorded_run import RecordedRun, load
 from solver.policy.statistics import Interval
+from solver.progress import WorkProgress
 from solver.replay.grid import KEYS, grid, parse_sweep
 from solver.replay.policy import Policy
 from solver.replay.problem import require_full
@@ -70,9 +69,11 @@ def replay_command(
     """Replay policies on full recordings: votes are exact, the clock is fitted to the journal."""
     folders, items = _told_apart(runs, sweeps or [])
     values = parse_sweep(items)
-    recordings = _load(folders)
+    with WorkProgress(quiet=False) as progress:
+        progress.report("reading the runs")
+        recordings = _load(folders)
+        replay = Replay(recordings)
     own = Policy.of(recordings[0].config)
-    replay = Replay(recordings)
     for line in _heading(replay):
         typer.echo(line)
     if counterfactuals:
@@ -126,10 +127,11 @@ def _check(policies: Sequence[Policy], recording: RecordedRun) -> None:
 
 
 def _play(replay: Replay, policies: Sequence[Policy], draws: int, seed: int) -> list[Row]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("policies", total=len(policies))
-        return sweep(replay, policies, draws, seed, lambda done: bar.update(task, completed=done))
+    with WorkProgress(quiet=False) as progress:
+        return sweep(
+            replay, policies, draws, seed,
+            lambda done: progress.report("policies", done, len(policies)),
+        )  # fmt: skip
 
 
 def _heading(replay: Replay) -> list[str]:

@@ -1,15 +1,16 @@
 """What a person sees while a run goes on, derived from events alone.
 
 On a terminal: a line for each solved problem, below it a live table and the lanes and votes of what
-is under way. Elsewhere: the lines only.
+is under way. Elsewhere: these lines, and one at least every half minute that says how far the run is.
 Ids and reasons are other people's text: they are shown escaped, and never read as markup.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -19,13 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from solver.config import SolverConfig
-from solver.journal.events import EngineIncident, Event, Sampled, Solved
+from solver.journal.events import EngineIncident, Event, Solved
 from solver.journal.history import ProblemHistory, RunHistory
 from solver.journal.summary import is_correct
+from solver.progress import TokenRate, clock_text, repeating
 from solver.runs.lanes import lane_strip, vote_bars
 from solver.types import Problem
-
-_RATE_WINDOW_S = 10.0
 
 
 def printable(text: str, limit: int = 80) -> str:
@@ -90,7 +90,7 @@ class ProblemView:
 
 
 class Progress:
-    """Feed it events with `show`; inside `with`, a terminal also gets the live table."""
+    """Feed it events with `show`, and `sampled` with tokens; inside `with`, it says where the run is."""
 
     def __init__(
         self,
@@ -108,17 +108,20 @@ class Progress:
         self._history = history
         self._taken_over = self._done = len(history.problems)
         self._under_way: dict[str, ProblemHistory] = {}
-        self._sampled: deque[tuple[float, int]] = deque()
+        self._rate = TokenRate(elapsed())
         # The live table is drawn by a thread of its own, so that its clock runs between events.
         self._lock = threading.Lock()
-        self._live: Live | None = None
+        self._running = ExitStack()
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
-            self._live = Live(
-                console=self._console, get_renderable=self._table, transient=True, screen=False
+            self._running.enter_context(
+                Live(
+                    console=self._console, get_renderable=self._table, transient=True, screen=False
+                )
             )
-            self._live.start()
+        elif not self._console.quiet:
+            self._running.enter_context(repeating(self.say_where))
         return self
 
     def __exit__(
@@ -127,8 +130,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._running.close()
 
     def show(self, event: Event) -> None:
         """Take in one event."""
@@ -145,10 +147,18 @@ class Progress:
         """Print a line of its own, above the live table if there is one."""
         self._console.print(Text(line), soft_wrap=True)
 
+    def sampled(self, num_tokens: int) -> None:
+        """So many tokens were sampled."""
+        self._rate.add(num_tokens)
+
+    def say_where(self) -> None:
+        """Print how many problems are solved, the tokens a second and the time."""
+        with self._lock:
+            line = self._caption()
+        self.say(line)
+
     def _take(self, event: Event) -> None:
         problem = self._history.apply(event)
-        if isinstance(event, Sampled):
-            self._sampled.append((event.t, len(event.token_ids)))
         if problem is None:
             return
         if problem.solved is None:
@@ -160,7 +170,6 @@ class Progress:
 
     def _table(self) -> Group:
         with self._lock:
-            now = self._elapsed()
             table = Table(box=None, pad_edge=False, header_style="dim")
             for name in ("problem", "stage", "alive", "finished", "pruned"):
                 table.add_column(name)
@@ -173,30 +182,21 @@ class Progress:
                 most = self._config.sampling.max_tokens
                 strip = lane_strip(view.launch, problem.trajectories, most)
                 drawn.add_row(strip, vote_bars(view.votes))
-            caption = (
-                f"{self._done} of {len(self._problems)} solved, {self._rate(now):,.0f} tokens/s,"
-                f" {self._time_left(now)}"
-            )
-            return Group(table, drawn, Text(caption))
+            return Group(table, drawn, Text(self._caption()))
 
-    def _rate(self, now: float) -> float:
-        while self._sampled and self._sampled[0][0] < now - _RATE_WINDOW_S:
-            self._sampled.popleft()
-        tokens = sum(count for _, count in self._sampled)
-        return tokens / max(1.0, min(now, _RATE_WINDOW_S))
+    def _caption(self) -> str:
+        now = self._elapsed()
+        return (
+            f"{self._done} of {len(self._problems)} solved, {self._rate.at(now):,.0f} tokens/s,"
+            f" {self._time_left(now)}"
+        )
 
     def _time_left(self, now: float) -> str:
         limit = self._config.budget.time_limit_s
         if limit is not None:
-            return f"{_clock(limit - now)} left of {_clock(limit)}"
+            return f"{clock_text(limit - now)} left of {clock_text(limit)}"
         new = self._done - self._taken_over
         if not new:
-            return f"{_clock(now)} so far"
+            return f"{clock_text(now)} so far"
         remaining = (len(self._problems) - self._done) * now / new
-        return f"{_clock(now)} so far, about {_clock(remaining)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return f"{clock_text(now)} so far, about {clock_text(remaining)} left"

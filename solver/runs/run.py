@@ -85,6 +85,7 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
             started_at=started_at,
             stopping=stopping,
             say=progress.say,
+            on_sampled=progress.sampled,
             log_folder=run.path,
         ) as services:
             record(

@@ -25,6 +25,7 @@ class Services:
     `recording` says what is played and scored besides what the answers need.
     `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
+    `on_sampled` is told the number of tokens in each chunk that an engine samples, when it comes.
     `concern` says why a prompt (ids) is outside what the model knows, or None.
     """
 
@@ -38,6 +39,7 @@ class Services:
     record: Callable[[Event], None]
     started_at: float
     concern: Callable[[list[int]], Awaitable[str | None]]
+    on_sampled: Callable[[int], None] = lambda _: None
     incidents: list[str] = field(default_factory=list)
     recording: Recording = field(default_factory=Recording)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -155,6 +155,7 @@ class TrajectoryRun:
                 async for chunk in stream:
                     reused += chunk.reused_tokens
                     encoded += chunk.encoded_tokens
+                    services.on_sampled(len(chunk.token_ids))
                     for place, token_id in enumerate(chunk.token_ids):
                         turn.token_ids.append(token_id)
                         turn.logprobs.append(chunk.logprobs[place])

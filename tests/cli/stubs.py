@@ -49,6 +49,7 @@ class Stubs:
         started_at: float,
         stopping: asyncio.Event,
         say: Callable[[str], None],
+        on_sampled: Callable[[int], None],
         log_folder: Path,
     ) -> AsyncIterator[SimpleNamespace]:
         self.loads += 1

@@ -106,6 +106,14 @@ def test_plain_lines_only() -> None:
     assert screen.output.getvalue() == "[1/2] a: 17 (6 of 8), right, 1,234 tokens, 5.2 s\n"
 
 
+def test_a_log_says_where_the_run_is_while_nothing_is_solved() -> None:
+    screen = Screen(terminal=False)
+    screen.progress.sampled(900)
+    screen.now = 30.0
+    screen.progress.say_where()
+    assert screen.output.getvalue() == "0 of 2 solved, 30 tokens/s, 0:30 so far\n"
+
+
 def test_stages_and_counts() -> None:
     history = ProblemHistory(PROBLEMS[0])
     view = ProblemView(4, history)
@@ -136,10 +144,10 @@ def test_the_table() -> None:
     screen = Screen(terminal=True, limit=90)
     screen.show(
         ProblemStarted(problem_id="a", prompt_token_ids=[], allotted_s=None),
-        sampled(1.0, 900),
-        sampled(8.0, 500),
         ended(0, StopReason.ANSWERED, 17),
     )
+    screen.progress.sampled(100)
+    screen.progress.sampled(500)
     screen.now = 12.0
     head, row, lanes, caption = (line.split() for line in screen.table().splitlines())
     assert head == ["problem", "stage", "alive", "finished", "pruned"]

@@ -27,6 +27,7 @@ from solver.stop.ablation.task import Ablation, make_task
 from solver.stop.rollouts.collect import label
 from solver.stop.rollouts.examples import StopExample, write_examples
 from solver.stop.training.recipe import Recipe
+from tests.support.progress import HeardProgress
 from tests.support.tiny_models import tiny_model
 from tests.support.units import KINDS, MARK, STORED, save_units, units_of
 
@@ -219,7 +220,7 @@ def test_tasks(tmp_path: Path) -> None:
 def test_head_only_trains_no_delta_that_counts(tmp_path: Path, llama_folder: Path) -> None:
     ablation = ablation_of(tmp_path, llama_folder, epochs=2)
     task = make_task(ablation, Point("head_only", "1"))
-    ablate_module._train(ablation, task, tmp_path / "adapter", lambda *what: None)
+    ablate_module._train(ablation, task, tmp_path / "adapter", HeardProgress())
     adapter = load_adapter(tmp_path / "adapter", llama_folder).adapter
     model, prefixes = tiny_model("llama"), [e.prefix_token_ids for e in task.validation]
     with StopGate.attach(model, adapter) as gate:

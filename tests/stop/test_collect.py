@@ -12,16 +12,18 @@ from solver.embedded.problems import problems as embedded
 from solver.embedded.problems import write_csv
 from solver.engines.scripted import Fault
 from solver.errors import EngineError, InputError
+from solver.progress import WorkProgress
 from solver.stop.__main__ import main
 from solver.stop.rollouts.collect import collect, label, select, write_collected
 from solver.stop.rollouts.examples import read_examples
-from solver.stop.rollouts.file import SamplingHeader
+from solver.stop.rollouts.file import SamplingHeader, read_rollouts
 from solver.stop.rollouts.heldout import refuse_held_out
 from solver.stop.rollouts.rollout import ProblemRollouts
 from solver.stop.rollouts.sample import SamplingPlan, sample_all, sample_problem
 from solver.types import Problem, StopReason
 from tests.scorers.conftest import save_tiny_model
 from tests.support import run_virtual
+from tests.support.progress import HeardProgress
 from tests.support.rig import TOKENIZER, Rig, config, every, ids, says
 
 CALL = "```python\nprint({})\n```\n"
@@ -163,7 +165,7 @@ def test_a_collection_goes_on_where_it_was(tmp_path: Path) -> None:
     tales: dict[str, str] = {}
     for name in names:
         tales |= every(["." * 6 + says(7)] * 2, name)
-    told: list[int] = []
+    progress = HeardProgress()
 
     def run(known: dict[str, str]) -> tuple[Rig, list[ProblemRollouts]]:
         rig = Rig(says=known)
@@ -175,20 +177,20 @@ def test_a_collection_goes_on_where_it_was(tmp_path: Path) -> None:
                 header(plan),
                 rig.services(),
                 path,
-                lambda done, right: told.append(done),
+                progress,
             )
 
         return rig, run_virtual(work())
 
     with pytest.raises(BaseExceptionGroup):
         run({name: text for name, text in tales.items() if name[0] != "d"})
-    told.clear()
+    progress.reports.clear()
     rig, units = run(tales)
-    assert told[0] > 0
-    assert told[-1] == 4
+    assert progress.reports[0][1] > 0
+    assert progress.reports[-1] == ("problems", 4, 4, "100.0% right")
     asked = {name[0] for name, _ in rig.requests}
     assert "d" in asked
-    assert len(asked) == 4 - told[0]
+    assert len(asked) == 4 - progress.reports[0][1]
     assert [unit.problem_id for unit in units] == names
 
 
@@ -275,6 +277,18 @@ def test_the_command(
     assert (tmp_path / "data.jsonl").read_bytes() == before
     assert main([*given, "--force", "--seed", "5"]) == 2
     assert "sampled with seed 0" in capsys.readouterr().err
+
+
+def test_its_progress_counts_tokens_as_they_come(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(WorkProgress, "sampled", lambda self, num: counted.append(num))
+    table = str(arithmetic(tmp_path / "p.csv"))
+    assert main(flags(tmp_path, model_folder, "--problems", table, "--least-right", "0")) == 0
+    (unit,) = read_rollouts(tmp_path / "data.jsonl.rollouts.jsonl")[1]
+    assert sum(counted) == sum(rollout.num_sampled_tokens for rollout in unit.rollouts)
+    assert len(counted) > 2 * len(unit.rollouts), "not only when a rollout ends"
 
 
 @pytest.mark.parametrize(

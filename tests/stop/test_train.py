@@ -18,6 +18,7 @@ from solver.stop.training.learner import TrainingFailed
 from solver.stop.training.prefixes import PrefixStore
 from solver.stop.training.recipe import Recipe, make_recipe
 from solver.stop.training.train import checkpoint_folder, train
+from tests.support.progress import HeardProgress
 from tests.support.tiny_models import STOP_IDS, tiny_model
 
 QUICK = Recipe(
@@ -64,16 +65,22 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def test_it_learns_a_planted_signal(tmp_path: Path, llama_folder: Path) -> None:
-    out, heard = tmp_path / "adapter", []
+    out, heard, epochs = tmp_path / "adapter", HeardProgress(), []
     recipe = QUICK.model_copy(update={"epochs": 14, "targets": "all-linear"})
     spec = run(
         out, llama_folder, recipe, data=planted(960, logprobs=True),
-        report=lambda *what: heard.append(what), base_name="tiny",
+        progress=heard, on_epoch=epochs.append, base_name="tiny",
     )  # fmt: skip
     assert spec.validation.auroc > 0.9 and spec.validation.within_auroc > 0.9
     assert spec.validation.brier == min(e.validation.brier for e in spec.training.epochs)
     assert spec.combiner is not None and spec.combiner.within_auroc > 0.9
-    assert {"prefixes", "training", "epoch"} <= {stage for stage, *_ in heard}
+    told = [line.partition(":")[0] for line in epochs]
+    assert told == [f"epoch {n} of 14" for n in range(1, len(spec.training.epochs) + 1)]
+    steps = [(done, total) for stage, done, total, _ in heard.reports if stage == "steps"]
+    assert {done for done, _ in steps} == set(range(steps[-1][1] + 1)), "every step is reported"
+    tokens = [(done, total) for stage, done, total, _ in heard.reports if stage == "prefix tokens"]
+    assert tokens[0][0] == 0 and tokens[-1] == (tokens[0][1], tokens[0][1])
+    assert heard.output.getvalue() == ""
     assert [p.name for p in tmp_path.iterdir() if p != out] == ["adapter-curve.png"]
 
     model = tiny_model("llama")
@@ -224,7 +231,7 @@ def test_what_cannot_be_trained_on(tmp_path: Path, llama_folder: Path) -> None:
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="holds other files"):
-        run(out, llama_folder, report=lambda *_: pytest.fail("it began to train"))
+        run(out, llama_folder, on_epoch=lambda _: pytest.fail("it began to train"))
 
 
 def test_recipes() -> None:

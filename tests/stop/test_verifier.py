@@ -15,6 +15,7 @@ from solver.stop.rollouts.examples import StopExample, write_examples
 from solver.stop.training.verifier import VerifierRecipe, train_verifier
 from tests.scorers.conftest import save_tiny_model, written
 from tests.support import byte_tokenizer
+from tests.support.progress import HeardProgress
 from tests.support.rig import DIALECT
 
 RECIPE = VerifierRecipe(hidden=16, layers=1, heads=2, epochs=6, batch_size=16, learning_rate=0.01)
@@ -35,11 +36,15 @@ def examples(num_problems: int = 12) -> list[StopExample]:
 
 
 async def test_it_learns_and_is_read_back(tmp_path: Path) -> None:
-    told: list[int] = []
+    progress = HeardProgress()
     metrics = train_verifier(
-        examples(), DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, lambda n, _: told.append(n)
+        examples(), DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, progress
     )
-    assert told == [1, 2, 3, 4, 5, 6]
+    said = progress.output.getvalue().splitlines()
+    assert [line.partition(":")[0] for line in said] == [f"epoch {n} of 6" for n in range(1, 7)]
+    assert [done for _, done, _, _ in progress.reports] == list(
+        range(1, progress.reports[0][2] + 1)
+    )
     assert metrics.within_auroc is not None
     assert metrics.within_auroc > 0.95
     scorer = RewardScorer(tmp_path / "v", DIALECT)
@@ -51,7 +56,7 @@ async def test_it_learns_and_is_read_back(tmp_path: Path) -> None:
 async def test_it_may_begin_with_a_language_model(tmp_path: Path) -> None:
     recipe = replace(RECIPE, start=save_tiny_model(tmp_path / "base"), epochs=4)
     metrics = train_verifier(
-        examples(), DIALECT, byte_tokenizer(), tmp_path / "v", recipe, lambda *_: None
+        examples(), DIALECT, byte_tokenizer(), tmp_path / "v", recipe, HeardProgress()
     )
     assert metrics.within_auroc is not None
     assert metrics.within_auroc > 0.95
@@ -63,7 +68,7 @@ async def test_it_may_begin_with_a_language_model(tmp_path: Path) -> None:
 def test_the_same_seed_is_the_same_model(tmp_path: Path) -> None:
     for name in "ab":
         train_verifier(
-            examples(4), DIALECT, byte_tokenizer(), tmp_path / name, RECIPE, lambda *_: None
+            examples(4), DIALECT, byte_tokenizer(), tmp_path / name, RECIPE, HeardProgress()
         )
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert one == other
@@ -71,7 +76,7 @@ def test_the_same_seed_is_the_same_model(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     def train(given: list[StopExample]) -> None:
-        train_verifier(given, DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, lambda *_: None)
+        train_verifier(given, DIALECT, byte_tokenizer(), tmp_path / "v", RECIPE, HeardProgress())
 
     with pytest.raises(InputError, match="of one problem"):
         train(examples(1))

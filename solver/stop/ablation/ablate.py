@@ -17,12 +17,12 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from solver.adapter.folder import SPEC, load_adapter
 from solver.errors import InputError, SolverError
+from solver.progress import WorkProgress
 from solver.stop.ablation.grid import BASE, UNTRAINED, Point
 from solver.stop.ablation.results import Result, ResultFile
 from solver.stop.ablation.scores import Evaluation, values_of
 from solver.stop.ablation.task import Ablation, Task, make_task
 from solver.stop.training.base import load_base
-from solver.stop.training.epochs import Report
 from solver.stop.training.train import checkpoint_folder, train
 
 
@@ -30,7 +30,7 @@ def run_points(
     ablation: Ablation,
     points: Sequence[Point],
     results: ResultFile,
-    report: Report,
+    progress: WorkProgress,
     on_point: Callable[[Point, Result | str], None],
 ) -> dict[Point, str]:
     """Run the points that `results` does not hold; returns why some could not be run.
@@ -39,15 +39,17 @@ def run_points(
     """
     failed: dict[Point, str] = {}
     evaluation: Evaluation | None = None
-    for point in points:
+    for number, point in enumerate(points):
+        progress.report("points", number, len(points), point.name)
         if (point.axis, point.value) in results.done:
             continue
         if evaluation is None:
+            progress.report("loading the model")
             device = Accelerator(cpu=ablation.cpu).device
             model, _ = load_base(ablation.base, ablation.recipe, device)
             evaluation = Evaluation(model, ablation.evaluation, ablation.recipe.cache_gib)
         try:
-            result = _run(ablation, point, evaluation, report)
+            result = _run(ablation, point, evaluation, progress)
         except SolverError as error:
             if point.axis == BASE:
                 raise
@@ -56,10 +58,13 @@ def run_points(
             continue
         results.append(result)
         on_point(point, result)
+    progress.report("points", len(points), len(points))
     return failed
 
 
-def _run(ablation: Ablation, point: Point, evaluation: Evaluation, report: Report) -> Result:
+def _run(
+    ablation: Ablation, point: Point, evaluation: Evaluation, progress: WorkProgress
+) -> Result:
     cpu_began = time.process_time()
     task = make_task(ablation, point)
     kept = BASE if point.axis in UNTRAINED else point.name  # the point whose adapter is used
@@ -67,9 +72,10 @@ def _run(ablation: Ablation, point: Point, evaluation: Evaluation, report: Repor
     seconds = 0.0
     if point.axis not in UNTRAINED or not (folder / SPEC).is_file():
         began = time.perf_counter()
-        _train(ablation, task, folder, report)
+        _train(ablation, task, folder, progress)
         seconds = time.perf_counter() - began
     loaded = load_adapter(folder, ablation.base)
+    progress.report("evaluating")
     marked = evaluation.marked(task.evaluated_at, loaded, task.families)
     if not marked:
         raise InputError("no evaluation problem is of these families")
@@ -95,7 +101,7 @@ def _run(ablation: Ablation, point: Point, evaluation: Evaluation, report: Repor
     )
 
 
-def _train(ablation: Ablation, task: Task, folder: Path, report: Report) -> None:
+def _train(ablation: Ablation, task: Task, folder: Path, progress: WorkProgress) -> None:
     train(
         task.training,
         ablation.base,
@@ -105,6 +111,6 @@ def _train(ablation: Ablation, task: Task, folder: Path, report: Report) -> None
         validation=task.validation,
         resume=checkpoint_folder(folder).is_dir(),
         cpu=ablation.cpu,
-        report=report,
+        progress=progress,
     )
     folder.with_name(f"{folder.name}-curve.png").unlink(missing_ok=True)

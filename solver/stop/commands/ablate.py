@@ -12,9 +12,10 @@ import typer
 
 from solver.errors import ConfigError, InputError
 from solver.extras import require
+from solver.progress import WorkProgress
 from solver.scorers.stop import STOP
+from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import Quiet
-from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
 
 if TYPE_CHECKING:
     from solver.stop.ablation.grid import Point
@@ -113,13 +114,8 @@ def ablate_command(
         done += 1
         _say(f"{done} of {len(points)}: {point.name}: {_outcome(result)}", quiet)
 
-    with TrainingProgress(quiet=quiet) as progress:
-
-        def report(stage: str, at: int, total: int, note: str) -> None:
-            if stage == "training":  # the line an epoch would be hundreds of lines
-                progress.report(stage, at, total, note)
-
-        failed = run_points(ablation, points, results, report, on_point)
+    with WorkProgress(quiet=quiet) as progress:
+        failed = run_points(ablation, points, results, progress, on_point)
     for point, reason in failed.items():
         earlier = f"{notes[point.axis]}; " if point.axis in notes else ""
         notes[point.axis] = f"{earlier}{point.value}: {reason}"

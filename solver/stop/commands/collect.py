@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solver.errors import ConfigError, InputError
+from solver.progress import WorkProgress
+from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     InFlight,
     Model,
@@ -17,13 +19,11 @@ from solver.stop.commands.sampling import (
     Seed,
     Sets,
     ShareCalls,
-    bar,
     make_job,
     problems_of,
     run,
     running,
 )
-from solver.stop.commands.training_progress import quiet_transformers
 
 if TYPE_CHECKING:
     from solver.stop.rollouts.rollout import ProblemRollouts
@@ -81,16 +81,9 @@ def collect_command(
     from solver.stop.rollouts.collect import collect, select, write_collected
 
     async def work() -> list[ProblemRollouts]:
-        with bar(quiet, "problems", len(given)) as advance:
-            async with running(job.config) as services:
-                return await collect(
-                    given,
-                    job.plan,
-                    job.header,
-                    services,
-                    rollouts,
-                    lambda done, right: advance(done, f"{right:.1%} right"),
-                )
+        with WorkProgress(quiet=quiet) as progress:
+            async with running(job.config, progress) as services:
+                return await collect(given, job.plan, job.header, services, rollouts, progress)
 
     collected = select(run(work()), job.plan.mark, least_right, most_right)
     write_collected(out, collected)

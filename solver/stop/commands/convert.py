@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from solver.errors import InputError
-from solver.stop.commands.training_progress import quiet_transformers
+from solver.stop.commands.libraries import quiet_transformers
 
 EXAMPLE = "Example: python -m solver.stop convert checkpoints/theirs --base models/qwen --out adapters/qwen"
 

@@ -12,6 +12,8 @@ import typer
 
 from solver.errors import InputError
 from solver.extras import require
+from solver.progress import WorkProgress
+from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     InFlight,
     Model,
@@ -21,14 +23,12 @@ from solver.stop.commands.sampling import (
     Seed,
     Sets,
     ShareCalls,
-    bar,
     make_job,
     numbers,
     problems_of,
     run,
     running,
 )
-from solver.stop.commands.training_progress import quiet_transformers
 
 if TYPE_CHECKING:
     from solver.config import SolverConfig
@@ -99,25 +99,21 @@ def evaluate_command(
     config = _with_folders(job.config, adapter, reward_model)
 
     async def work() -> dict[int, list[Marked]]:
-        async with running(job.config) as services:
+        async with running(job.config, progress) as services:
             if saved is not None:
                 units = saved.units
             else:
-                with bar(quiet, "rollouts", seeds * len(given)) as advance:
-                    units = await steps.full_rollouts(
-                        given, seeds, job.plan, job.header, services, path,
-                        lambda done: advance(done, ""),
-                    )  # fmt: skip
-            with bar(quiet, "scores", len(units) * len(chosen_marks)) as advance:
-                return await steps.score_marks(
-                    units, chosen_marks, config, services, model_folder(model),
-                    lambda mark, done: advance(
-                        chosen_marks.index(mark) * len(units) + done, f"mark {mark}"
-                    ),
-                )  # fmt: skip
+                units = await steps.full_rollouts(
+                    given, seeds, job.plan, job.header, services, path, progress
+                )
+            return await steps.score_marks(
+                units, chosen_marks, config, services, model_folder(model), progress
+            )
 
-    by_mark = run(work())
-    comparison = steps.compare(by_mark, (chosen_marks[0], keep), chosen_keeps, seed)
+    with WorkProgress(quiet=quiet) as progress:
+        by_mark = run(work())
+        progress.report("comparing the methods")
+        comparison = steps.compare(by_mark, (chosen_marks[0], keep), chosen_keeps, seed)
     blocks = {unit.block for unit in by_mark[chosen_marks[0]]}
     num_problems = len({unit.problem_id for unit in by_mark[chosen_marks[0]]})
     facts = [

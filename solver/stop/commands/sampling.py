@@ -1,11 +1,11 @@
-"""Shared by the commands that sample: problems, settings, a running solver, a progress bar."""
+"""Shared by the commands that sample: problems, settings, a running solver."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,9 +14,9 @@ import typer
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
+from solver.progress import WorkProgress
 from solver.runs.settings import load_config
 from solver.scorers.unscored import NONE
-from solver.stop.commands.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
     from solver.journal.events import Event
@@ -122,25 +122,24 @@ def numbers(text: str, flag: str) -> list[int]:
 
 
 @asynccontextmanager
-async def running(config: SolverConfig) -> AsyncIterator[Services]:
+async def running(config: SolverConfig, progress: WorkProgress) -> AsyncIterator[Services]:
     """A solver without a scorer or a journal."""
     from solver import build
 
+    progress.report("loading the model")
     async with build.services(
-        config, record=_forget, started_at=time.monotonic(), stopping=asyncio.Event()
+        config,
+        record=_forget,
+        started_at=time.monotonic(),
+        stopping=asyncio.Event(),
+        say=progress.say,
+        on_sampled=progress.sampled,
     ) as services:
         yield replace(services, scorer=None)
 
 
 def _forget(event: Event) -> None:
     """Ignore an event: rollouts are written to their own file."""
-
-
-@contextmanager
-def bar(quiet: bool, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar; yields a function that is called with (done, note)."""
-    with TrainingProgress(quiet=quiet) as progress:
-        yield lambda done, note: progress.report(what, done, total, note)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,8 @@ import typer
 
 from solver.errors import ConfigError
 from solver.extras import require
-from solver.stop.commands.training_progress import TrainingProgress, quiet_transformers
+from solver.progress import WorkProgress
+from solver.stop.commands.libraries import quiet_transformers
 
 if TYPE_CHECKING:
     from solver.stop.rollouts.examples import StopExample
@@ -111,7 +112,7 @@ def train_command(
     if threads is not None:
         torch.set_num_threads(threads)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
-    with TrainingProgress(quiet=quiet or not first) as progress:
+    with WorkProgress(quiet=quiet or not first) as progress:
         spec = train(
             examples,
             folder,
@@ -124,7 +125,8 @@ def train_command(
             base_name=base,
             resume=resume,
             cpu=device == "cpu",
-            report=progress.report,
+            progress=progress,
+            on_epoch=progress.say,
         )
     if not first:
         return

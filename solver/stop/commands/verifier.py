@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from solver.stop.commands.sampling import Quiet, Seed, bar
-from solver.stop.commands.training_progress import quiet_transformers
+from solver.progress import WorkProgress
+from solver.stop.commands.libraries import quiet_transformers
+from solver.stop.commands.sampling import Quiet, Seed
 
 EXAMPLE = "Example: python -m solver.stop train-verifier data.jsonl --base embedded --out verifier"
 
@@ -53,14 +54,14 @@ def verifier_command(
         learning_rate=learning_rate or (3e-4 if fine_tune else 1e-3),
         seed=seed,
     )
-    with bar(quiet, "epoch", epochs) as advance:
+    with WorkProgress(quiet=quiet) as progress:
         metrics = train_verifier(
             examples,
             FencedDialect(tokenizer, prompt, Limits()),
             tokenizer,
             out,
             recipe,
-            advance,
+            progress,
         )
     within = "-" if metrics.within_auroc is None else f"{metrics.within_auroc:.4f}"
     typer.echo(f"{out}: validation Brier {metrics.brier:.4f}, AUROC within problems {within}")

@@ -5,7 +5,7 @@ rollouts (sampled, or saved ones)  ->  scores at each mark  ->  rows and differe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from itertools import count
@@ -15,6 +15,7 @@ from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError, PartMissing
 from solver.files.whole import write_whole
 from solver.ports import Scorer
+from solver.progress import WorkProgress
 from solver.scorers import Need, ScorerContext, find_scorer, scorer_names
 from solver.scorers.confidence import CONFIDENCE
 from solver.solving.services import Services
@@ -53,7 +54,7 @@ async def full_rollouts(
     header: SamplingHeader,
     services: Services,
     path: Path,
-    progress: Callable[[int], None],
+    progress: WorkProgress,
 ) -> list[ProblemRollouts]:
     """`num_blocks` times `plan.launch` rollouts of each problem; what `path` holds is not sampled."""
     file = RolloutFile(path, header)
@@ -63,10 +64,14 @@ async def full_rollouts(
     def on_done(unit: ProblemRollouts) -> None:
         file.append(unit)
         units[unit.problem_id, unit.block] = unit
-        progress(len(units))
+        show()
+
+    def show() -> None:
+        done = sum((problem.id, block) in units for problem, block in wanted)
+        progress.report("rollouts", done, len(wanted))
 
     missing = [(p, block) for p, block in wanted if (p.id, block) not in units]
-    progress(len(wanted) - len(missing))
+    show()
     plan = replace(plan, mark=file.stored_tokens)
     await sample_all(missing, plan, services, on_done)
     return [units[problem.id, block] for problem, block in wanted]
@@ -91,19 +96,20 @@ async def score_marks(
     config: SolverConfig,
     services: Services,
     model_folder: Path,
-    progress: Callable[[int, int], None],
+    progress: WorkProgress,
 ) -> dict[int, list[Marked]]:
-    """Every unit at every mark by every scorer; `progress` is told (mark, units done).
+    """Every unit at every mark by every scorer.
 
     An adapter is used at every mark, also at those it was not trained for.
     """
     by_mark = {}
     engine, dialect = services.engine, services.dialect
+    done, total = count(1), len(marks) * len(units)
+    progress.report("scores", 0, total)
     for mark in marks:
-        done = count(1)
 
-        def advance(mark: int = mark, done: Iterator[int] = done) -> None:
-            progress(mark, next(done))
+        def advance(mark: int = mark) -> None:
+            progress.report("scores", next(done), total, f"mark {mark}")
 
         async with AsyncExitStack() as closing:
             context = ScorerContext(

@@ -9,11 +9,12 @@ the mean of theirs. Sampling is `sample`'s business; what is here is pure but fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from solver.errors import InputError
+from solver.progress import WorkProgress
 from solver.solving.services import Services
 from solver.stop.rollouts.examples import StopExample, write_examples
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader
@@ -117,15 +118,20 @@ async def collect(
     header: SamplingHeader,
     services: Services,
     rollouts_path: Path,
-    progress: Callable[[int, float], None],
+    progress: WorkProgress,
 ) -> list[ProblemRollouts]:
     """Sample what `rollouts_path` does not hold yet, a line a problem; all of it in `problems`' order.
 
-    `progress` is told how many problems are done and the share of right ends so far.
+    `progress` shows how many problems are done and the share of right ends so far.
     """
     file = RolloutFile(rollouts_path, header)
     units: dict[str, ProblemRollouts] = {}
     right = ends = 0
+
+    def show() -> None:
+        done = sum(problem.id in units for problem in problems)
+        note = f"{right / ends:.1%} right" if ends else ""
+        progress.report("problems", done, len(problems), note)
 
     def count(unit: ProblemRollouts) -> None:
         nonlocal right, ends
@@ -137,12 +143,12 @@ async def collect(
     def on_done(unit: ProblemRollouts) -> None:
         file.append(unit)
         count(unit)
-        progress(len(units), right / max(1, ends))
+        show()
 
     for unit in file.done:
         count(unit)
     missing = [(problem, 0) for problem in problems if problem.id not in units]
-    progress(len(problems) - len(missing), right / max(1, ends))
+    show()
     await sample_all(missing, plan, services, on_done)
     return [units[problem.id] for problem in problems]
 

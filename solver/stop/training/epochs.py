@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from solver.adapter.spec import Epoch, Metrics
+from solver.progress import WorkProgress
 from solver.stop.metrics import measure
 from solver.stop.training.batches import plan_epoch
 from solver.stop.training.checkpoint import (
@@ -19,15 +20,20 @@ from solver.stop.training.checkpoint import (
 from solver.stop.training.learner import Learner, TrainingFailed
 from solver.stop.training.recipe import Recipe
 
-Report = Callable[[str, int, int, str], None]  # stage, done, total, note
-
 
 def run_epochs(
-    learner: Learner, folder: Path, identity: dict[str, object], *, resume: bool, report: Report
+    learner: Learner,
+    folder: Path,
+    identity: dict[str, object],
+    *,
+    resume: bool,
+    progress: WorkProgress,
+    on_epoch: Callable[[str], None],
 ) -> TrainingState:
     """Run the epochs that are left; `learner.adapter` then holds the best epoch's weights.
 
-    The checkpoint is kept in `folder`; with `resume` it is gone on from. Raises `ConfigError` for one
+    The checkpoint is kept in `folder`; with `resume` it is gone on from. `on_epoch` is told of each epoch
+    in one line. Raises `ConfigError` for one
     that cannot be, and `TrainingFailed` for a loss or a score that is not finite.
     """
     adapter, optimizer = learner.adapter, learner.optimizer
@@ -35,28 +41,31 @@ def run_epochs(
         state, best = load_checkpoint(folder, identity, adapter, optimizer)
     else:
         state, best = TrainingState(identity=identity), {}
-    _store_prefixes(learner, report)
+    _store_prefixes(learner, progress)
     while not _is_over(state, learner.recipe):
-        row = _run_epoch(learner, state, report)
+        row = _run_epoch(learner, state, progress)
         state.epochs.append(row)
         if state.best_epoch < 0 or row.validation.brier < state.best.validation.brier:
             state.best_epoch, best = row.epoch, snapshot(adapter)
-        report("epoch", row.epoch + 1, learner.recipe.epochs, _line(row))
+        on_epoch(f"epoch {row.epoch + 1} of {learner.recipe.epochs}: {_line(row)}")
         if learner.accelerator.is_main_process:
             save_checkpoint(folder, state, adapter, optimizer, best)
+    progress.report("steps", state.step, state.step)  # patience may have ended them early
     restore(adapter, best)
     return state
 
 
-def _store_prefixes(learner: Learner, report: Report) -> None:
-    stored = 0
+def _store_prefixes(learner: Learner, progress: WorkProgress) -> None:
+    stored, total = 0, learner.store.num_tokens
 
-    def count(number: int) -> None:
+    def count(num_tokens: int) -> None:
         nonlocal stored
-        stored += number
-        report("prefixes", stored, len(learner.store), "")
+        stored += num_tokens
+        progress.report("prefix tokens", stored, total)
 
+    progress.report("prefix tokens", 0, total)
     learner.store.fill(count)
+    progress.report("prefix tokens", stored, stored)  # the rest is beyond the cache's bound
 
 
 def _is_over(state: TrainingState, recipe: Recipe) -> bool:
@@ -65,11 +74,12 @@ def _is_over(state: TrainingState, recipe: Recipe) -> bool:
     return done >= recipe.epochs or (done > 0 and done - 1 - state.best_epoch >= recipe.patience)
 
 
-def _run_epoch(learner: Learner, state: TrainingState, report: Report) -> Epoch:
+def _run_epoch(learner: Learner, state: TrainingState, progress: WorkProgress) -> Epoch:
     recipe, epoch = learner.recipe, len(state.epochs)
     lengths = [len(example.prefix_token_ids) for example in learner.training]
     batches = plan_epoch(lengths, recipe.batch_size, recipe.seed, epoch)
     total = len(batches) * recipe.epochs
+    progress.report("steps", state.step, total, f"epoch {epoch + 1}")
     loss_sum = 0.0
     for batch in batches:
         loss = learner.step(batch, recipe.learning_rate_at(state.step, total))
@@ -80,8 +90,9 @@ def _run_epoch(learner: Learner, state: TrainingState, report: Report) -> Epoch:
             )
         loss_sum += loss * len(batch)
         state.step += 1
-        report("training", state.step, total, f"epoch {epoch + 1}, loss {loss:.4f}")
+        progress.report("steps", state.step, total, f"epoch {epoch + 1}, loss {loss:.4f}")
     mean = loss_sum / len(learner.training)
+    progress.report("validating")
     return Epoch(epoch=epoch, train_loss=mean, validation=_validate(learner))
 
 

@@ -20,11 +20,16 @@ class PrefixStore:
         self._kept: dict[int, Tensor] = {}
         self.num_bytes = 0
 
+    @property
+    def num_tokens(self) -> int:
+        """Of all prefixes."""
+        return sum(map(len, self._prefixes))
+
     def __len__(self) -> int:
         return len(self._prefixes)
 
     def fill(self, advance: Callable[[int], None] | None = None) -> None:
-        """Encode prefixes, shortest first, until the bound is reached; `advance` counts them.
+        """Encode prefixes, shortest first, until the bound is reached; `advance` counts their tokens.
 
         The batches do not depend on the order of training, so a resumed run keeps the same bits.
         """
@@ -40,7 +45,7 @@ class PrefixStore:
                 self._kept[row] = cache.cpu()
                 self.num_bytes += size
             if advance is not None:
-                advance(len(rows))
+                advance(sum(len(self._prefixes[row]) for row in rows))
             start += len(rows)
 
     def get(self, rows: Sequence[int]) -> list[Tensor]:

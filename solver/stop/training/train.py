@@ -5,7 +5,7 @@ The old adapter is replaced only by a finished training that reached the AUROC f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -17,13 +17,14 @@ from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Handshake, StopSpec, TrainingSummary
 from solver.errors import InputError
 from solver.files.whole import check_replaceable
+from solver.progress import WorkProgress
 from solver.stop.rollouts.examples import StopExample, check_classes, digest
 from solver.stop.training.base import load_base
 from solver.stop.training.batches import split_by_problem
 from solver.stop.training.checkpoint import discard_checkpoint
 from solver.stop.training.crossfit import crossfit_combiner
 from solver.stop.training.curve import draw_curve
-from solver.stop.training.epochs import Report, run_epochs
+from solver.stop.training.epochs import run_epochs
 from solver.stop.training.learner import Learner, TrainingFailed
 from solver.stop.training.recipe import Recipe
 
@@ -46,17 +47,21 @@ def train(
     base_name: str | None = None,
     resume: bool = False,
     cpu: bool = False,
-    report: Report | None = None,
+    progress: WorkProgress | None = None,
+    on_epoch: Callable[[str], None] = lambda _: None,
 ) -> StopSpec:
     """Train on `data` and write the adapter folder `out`; returns what stop.json says.
 
-    Without `validation`, a share of the problems is held out. `report` hears (stage, done, total,
-    note). Raises `InputError` or `ModelError` for what cannot be trained on, and `TrainingFailed`
-    for a loss that is not finite or an AUROC below the floor.
+    Without `validation`, a share of the problems is held out. `progress` shows how the work gets on
+    (None: nothing is shown), `on_epoch` is told of each epoch in one line. Raises `InputError` or
+    `ModelError` for what cannot be trained on, and `TrainingFailed` for
+    a loss that is not finite or an AUROC below the floor.
     """
+    progress = progress or WorkProgress(quiet=True)
     accelerator, out = Accelerator(cpu=cpu), out.absolute()
     check_replaceable(out, SPEC)
     training, held_out = _parts(data, validation, recipe)
+    progress.report("loading the model")
     model, stop_token_ids = load_base(base, recipe, accelerator.device)
     learner = Learner(accelerator, model, stop_token_ids, training, held_out, recipe)
     folder = checkpoint_folder(out)
@@ -66,7 +71,9 @@ def train(
         "base model": fingerprint(base),
     }
     with learner.gate:
-        state = run_epochs(learner, folder, identity, resume=resume, report=report or _no_report)
+        state = run_epochs(
+            learner, folder, identity, resume=resume, progress=progress, on_epoch=on_epoch
+        )
         best = state.best.validation
         if accelerator.is_main_process:
             picture = out.with_name(f"{out.name}-curve.png")
@@ -141,7 +148,3 @@ def _handshake(learner: Learner) -> Handshake:
     prefix = learner.validation[0].prefix_token_ids
     logit = score_prefixes(learner.model, learner.gate, [prefix])
     return Handshake(prefix_token_ids=prefix, logit=float(logit[0]), dtype=learner.recipe.dtype)
-
-
-def _no_report(stage: str, done: int, total: int, note: str) -> None:
-    """Ignore progress."""

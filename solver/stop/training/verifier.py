@@ -8,7 +8,7 @@ folder, which the `reward` scorer reads like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,12 @@ from transformers import (
 from solver.adapter.spec import Metrics
 from solver.dialects.base import Dialect
 from solver.files.whole import replace_folder
+from solver.progress import WorkProgress
 from solver.scorers.reward import batches, encode_text
 from solver.scorers.texts import PromptShape, texts_of
 from solver.stop.metrics import measure
 from solver.stop.rollouts.examples import StopExample, check_classes
 from solver.stop.training.batches import plan_epoch, split_by_problem
-
-Report = Callable[[int, str], None]  # epochs done, what validation said
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def train_verifier(
     tokenizer: Any,
     out: Path,
     recipe: VerifierRecipe,
-    report: Report,
+    progress: WorkProgress,
 ) -> Metrics:
     """Train on soft labels (BCE), keep the epoch with the best validation Brier score, save it.
 
@@ -75,7 +74,7 @@ def train_verifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = _fresh(recipe, tokenizer, longest)
-        metrics, best = _fit(model, recipe, (train, encoded[0]), (validation, encoded[1]), report)
+        metrics, best = _fit(model, recipe, (train, encoded[0]), (validation, encoded[1]), progress)
     model.load_state_dict(best)
 
     def write(into: Path) -> None:
@@ -126,7 +125,7 @@ Part = tuple[Sequence[StopExample], list[list[int]]]
 
 
 def _fit(
-    model: Any, recipe: VerifierRecipe, train: Part, validation: Part, report: Report
+    model: Any, recipe: VerifierRecipe, train: Part, validation: Part, progress: WorkProgress
 ) -> tuple[Metrics, dict[str, Tensor]]:
     """Train in place; the best epoch's metrics and weights."""
     num_steps = recipe.epochs * -(-len(train[0]) // recipe.batch_size)
@@ -138,6 +137,7 @@ def _fit(
     )
     lengths = [len(ids) for ids in train[1]]
     best: tuple[Metrics, dict[str, Tensor]] | None = None
+    step = 0
     for epoch in range(recipe.epochs):
         model.train()
         for rows in plan_epoch(lengths, recipe.batch_size, recipe.seed, epoch):
@@ -152,12 +152,18 @@ def _fit(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            step += 1
+            progress.report(
+                "steps", step, num_steps, f"epoch {epoch + 1}, loss {float(loss.detach()):.4f}"
+            )
         metrics = _validate(model, *validation)
         if best is None or metrics.brier < best[0].brier:
             weights_now = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             best = (metrics, weights_now)
-        note = f"validation Brier {metrics.brier:.4f}, AUROC within {metrics.within_auroc or 0:.3f}"
-        report(epoch + 1, note)
+        progress.say(
+            f"epoch {epoch + 1} of {recipe.epochs}: validation Brier {metrics.brier:.4f},"
+            f" AUROC within {metrics.within_auroc or 0:.3f}"
+        )
     assert best is not None, "there is at least one epoch"
     return best
 
