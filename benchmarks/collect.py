@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from solver.progress import WorkProgress
+from solver.cli.progress import WorkProgress
 from solver.solving.services import Services
 from solver.stop.commands.sampling import Job, make_job, problems_of, running
 from solver.stop.rollouts.collect import Collected, collect, select

@@ -20,7 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from solver.command_line import EXIT_USER_ERROR, print_error, run_app
+from solver.cli.app import EXIT_USER_ERROR, print_error, run_app
 
 PROGRAM = "stop-solver"
 _COMPLETION = "_STOP_SOLVER_COMPLETE"  # set by the shell that asks for completions

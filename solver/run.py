@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
+from solver.cli.app import quiet_libraries, run_app
 from solver.clock import MonotonicClock, process_start
-from solver.command_line import quiet_libraries, run_app
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.problems import EVERY_PROBLEM, Selection

@@ -17,12 +17,12 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from solver.command_line import run_app
+from solver.cli.app import run_app
+from solver.cli.extras import require
+from solver.cli.progress import WorkProgress
 from solver.config import AnswerConfig
 from solver.errors import ConfigError, InputError
-from solver.extras import require
 from solver.files.problems import load_problems
-from solver.progress import WorkProgress
 from solver.runs.settings import load_config, parse_duration
 from solver.types import Problem
 from submissions.checking import answers_in, file_faults, private_score

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from solver.cli.extras import install
 from solver.errors import ConfigError
-from solver.extras import install
 
 
 def problem_of(values: Sequence[object]) -> tuple[str, str]:

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from solver.command_line import EXIT_USER_ERROR, print_error
+from solver.cli.app import EXIT_USER_ERROR, print_error
+from solver.cli.extras import require
 from solver.errors import InputError, UserError
-from solver.extras import require
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from solver.command_line import run_app
+from solver.cli.app import run_app
 from solver.config import SolverConfig
 from solver.errors import UserError
 from solver.files.whole import write_whole

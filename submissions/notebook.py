@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from solver.command_line import run_app
+from solver.cli.app import run_app
+from solver.cli.extras import require
+from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, InputError
-from solver.extras import require
-from solver.progress import WorkProgress
 from submissions.competitions import COMPETITIONS, competition
 from submissions.wheelhouse import ROOT, check_wheelhouse, make_wheelhouse
 

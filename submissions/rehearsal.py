@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from solver.cli.progress import WorkProgress
 from solver.engines.vllm.process import free_port
 from solver.errors import InputError
 from solver.files.problems import load_problems
-from solver.progress import WorkProgress
 from submissions.competitions import Competition
 from submissions.gateway import STARTUP_S, Gateway, GatewayError, Row, rows_of
 from submissions.guard import end_tree, guarded

@@ -15,8 +15,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+from solver.cli.extras import require
 from solver.errors import ConfigError
-from solver.extras import require
 
 FILE_NAME = "o200k_base.tiktoken"
 SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from solver.command_line import EXIT_FAILED, quiet_libraries, run_app
+from solver.cli.app import EXIT_FAILED, quiet_libraries, run_app
+from solver.cli.progress import WorkProgress
 from solver.doctor.finding import Finding, Status
-from solver.progress import WorkProgress
 from solver.runs.settings import load_config
 
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}

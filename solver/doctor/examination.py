@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sandbox.isolation import isolation
 from solver.adapter.fingerprint import read_config
+from solver.cli.extras import DISTRIBUTION, install
 from solver.config import SolverConfig
 from solver.doctor import facts, machine, packages, trials
 from solver.doctor.finding import Finding, fail, gb, ok
@@ -17,7 +18,6 @@ from solver.doctor.memory import Need, need, num_gpus
 from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import UserError
-from solver.extras import DISTRIBUTION, install
 from solver.wheels.manifest import faults, read_manifest
 
 _CUDA_SHARE = 0.8  # of the memory that the in-process engine uses for its cache

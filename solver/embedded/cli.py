@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from solver.command_line import quiet_libraries, run_app
+from solver.cli.app import quiet_libraries, run_app
+from solver.cli.progress import WorkProgress
 from solver.embedded.paths import WEIGHTS
 from solver.embedded.problems import problems, write_csv
 from solver.errors import InputError
-from solver.progress import WorkProgress
 
 app = typer.Typer(
     no_args_is_help=True,

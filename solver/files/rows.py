@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from solver.cli.extras import install
 from solver.errors import InputError
-from solver.extras import install
 
 MAX_STATEMENT_BYTES = 1_000_000
 _MAX_FILE_BYTES = 64_000_000

@@ -14,13 +14,13 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from solver.command_line import print_error, run_app
+from solver.cli.app import print_error, run_app
+from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, InputError, first_fault
 from solver.files.tables import duration
 from solver.files.whole import write_whole
 from solver.journal.recorded_run import RecordedRun, load
 from solver.policy.statistics import Interval
-from solver.progress import WorkProgress
 from solver.replay.grid import KEYS, grid, parse_sweep
 from solver.replay.policy import Policy
 from solver.replay.problem import require_full

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from solver.command_line import run_app
+from solver.cli.app import run_app
 from solver.errors import InputError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -9,7 +9,7 @@ from math import inf
 
 from rich.console import Console
 
-from solver import command_line
+from solver.cli import app
 from solver.clock import MonotonicClock
 from solver.journal.summary import Summary
 from solver.runs.folder import RunFolder
@@ -31,7 +31,7 @@ class RunConsole(Console):
 
 def print_error(message: str) -> None:
     """Print one line on stderr, without control characters."""
-    command_line.print_error(printable(message, 500))
+    app.print_error(printable(message, 500))
 
 
 def print_results(run: RunFolder, summary: Summary, started_at: float) -> None:

@@ -19,11 +19,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from solver.cli.progress import TokenRate, clock_text, repeating
 from solver.config import SolverConfig
 from solver.journal.events import EngineIncident, Event, Solved
 from solver.journal.history import ProblemHistory, RunHistory
 from solver.journal.summary import is_correct
-from solver.progress import TokenRate, clock_text, repeating
 from solver.runs.lanes import lane_strip, vote_bars
 from solver.types import Problem
 

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
+from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
-from solver.command_line import EXIT_INTERRUPTED
 from solver.errors import UserError
 from solver.journal.events import Event, RunEnded
 from solver.journal.summary import Summary, summarize

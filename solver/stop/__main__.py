@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from solver.command_line import EXIT_FAILED, quiet_libraries, run_app
+from solver.cli.app import EXIT_FAILED, quiet_libraries, run_app
 from solver.stop.commands import ablate, collect, convert, evaluate, plan, train, verifier
 
 app = typer.Typer(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from solver.command_line import quiet_libraries, run_app
+from solver.cli.app import quiet_libraries, run_app
 from solver.errors import InputError, JournalError, ModelError
 from solver.run import main
 
@@ -115,7 +115,7 @@ def test_a_run_that_is_left_at_once_says_how_to_go_on(
 def test_what_the_commands_share_is_light(environment: dict[str, str]) -> None:
     """`--help` of every command waits for it."""
     heavy = {"asyncio", "numpy", "pydantic", "rich", "torch", "transformers"}
-    code = f"import sys, solver.command_line; print(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys, solver.cli.app; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from solver.cli.extras import extra_of, install, require
 from solver.errors import ConfigError
-from solver.extras import extra_of, install, require
 
 from .without_extras import ROOT, hidden_modules
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from solver.progress import TokenRate, clock_text, repeating
+from solver.cli.progress import TokenRate, clock_text, repeating
 from tests.support.progress import HeardProgress
 
 
@@ -88,7 +88,7 @@ def test_the_lines_come_while_one_step_takes_long(
     """A thread prints them: nothing is reported after the first time."""
     progress = HeardProgress(quiet=quiet)
     seen = threading.Event()
-    monkeypatch.setattr("solver.progress.LINE_EVERY_S", 0.001)
+    monkeypatch.setattr("solver.cli.progress.LINE_EVERY_S", 0.001)
     monkeypatch.setattr(progress, "say", lambda line: seen.set())
     with progress:
         progress.report("loading the model")

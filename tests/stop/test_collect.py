@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from solver.cli.progress import WorkProgress
 from solver.embedded.problems import problems as embedded
 from solver.embedded.problems import write_csv
 from solver.engines.scripted import Fault
 from solver.errors import EngineError, InputError
-from solver.progress import WorkProgress
 from solver.stop.__main__ import main
 from solver.stop.rollouts.collect import collect, label, select, write_collected
 from solver.stop.rollouts.examples import read_examples

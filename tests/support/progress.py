@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from solver.progress import WorkProgress
+from solver.cli.progress import WorkProgress
 
 
 @dataclass

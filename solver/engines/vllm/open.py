@@ -14,6 +14,7 @@ from pathlib import Path
 from solver.adapter.fingerprint import read_config
 from solver.adapter.folder import load_adapter
 from solver.adapter.vllm.serving import server_flags
+from solver.cli.extras import install
 from solver.config import ModelConfig, SolverConfig
 from solver.engines.vllm.attached import Attached, server_url
 from solver.engines.vllm.command import PROGRAM, Recipe
@@ -23,7 +24,6 @@ from solver.engines.vllm.hosts import Host, Say
 from solver.engines.vllm.supervised import Supervised
 from solver.engines.vllm.verified import VerifiedHost
 from solver.errors import ConfigError, ModelError
-from solver.extras import install
 
 _LOG = "vllm.log"
 _UNKNOWN = "unknown"  # dtype of an attached server

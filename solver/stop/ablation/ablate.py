@@ -16,8 +16,8 @@ from pathlib import Path
 from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from solver.adapter.folder import SPEC, load_adapter
+from solver.cli.progress import WorkProgress
 from solver.errors import InputError, SolverError
-from solver.progress import WorkProgress
 from solver.stop.ablation.grid import BASE, UNTRAINED, Point
 from solver.stop.ablation.results import Result, ResultFile
 from solver.stop.ablation.scores import Evaluation, values_of

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from solver.cli.extras import require
+from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, InputError
-from solver.extras import require
-from solver.progress import WorkProgress
 from solver.scorers.stop import STOP
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import Quiet

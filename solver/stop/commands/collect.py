@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, InputError
-from solver.progress import WorkProgress
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     InFlight,

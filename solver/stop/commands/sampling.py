@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from solver.cli.progress import WorkProgress
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
-from solver.progress import WorkProgress
 from solver.runs.settings import load_config
 from solver.scorers.unscored import NONE
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from solver.cli.extras import require
+from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError
-from solver.extras import require
-from solver.progress import WorkProgress
 from solver.stop.commands.libraries import quiet_transformers
 
 if TYPE_CHECKING:

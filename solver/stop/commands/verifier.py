@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from solver.progress import WorkProgress
+from solver.cli.progress import WorkProgress
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import Quiet, Seed
 

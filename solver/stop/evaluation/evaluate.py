@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
+from solver.cli.progress import WorkProgress
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError, PartMissing
 from solver.files.whole import write_whole
 from solver.ports import Scorer
-from solver.progress import WorkProgress
 from solver.scorers import Need, ScorerContext, find_scorer, scorer_names
 from solver.scorers.confidence import CONFIDENCE
 from solver.solving.services import Services

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from solver.cli.progress import WorkProgress
 from solver.errors import InputError
-from solver.progress import WorkProgress
 from solver.solving.services import Services
 from solver.stop.rollouts.examples import StopExample, write_examples
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader

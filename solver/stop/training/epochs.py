@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from solver.adapter.spec import Epoch, Metrics
-from solver.progress import WorkProgress
+from solver.cli.progress import WorkProgress
 from solver.stop.metrics import measure
 from solver.stop.training.batches import plan_epoch
 from solver.stop.training.checkpoint import (

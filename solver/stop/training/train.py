@@ -15,9 +15,9 @@ from solver.adapter.fingerprint import fingerprint
 from solver.adapter.folder import SPEC, save_adapter
 from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Handshake, StopSpec, TrainingSummary
+from solver.cli.progress import WorkProgress
 from solver.errors import InputError
 from solver.files.whole import check_replaceable
-from solver.progress import WorkProgress
 from solver.stop.rollouts.examples import StopExample, check_classes, digest
 from solver.stop.training.base import load_base
 from solver.stop.training.batches import split_by_problem

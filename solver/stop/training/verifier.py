@@ -23,9 +23,9 @@ from transformers import (
 )
 
 from solver.adapter.spec import Metrics
+from solver.cli.progress import WorkProgress
 from solver.dialects.base import Dialect
 from solver.files.whole import replace_folder
-from solver.progress import WorkProgress
 from solver.scorers.reward import batches, encode_text
 from solver.scorers.texts import PromptShape, texts_of
 from solver.stop.metrics import measure
