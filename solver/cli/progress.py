@@ -31,6 +31,11 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def rate_text(rate: float) -> str:
+    """`1,234 tokens/s`, with a decimal where a slow machine makes fewer than ten."""
+    return f"{rate:,.{1 if 0 < rate < 10 else 0}f} tokens/s"
+
+
 @contextlib.contextmanager
 def repeating(call: Callable[[], None], every_s: float = LINE_EVERY_S) -> Iterator[None]:
     """Call a function every so many seconds during the block, from a thread of its own."""
@@ -177,7 +182,7 @@ class WorkProgress:
         """`problems: 3 of 720, 1,234 tokens/s, 2:10 so far, about 8:40:00 left; 45.0% right`."""
         parts = [name if stage.total is None else f"{name}: {stage.done:,} of {stage.total:,}"]
         if self._rate.total > stage.tokens_before:
-            parts.append(f"{rate:,.0f} tokens/s")
+            parts.append(rate_text(rate))
         parts.append(f"{clock_text(now - stage.began_at)} so far")
         if (left := stage.left_s(now)) is not None:
             parts.append(f"about {clock_text(left)} left")
@@ -188,7 +193,7 @@ class WorkProgress:
             return
         note = stage.note
         if self._rate.total > stage.tokens_before:
-            note = f"{self._rate.at(now):,.0f} tokens/s  {note}"
+            note = f"{rate_text(self._rate.at(now))}  {note}"
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=stage.total, note="")
         self._bars.update(self._tasks[name], completed=stage.done, total=stage.total, note=note)

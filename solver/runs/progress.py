@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from solver.cli.progress import TokenRate, clock_text, repeating
+from solver.cli.progress import TokenRate, clock_text, rate_text, repeating
 from solver.config import SolverConfig
 from solver.journal.events import EngineIncident, Event, Solved
 from solver.journal.history import ProblemHistory, RunHistory
@@ -187,7 +187,7 @@ class Progress:
     def _caption(self) -> str:
         now = self._elapsed()
         return (
-            f"{self._done} of {len(self._problems)} solved, {self._rate.at(now):,.0f} tokens/s,"
+            f"{self._done} of {len(self._problems)} solved, {rate_text(self._rate.at(now))},"
             f" {self._time_left(now)}"
         )
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from solver.cli.progress import TokenRate, clock_text, repeating
+from solver.cli.progress import TokenRate, clock_text, rate_text, repeating
 from tests.support.progress import HeardProgress
 
 
@@ -115,5 +115,8 @@ def test_the_rate_is_that_since_it_was_last_asked() -> None:
     assert rate.at(50.0) == 0.0
 
 
-def test_times() -> None:
+def test_rates_and_times() -> None:
+    assert [rate_text(rate).split()[0] for rate in (0.0, 0.53, 12.6, 1234.0)] == [
+        "0", "0.5", "13", "1,234",
+    ]  # fmt: skip
     assert [clock_text(seconds) for seconds in (-3, 59.6, 4000)] == ["0:00", "1:00", "1:06:40"]
