@@ -136,12 +136,11 @@ def open_dialect(config: SolverConfig, folder: Path) -> Dialect:
 
 
 def _fenced(folder: Path, prompt: str, limits: Limits) -> Dialect:
-    from transformers import AutoTokenizer
-
     from solver.dialects.fenced import FencedDialect
+    from solver.engines.tokenizer import generation_stop_ids, load_tokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = load_tokenizer(folder)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"no tokenizer in {folder}: copy tokenizer.json and tokenizer_config.json there"
@@ -150,7 +149,7 @@ def _fenced(folder: Path, prompt: str, limits: Limits) -> Dialect:
         raise ModelError(
             f"the tokenizer in {folder} has no chat template; use an instruction model"
         )
-    return FencedDialect(tokenizer, prompt, limits)
+    return FencedDialect(tokenizer, prompt, limits, generation_stop_ids(folder))
 
 
 def _concern(config: SolverConfig, engine: Engine) -> Callable[[list[int]], Awaitable[str | None]]:

@@ -7,7 +7,8 @@ run is answered in words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import prompts
@@ -75,15 +76,21 @@ class FencedReader:
 class FencedDialect:
     """Binds the format to a Hugging Face tokenizer and a prompt template of `prompts/`.
 
-    `limits` are those of the run's kernels: the model is told no others.
+    `limits` are those of the run's kernels: the model is told no others. A turn is ended by the
+    tokenizer's eos, by the token that the chat template ends a turn with, and by `more_stop_ids`:
+    those of the model's generation settings.
     """
 
-    def __init__(self, tokenizer: Any, prompt: str, limits: Limits) -> None:
+    def __init__(
+        self, tokenizer: Any, prompt: str, limits: Limits, more_stop_ids: Collection[int] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
         self._limits = limits
-        self.stop_token_ids = frozenset({int(tokenizer.eos_token_id)})
-        padding = {tokenizer.pad_token_id} - {None, tokenizer.eos_token_id}
+        self._turn_break = _turn_break(tokenizer)
+        ends = {tokenizer.eos_token_id, self._turn_break.end_id, *more_stop_ids} - {None}
+        self.stop_token_ids = frozenset(map(int, ends))
+        padding = {tokenizer.pad_token_id} - {None, *self.stop_token_ids}
         reserved = {
             token_id
             for token, token_id in tokenizer.get_added_vocab().items()
@@ -92,7 +99,6 @@ class FencedDialect:
         self.banned_token_ids = frozenset(padding | reserved)
         self._plain = PlainText(tokenizer)
         self._asking = self._around_the_statement()
-        self._turn_break = _turn_break(tokenizer)
 
     def reserve(self, token_ids: Sequence[int]) -> None:
         """Ban these ids too: an adapter uses them as [STOP]."""
@@ -113,7 +119,7 @@ class FencedDialect:
 
     def tool_message(self, trajectory: Trajectory, result: ExecutionResult) -> list[int]:
         """The output block; in a user turn of its own if the model had ended its turn."""
-        before, after = self._turn_break if self._has_ended(trajectory.turns[-1]) else ("", "")
+        before, after = self._user_turn(trajectory.turns[-1])
         said = for_model(result, self._limits)
         return self._plain.encode(f"{before}```output\n", said, f"\n```\n{after}")
 
@@ -123,7 +129,7 @@ class FencedDialect:
         A model that had ended its turn is asked for it first.
         """
         if self._has_ended(trajectory.turns[-1]):
-            before, after = self._turn_break
+            before, after = self._user_turn(trajectory.turns[-1])
             opening = f"{before}{_ASK}{after}"
         else:
             opening = "" if self.text(trajectory.token_ids).endswith("\n") else "\n"
@@ -172,9 +178,19 @@ class FencedDialect:
     def _has_ended(self, turn: Turn) -> bool:
         return bool(turn.token_ids) and turn.token_ids[-1] in self.stop_token_ids
 
+    def _user_turn(self, turn: Turn) -> tuple[str, str]:
+        """What stands around a user message after the model's turn; nothing if that is still open."""
+        if not self._has_ended(turn):
+            return "", ""
+        around = self._turn_break
+        written = (
+            turn.token_ids[-1] == around.end_id
+        )  # else the template's end is still to be written
+        return ("" if written else around.end) + around.before, around.after
+
     def _written(self, trajectory: Trajectory) -> str:
         """The model's own text since it last began to write, and what it was made to begin with."""
-        beginning = self._turn_break[1]
+        beginning = self._turn_break.after
         written = beginning
         for turn in trajectory.turns:
             written += self.text(turn.token_ids)
@@ -188,17 +204,43 @@ def _thinks(written: str) -> bool:
     return written.rfind("<think>") > written.rfind("</think>")
 
 
-def _turn_break(tokenizer: Any) -> tuple[str, str]:
-    """What the chat template puts around a user message that follows the model's ended turn."""
+@dataclass(frozen=True, slots=True)
+class _TurnBreak:
+    """What the chat template puts around a user message that follows the model's turn.
+
+    `end`, and behind it `before`, stand between the two; `end_id` is the id of the token that ends the
+    model's turn, None if the template ends it in plain text.
+    """
+
+    end_id: int | None
+    end: str
+    before: str
+    after: str
+
+
+def _turn_break(tokenizer: Any) -> _TurnBreak:
     said, asked = "SAIDBYTHEMODEL", "ASKEDBYTHEUSER"
-    text = tokenizer.apply_chat_template(
-        [
-            {"role": "user", "content": "."},
-            {"role": "assistant", "content": said},
-            {"role": "user", "content": asked},
-        ],
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    before, _, after = text.partition(said)[2].partition(asked)
-    return before.removeprefix(tokenizer.eos_token), after
+    conversation = [{"role": "user", "content": "."}, {"role": "assistant", "content": said}]
+    # rendered without what follows, so that a token which begins the user's turn ends none
+    last: str = tokenizer.apply_chat_template(conversation, tokenize=False)
+    conversation.append({"role": "user", "content": asked})
+    text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    between, _, after = text.partition(said)[2].partition(asked)
+    found = _first_mark(tokenizer, last.partition(said)[2])
+    if found is None or not between.lstrip().startswith(found[0]):
+        return _TurnBreak(found[1] if found else None, "", between, after)
+    mark, mark_id = found
+    end, _, before = between.partition(mark)
+    return _TurnBreak(mark_id, end + mark, before, after)
+
+
+def _first_mark(tokenizer: Any, text: str) -> tuple[str, int] | None:
+    """The added token that a text begins with, white space aside, and its id."""
+    known = {str(token): i for i, token in tokenizer.added_tokens_decoder.items()}
+    known[tokenizer.eos_token or ""] = tokenizer.eos_token_id
+    text = text.lstrip()
+    marks = [mark for mark in known if mark.strip() and text.startswith(mark)]
+    if not marks:
+        return None
+    mark = max(marks, key=len)
+    return mark, known[mark]
