@@ -109,7 +109,12 @@ async def _open_engine(
     from solver.engines.transformers import load
 
     model = config.model.model_copy(update={"path": str(folder)})
-    return await asyncio.to_thread(load, model)
+    engine = await asyncio.to_thread(load, model)
+    if model.dtype == "auto" and engine.capabilities.dtype == "int8":
+        say(
+            "linear layers run in 8 bits on this CPU; --set model.dtype=float32 runs them as they are"
+        )
+    return engine
 
 
 @asynccontextmanager

@@ -26,8 +26,10 @@ class ModelConfig(_Frozen):
     dialect: Literal["fenced", "harmony"] = Field("fenced", description="conversation format")
     prompt: str = Field("bare", description="template in prompts/ that renders a problem")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="float32 on a CPU, bfloat16 on CUDA"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="bfloat16 on CUDA; on a CPU int8 for models of more than 200 million parameters, else "
+        "float32. int8: linear layers in 8 bits, in process on a CPU",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: all cores")
     context_length: int | None = Field(None, ge=16, description="tokens; default: the model's own")
@@ -36,6 +38,12 @@ class ModelConfig(_Frozen):
         ge=16,
         description="tokens in the KV cache of the in-process engine, paused ones too; default: by memory",
     )
+
+    @model_validator(mode="after")
+    def _engine_has_dtype(self) -> Self:
+        if self.dtype == "int8" and self.engine == "vllm":
+            raise ValueError("dtype int8 is the in-process engine's: choose bfloat16 for vllm")
+        return self
 
 
 class VllmConfig(_Frozen):

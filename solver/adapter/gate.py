@@ -153,7 +153,7 @@ class StopGate:
         ]
         for path, delta in deltas.items():
             module: Any = modules[path]
-            delta.to(module.weight.device)
+            delta.to(_device_of(module, device))
             gate._hooks.append(module.register_forward_hook(partial(gate._project, delta)))
         return gate
 
@@ -243,7 +243,7 @@ def target_modules(model: Any, targets: Targets) -> dict[str, nn.Module]:
     linear: dict[str, nn.Module] = {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not output
+        if hasattr(module, "in_features") and module is not output
     }
     if targets == "all-linear":
         return linear
@@ -256,6 +256,12 @@ def target_modules(model: Any, targets: Targets) -> dict[str, nn.Module]:
         if not any(f".{path}".endswith(f".{target}") for path in found):
             raise ModelError(f"the model has no linear layer named {target!r} to adapt")
     return found
+
+
+def _device_of(module: Any, otherwise: torch.device) -> torch.device:
+    # a layer in 8 bits has no weight that could be asked; it is where the embeddings are
+    weight = getattr(module, "weight", None)
+    return otherwise if weight is None else weight.device
 
 
 def _shape(module: Any) -> tuple[int, int]:

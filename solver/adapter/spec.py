@@ -64,7 +64,8 @@ class Handshake(_Frozen):
     def agrees(self, logit: float, dtype: str) -> bool:
         """Whether `logit`, computed by a base model in `dtype`, is the stored one.
 
-        It allows for differences of arithmetic between machines, more of them if either side is not float32.
+        Between two float32 models it allows 0.01 of a logit for other machines' arithmetic, else 0.5:
+        bfloat16 and 8 bits round every weight.
         """
         exact = dtype == self.dtype == "float32"
         return abs(logit - self.logit) <= (_EXACT_TOLERANCE if exact else _ROUGH_TOLERANCE)

@@ -81,8 +81,9 @@ def _element_bytes(config: SolverConfig, *, on_cpu: bool) -> int:
         chosen = _value(config.vllm.args, _CACHE_FLAG) or "auto"
         if chosen.startswith("fp8"):
             return 1
-    float32 = config.model.dtype == "float32" or (on_cpu and config.model.dtype == "auto")
-    return 4 if float32 else 2
+    # 8 bits are for weights: the cache beside them is float32
+    float32 = ("float32", "int8", *(["auto"] if on_cpu else []))
+    return 4 if config.model.dtype in float32 else 2
 
 
 def _value(args: Sequence[str], flag: str) -> str | None:

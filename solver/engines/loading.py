@@ -15,42 +15,54 @@ from safetensors import SafetensorError, safe_open
 
 from solver.config import ModelConfig
 from solver.engines.arena import CacheShape
+from solver.engines.int8 import available as int8_available
+from solver.engines.int8 import quantise
 from solver.errors import ModelError
 
 # decoder-only, full attention, no bias, softcap or sink in it: what `packed_attention` computes
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+INT8_FROM = 200_000_000  # parameters: below, the layers are so small that 8 bits gain little
 _ELSE = "use the vLLM engine for it"
 _CPU_SHARE, _CUDA_SHARE = 0.5, 0.8  # of the memory that is free once the model is loaded
 
 
 def load_model(config: ModelConfig) -> Any:
     """The causal language model of a local folder, in eval mode. Raises `ModelError`."""
-    folder = Path(config.path)
-    _check_files(folder)
-    device, dtype = _device(config.device), config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    path, device = Path(config.path), _device(config.device)
     with _silence():
-        try:
-            settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        except Exception as error:
-            raise ModelError(f"{folder}/config.json cannot be used: {_line(error)}") from error
-        check_architecture(settings, config.context_length)
-        try:
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=settings,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
-                output_loading_info=True,
-            )
-        except Exception as error:
-            raise ModelError(
-                f"the weights in {folder} cannot be loaded: {_line(error)}; "
-                "save or download the model again"
-            ) from error
+        model = _load_folder(path, config, device)
+    try:
+        return model.eval().requires_grad_(False).to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{path} does not fit into the memory of {device}: choose a smaller model or --device cpu"
+        ) from error
+
+
+def _load_folder(folder: Path, config: ModelConfig, device: torch.device) -> Any:
+    _check_files(folder)
+    try:
+        settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"{folder}/config.json cannot be used: {_line(error)}") from error
+    check_architecture(settings, config.context_length)
+    dtype = _dtype(config.dtype, device, settings)
+    try:
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=settings,
+            local_files_only=True,
+            use_safetensors=True,
+            # to 8 bits from what the files hold: float32 beside it would take twice the memory
+            dtype="auto" if dtype == "int8" else getattr(torch, dtype),
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise ModelError(
+            f"the weights in {folder} cannot be loaded: {_line(error)}; "
+            "save or download the model again"
+        ) from error
     model, report = loaded
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:3])
@@ -58,12 +70,28 @@ def load_model(config: ModelConfig) -> Any:
             f"the weights in {folder} lack {len(report['missing_keys'])} tensors ({some}, ...): "
             "save or download the model again"
         )
-    try:
-        return model.eval().requires_grad_(False).to(device)
-    except torch.OutOfMemoryError as error:
+    return quantise(model) if dtype == "int8" else model
+
+
+def _dtype(wanted: str, device: torch.device, settings: Any) -> str:
+    """What to compute in. Raises `ModelError` for 8 bits where they cannot be had."""
+    has_int8 = device.type == "cpu" and int8_available()
+    if wanted == "int8" and not has_int8:
         raise ModelError(
-            f"{folder} does not fit into the memory of {device}: choose a smaller model or --device cpu"
-        ) from error
+            "dtype int8 needs a CPU and a torch with x86 kernels: choose float32 or bfloat16"
+        )
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16"
+    return "int8" if has_int8 and _num_parameters(settings) > INT8_FROM else "float32"
+
+
+def _num_parameters(settings: Any) -> int:
+    auto: Any = transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(settings)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_architecture(settings: Any, context_length: int | None) -> int:

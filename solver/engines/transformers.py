@@ -22,6 +22,7 @@ from solver.config import ModelConfig
 from solver.engines.arena import BLOCK
 from solver.engines.cache import Cache
 from solver.engines.core import Command, Core, EngineStats
+from solver.engines.int8 import is_int8
 from solver.engines.loading import (
     cache_shape,
     check_architecture,
@@ -89,7 +90,7 @@ class TransformersEngine:
             context_length=min(length, bound),
             vocab_size=model.config.vocab_size,
             device=str(shape.device),
-            dtype=str(shape.dtype).removeprefix("torch."),
+            dtype="int8" if is_int8(model) else str(shape.dtype).removeprefix("torch."),
         )
         self.model = model  # for adapters, which hook its forward; its weights stay as they are
         self._core = Core(model, Cache(shape, bound), self.capabilities.context_length)

@@ -13,11 +13,12 @@ import torch
 
 from solver.adapter.combine import STATISTICS, Combiner, combine, confidence_statistics
 from solver.adapter.fingerprint import fingerprint
-from solver.adapter.folder import load_adapter, save_adapter
+from solver.adapter.folder import load_adapter, read_spec, save_adapter
 from solver.adapter.gate import StopAdapter, StopGate
 from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Handshake, StopSpec
 from solver.config import ModelConfig
+from solver.engines import int8
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.errors import ConfigError, ModelError, ScorerError
@@ -106,6 +107,31 @@ async def test_scores_are_the_references(
             for score, t in zip(scores, trajectories, strict=True)
         ]
     )
+
+
+@pytest.mark.skipif(not int8.available(), reason="torch without x86 kernels")
+async def test_an_adapter_of_a_float_model_scores_over_int8_layers(
+    adapter_folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """The handshake allows 0.5 of a logit there, and no more."""
+    trajectories = [written(index, text) for index, text in enumerate(TEXTS)]
+    config = ModelConfig(path=str(model_folder), device="cpu", dtype="int8")
+    async with TransformersEngine(load_model(config)) as engine:
+        scorer = await opened(engine, adapter_folder, model_folder)
+        scores = await scorer.score(trajectories, math.inf)
+        scorer.close()
+        stored = read_spec(adapter_folder).handshake
+        assert stored is not None
+        far = stored.model_copy(update={"logit": stored.logit + 1.0})
+        other = saved(model_folder, tmp_path / "other", handshake=far)
+        with pytest.raises(ModelError, match="scores its stored prefix"):
+            await opened(engine, other, model_folder)
+    loaded = load_adapter(adapter_folder, model_folder)
+    exact = load_model(config.model_copy(update={"dtype": "float32"}))
+    with StopGate.attach(exact, loaded.adapter) as gate:
+        expected = score_prefixes(exact, gate, [t.token_ids for t in trajectories])
+    assert scores == pytest.approx(expected.tolist(), abs=0.25)
+    assert scores != pytest.approx(expected.tolist(), abs=1e-4)  # it did run in 8 bits
 
 
 async def test_closing_gives_the_model_back(
