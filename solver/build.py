@@ -17,6 +17,7 @@ from solver.dialects.base import Dialect
 from solver.embedded.judge import prompt_judge
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, ModelError
+from solver.files.gguf import is_gguf
 from solver.journal.events import EngineIncident, Event
 from solver.ports import Engine
 from solver.scorers import Need, ScorerContext, find_scorer
@@ -92,6 +93,8 @@ async def _open_engine(
     say: Callable[[str], None],
     on_incident: Callable[[str], None],
 ) -> TransformersEngine | VllmEngine:
+    if config.model.engine == "vllm" and is_gguf(folder):
+        raise ConfigError(f"{folder} runs in process: take a model folder for --engine vllm")
     if config.model.engine == "vllm":
         from solver.engines.vllm.open import open_vllm
 
@@ -112,7 +115,7 @@ async def _open_engine(
     engine = await asyncio.to_thread(load, model)
     if model.dtype == "auto" and engine.capabilities.dtype == "int8":
         say(
-            "linear layers run in 8 bits on this CPU; --set model.dtype=float32 runs them as they are"
+            "linear layers run in 8 bits on this CPU; --set model.dtype=float32 for full precision"
         )
     return engine
 
@@ -127,7 +130,7 @@ async def _kernels(limits: Limits) -> AsyncIterator[KernelPool]:
 
 
 def open_dialect(config: SolverConfig, folder: Path) -> Dialect:
-    """The conversation format of the model in `folder`, with the limits of the kernels.
+    """The conversation format of the model in a folder or GGUF file, with the limits of the kernels.
 
     Raises `ModelError` or `ConfigError`.
     """
@@ -147,6 +150,8 @@ def _fenced(folder: Path, prompt: str, limits: Limits) -> Dialect:
     try:
         tokenizer = load_tokenizer(folder)
     except (OSError, ValueError) as error:
+        if is_gguf(folder):
+            raise ModelError(f"the tokenizer in {folder} cannot be used: {error}") from error
         raise ModelError(
             f"no tokenizer in {folder}: copy tokenizer.json and tokenizer_config.json there"
         ) from error

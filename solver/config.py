@@ -19,7 +19,9 @@ class _Frozen(BaseModel):
 class ModelConfig(_Frozen):
     """Which model is sampled, and how it is talked to."""
 
-    path: str = Field("embedded", description="model folder, or 'embedded' for the shipped model")
+    path: str = Field(
+        "embedded", description="model folder or GGUF file, or 'embedded' for the shipped model"
+    )
     engine: Literal["transformers", "vllm"] = Field(
         "transformers", description="in this process, or a vLLM server"
     )

@@ -66,7 +66,7 @@ def solve(
     ] = None,
     time_limit: Annotated[str | None, typer.Option(help="whole run: 20s, 5m, 4h50m")] = None,
     seed: Annotated[int | None, typer.Option(help="of every random draw")] = None,
-    model: Annotated[str | None, typer.Option(help="folder of a local model")] = None,
+    model: Annotated[str | None, typer.Option(help="folder or GGUF file of a local model")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers or vllm")] = None,
     server: Annotated[
         list[str] | None, typer.Option(help="URL of a running vLLM server; may be repeated")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solver.adapter.fingerprint import fingerprint, read_config, read_object
+from solver.adapter.fingerprint import fingerprint, norms_fingerprint, read_config, read_object
 from solver.adapter.folder import (
     PEFT_CONFIG,
     PEFT_TENSORS,
@@ -83,6 +83,7 @@ def convert(
         spec = StopSpec(
             base_model=base_name or str(base),
             fingerprint=fingerprint(base),
+            norms=norms_fingerprint(base),
             hidden_size=embedding.numel(),
             stop_token_ids=(token_id,) * int(token.get("num_assess_tokens", 1)),
             mark=mark,

@@ -3,7 +3,10 @@
 Hashed are the fields of config.json that decide what the model computes, and of each safetensors
 file its header (names, shapes, dtypes of the tensors), its length and its first and last 64 KiB.
 That tells models, finetunes and conversions apart without reading 100 GB; it is no protection
-against someone who wants to deceive.
+against someone who wants to deceive. Of a GGUF file the header, the length and the same samples are hashed.
+
+A GGUF file of a model is another file, whose matrices are rounded; its norms are not. So an adapter also
+keeps `norms_fingerprint` of its base, the same for a model folder and every GGUF file made from it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from safetensors import SafetensorError, safe_open
+
 from solver.errors import ModelError
+from solver.files.gguf import GgufFile, gguf_name, is_gguf
 
 _SAMPLE_BYTES = 64 * 1024
 _ARCHITECTURE = (
@@ -42,7 +48,9 @@ _ARCHITECTURE = (
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder. Raises `ModelError`."""
+    """config.json of a model folder, or what a GGUF file says of it. Raises `ModelError`."""
+    if is_gguf(folder):
+        return GgufFile(folder).settings()
     return read_object(
         folder / "config.json", missing=f"{folder} is not a model folder: it has no config.json"
     )
@@ -62,9 +70,15 @@ def read_object(path: Path, missing: str) -> dict[str, Any]:
 
 
 def fingerprint(folder: Path) -> str:
-    """The sha256 (hex) of a model folder with safetensors weights. Raises `ModelError`."""
-    config = read_config(folder)
+    """The sha256 (hex) of a model folder with safetensors weights, or of a GGUF file. Raises `ModelError`."""
     digest = hashlib.sha256()
+    if is_gguf(folder):
+        for part in GgufFile(folder).parts:
+            digest.update(part.data[: part.begin + _SAMPLE_BYTES])
+            digest.update(len(part.data).to_bytes(8, "little"))
+            digest.update(part.data[-_SAMPLE_BYTES:])
+        return digest.hexdigest()
+    config = read_config(folder)
     known = {key: config[key] for key in _ARCHITECTURE if config.get(key) is not None}
     digest.update(json.dumps(known, sort_keys=True).encode())
     files = sorted(folder.glob("*.safetensors"))
@@ -76,6 +90,42 @@ def fingerprint(folder: Path) -> str:
         except (OSError, ValueError) as error:
             raise ModelError(f"{file} is not a whole safetensors file: {error}") from None
     return digest.hexdigest()
+
+
+def norms_fingerprint(model: Path) -> str | None:
+    """The sha256 (hex) of the weights of every norm, in float32, of a model folder or GGUF file.
+
+    None for a model whose norms have other names. Raises `ModelError`.
+    """
+    found = _gguf_norms(GgufFile(model)) if is_gguf(model) else _folder_norms(model)
+    if not found:
+        return None
+    digest = hashlib.sha256()
+    for name, weights in sorted(found.items()):
+        digest.update(name.encode())
+        digest.update(weights.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _gguf_norms(file: GgufFile) -> dict[str, Any]:
+    return {
+        name: tensor.rows()
+        for name, tensor in file.tensors.items()
+        if name.endswith("_norm.weight") and len(tensor.shape) == 1
+    }
+
+
+def _folder_norms(folder: Path) -> dict[str, Any]:
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no dict
+                    if name.endswith("norm.weight") and (place := gguf_name(name)) is not None:
+                        found[place] = file.get_tensor(name).float().numpy()
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is not a whole safetensors file: {error}") from None
+    return found
 
 
 def read_header(stream: BinaryIO, size: int) -> tuple[dict[str, Any], int]:

@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from solver.adapter.fingerprint import fingerprint, read_config
+from solver.adapter.fingerprint import fingerprint, norms_fingerprint, read_config
 from solver.adapter.gate import StopAdapter, check_ids
 from solver.adapter.spec import StopSpec
 from solver.errors import ConfigError, ModelError, first_fault
+from solver.files.gguf import is_gguf
 from solver.files.whole import replace_folder, write_text
 
 SPEC, TENSORS = "stop.json", "stop.safetensors"
@@ -73,7 +74,7 @@ def load_adapter(
     dialect: str | None = None,
     prompt: str | None = None,
 ) -> LoadedAdapter:
-    """Read an adapter for the model in `model_folder`, run at `mark` in `dialect` on `prompt` where given.
+    """Read an adapter for a model folder or GGUF file, run at `mark` in `dialect` on `prompt` where given.
 
     Raises `ConfigError` if it was made for another mark, dialect or prompt and `ModelError` if it was made
     for another model, does not fit it, or is not a whole adapter; one line that says what differs.
@@ -101,12 +102,19 @@ def load_adapter(
         )
     check_ids(spec.stop_token_ids, int(vocab_size or 0))
     found = fingerprint(model_folder)
-    if found != spec.fingerprint:
+    if found != spec.fingerprint and not _is_rounded_base(model_folder, spec):
         raise ModelError(
             f"the adapter {folder} was trained on another base model ({spec.base_model}, fingerprint "
             f"{spec.fingerprint[:12]}) than {model_folder} (fingerprint {found[:12]})"
         )
     return LoadedAdapter(spec, _assemble(folder, spec))
+
+
+def _is_rounded_base(model: Path, spec: StopSpec) -> bool:
+    """Whether a GGUF file was made from the adapter's base: it has its norms, and a score to compare."""
+    if not is_gguf(model) or spec.norms is None or spec.handshake is None:
+        return False
+    return norms_fingerprint(model) == spec.norms
 
 
 def read_spec(folder: Path) -> StopSpec:

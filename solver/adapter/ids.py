@@ -8,6 +8,7 @@ from typing import Any
 from solver.errors import ModelError
 
 _OURS = re.compile(r"<\|stop_(\d+)\|>")
+_PADDED = re.compile(r"\[PAD(\d+)\]")  # what GGUF files call rows beyond the tokenizer
 _RESERVED = re.compile(r"reserved|unused|control_\d|extra_id|placeholder", re.IGNORECASE)
 
 
@@ -28,7 +29,9 @@ def find_stop_ids(tokenizer: Any, num_rows: int, count: int) -> tuple[int, ...]:
     named = sorted((int(match[1]), free[t]) for t in free if (match := _OURS.fullmatch(t)))
     special = {text for text in free if text in _special_tokens(tokenizer)}
     reserved = sorted(free[text] for text in special if _RESERVED.search(text))
-    beyond = range(max(vocabulary.values(), default=-1) + 1, num_rows)
+    written = (t for text, t in vocabulary.items() if t < num_rows and not _is_padding(text, t))
+    last = max(written, default=-1)
+    beyond = range(last + 1, num_rows)
     for choice in ([token for _, token in named][:count], reserved[-count:], list(beyond)[-count:]):
         if len(choice) == count:
             return tuple(choice)
@@ -37,6 +40,12 @@ def find_stop_ids(tokenizer: Any, num_rows: int, count: int) -> tuple[int, ...]:
         f"{len(reserved)} reserved tokens, {len(beyond)} rows beyond the tokenizer; "
         "name ids that are never used with --stop-ids, one id may be repeated"
     )
+
+
+def _is_padding(text: str, token: int) -> bool:
+    """Whether an id only fills up the vocabulary of a GGUF file: `[PAD151665]` is id 151665."""
+    match = _PADDED.fullmatch(text)
+    return match is not None and int(match[1]) == token
 
 
 def _special_tokens(tokenizer: Any) -> set[str]:

@@ -77,6 +77,11 @@ class StopSpec(_Frozen):
     format_version: Literal[1] = 1
     base_model: str = Field(description="the user's name for it; informative only")
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
+    norms: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="norms_fingerprint of the base: GGUF files share it",
+    )
     hidden_size: int = Field(ge=1)
     stop_token_ids: tuple[int, ...] = Field(min_length=1, description="in the order they are fed")
     mark: int = Field(ge=1, description="sampled tokens of the prefixes it was trained on")

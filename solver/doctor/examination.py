@@ -18,6 +18,7 @@ from solver.doctor.memory import Need, need, num_gpus
 from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import UserError
+from solver.files.gguf import GgufFile, is_gguf
 from solver.wheels.manifest import faults, read_manifest
 
 _CUDA_SHARE = 0.8  # of the memory that the in-process engine uses for its cache
@@ -94,11 +95,15 @@ def _packages(config: SolverConfig, *, vllm_here: bool) -> list[Finding]:
     extras = ["vllm"] if vllm_here else []
     if config.model.dialect == "harmony" and not vllm_here:  # vLLM brings its own
         extras.append("harmony")
+    if is_gguf(model_folder(config.model.path)):
+        extras.append("gguf")
     declared = metadata(DISTRIBUTION).get_all("Requires-Dist") or []
     return packages.packages(declared, extras, ["kaggle"], facts.version_of)
 
 
 def _model(config: SolverConfig, folder: Path) -> Finding:
+    if is_gguf(folder):
+        return _gguf(config, folder)
     if not folder.is_dir():
         return fail("model", f"no folder {folder}", "name the model's folder with --model")
     kind = read_config(folder).get("model_type", "unknown")
@@ -112,6 +117,17 @@ def _model(config: SolverConfig, folder: Path) -> Finding:
             AutoConfig.from_pretrained(folder, local_files_only=True), config.model.context_length
         )
     return ok("model", f"{kind}, {gb(size)} of weights in {folder}")
+
+
+def _gguf(config: SolverConfig, path: Path) -> Finding:
+    from solver.engines.gguf_model import gguf_settings
+    from solver.engines.loading import check_architecture
+
+    if config.model.engine == "vllm":
+        return fail("model", f"{path} runs in process", "take a model folder for --engine vllm")
+    file = GgufFile(path)
+    check_architecture(gguf_settings(file), config.model.context_length)
+    return ok("model", f"{file.architecture}, {gb(weights_bytes(path))} of weights in {path}")
 
 
 def _memory(config: SolverConfig, folder: Path) -> Finding:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from solver.adapter.fingerprint import read_header, read_object
 from solver.errors import ModelError
+from solver.files.gguf import GgufFile, is_gguf
 
 _AGAIN = "save or download the model again"
 
 
 def weights_bytes(folder: Path) -> int:
-    """Bytes of all safetensors files; reads their headers only. Raises `ModelError`."""
+    """Bytes of all safetensors files, or of a GGUF file; reads headers only. Raises `ModelError`."""
+    if is_gguf(folder):
+        return sum(len(part.data) for part in GgufFile(folder).parts)
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = read_object(index, missing="").get("weight_map")

@@ -6,8 +6,9 @@ change its numbers, so every row is divided by its own scale before and multipli
 within the product the scale is 1. Sums are integers and exact: a row comes out with the same bits
 whatever stands beside it.
 
-Activations have 7 bits: without VNNI, fbgemm adds pairs of products in 16 bits, and two products of
-8 bits by 8 bits may not fit into those.
+Weights have 7 of their 8 bits: without VNNI, fbgemm adds pairs of products in 16 bits, and two products of
+8 bits by 8 bits may not fit into those. Activations need the bit more, for some of theirs are far larger than
+the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_HALF = 63  # of 7 bits: activations lie in [-63, 63]
-_WEIGHTS = 127
+_HALF = 127  # activations lie in [-127, 127]
+_WEIGHTS = 63  # 2 * 63 * (127 + 128) fits into 16 bits with a sign
 _ROWS_AT_ONCE = 8192  # weights are quantised so many channels at a time, to spare memory
 
 Rows = Callable[[int, int], Tensor]  # from, to: those rows of a weight `[outputs, inputs]`

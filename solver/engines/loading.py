@@ -1,4 +1,4 @@
-"""From a model folder to a model on its device, or one line that says what is wrong with it."""
+"""From a model folder or GGUF file to a model on its device, or one line that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 
 from solver.config import ModelConfig
 from solver.engines.arena import CacheShape
+from solver.engines.gguf_model import fill, gguf_settings
 from solver.engines.int8 import available as int8_available
 from solver.engines.int8 import quantise
 from solver.errors import ModelError
+from solver.files.gguf import GgufFile, is_gguf
 
 # decoder-only, full attention, no bias, softcap or sink in it: what `packed_attention` computes
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
@@ -27,16 +29,25 @@ _CPU_SHARE, _CUDA_SHARE = 0.5, 0.8  # of the memory that is free once the model 
 
 
 def load_model(config: ModelConfig) -> Any:
-    """The causal language model of a local folder, in eval mode. Raises `ModelError`."""
+    """The causal language model of a local folder or GGUF file, in eval mode. Raises `ModelError`."""
     path, device = Path(config.path), _device(config.device)
     with _silence():
-        model = _load_folder(path, config, device)
+        load = _load_gguf if is_gguf(path) else _load_folder
+        model = load(path, config, device)
     try:
         return model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{path} does not fit into the memory of {device}: choose a smaller model or --device cpu"
         ) from error
+
+
+def _load_gguf(path: Path, config: ModelConfig, device: torch.device) -> Any:
+    file = GgufFile(path)
+    settings = gguf_settings(file)
+    check_architecture(settings, config.context_length)
+    dtype = _dtype(config.dtype, device, settings)
+    return fill(file, settings, None if dtype == "int8" else getattr(torch, dtype))
 
 
 def _load_folder(folder: Path, config: ModelConfig, device: torch.device) -> Any:

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import transformers
 
 from solver.adapter.fingerprint import read_object
+from solver.errors import ModelError
+from solver.files.gguf import GgufFile, gguf_parts, is_gguf
+
+_GGUF_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder. Raises `OSError` or `ValueError`."""
+def load_tokenizer(model: Path) -> Any:
+    """The tokenizer of a model folder or a GGUF file. Raises `ModelError`, `OSError` or `ValueError`."""
     auto: Any = transformers.AutoTokenizer
-    return auto.from_pretrained(str(folder), local_files_only=True)
+    if not is_gguf(model):
+        return auto.from_pretrained(str(model), local_files_only=True)
+    first = gguf_parts(model)[0]
+    fast: Any = transformers.PreTrainedTokenizerFast  # `auto` would look at the model too, for 30 s
+    try:
+        return fast.from_pretrained(
+            str(first.parent), gguf_file=first.name, local_files_only=True, config={}
+        )
+    except (LookupError, TypeError, ValueError, struct.error) as error:
+        raise ModelError(f"the tokenizer in {model} cannot be used: {error}") from error
 
 
-def generation_stop_ids(folder: Path) -> frozenset[int]:
-    """Every end-of-sequence id in a folder's generation_config.json; none without that file.
+def generation_stop_ids(model: Path) -> frozenset[int]:
+    """Every id that ends a turn by a folder's generation_config.json or a GGUF file's header.
 
     Raises `ModelError` for a file that cannot be read.
     """
-    path = folder / "generation_config.json"
+    if is_gguf(model):
+        fields = GgufFile(model).fields
+        named = (fields.get(f"tokenizer.ggml.{key}") for key in _GGUF_ENDS)
+        return frozenset(token for token in named if isinstance(token, int))
+    path = model / "generation_config.json"
     if not path.is_file():
         return frozenset()
     found = read_object(path, missing="").get("eos_token_id")

@@ -6,30 +6,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from solver.adapter.fingerprint import fingerprint
 from solver.adapter.ids import find_stop_ids
+from solver.engines.gguf_model import fill, gguf_settings
+from solver.engines.tokenizer import load_tokenizer
 from solver.errors import ModelError
+from solver.files.gguf import GgufFile, is_gguf
 from solver.stop.training.recipe import Recipe
 
 
 def load_base(base: Path, recipe: Recipe, device: Any) -> tuple[Any, tuple[int, ...]]:
     """The frozen base model on `device`, and the [STOP] ids to train. Raises `ModelError`."""
-    fingerprint(base)  # raises our own error if it is no model folder
-    dtype = getattr(torch, recipe.dtype)
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{base} cannot be loaded: {str(error).splitlines()[0]}") from None
+    fingerprint(base)  # raises our own error if it is no model
+    model = _load(base, recipe.dtype)
     model.requires_grad_(False).eval().to(device)
     if recipe.stop_token_ids is not None:
         return model, recipe.stop_token_ids
-    auto: Any = AutoTokenizer
     try:
-        tokenizer = auto.from_pretrained(str(base))
+        tokenizer = load_tokenizer(base)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"the tokenizer in {base} cannot be loaded: {reason}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     return model, find_stop_ids(tokenizer, rows, recipe.num_stop_tokens)
+
+
+def _load(base: Path, dtype: str) -> Any:
+    if is_gguf(base):  # gradients need floats: its weights are unpacked
+        file = GgufFile(base)
+        return fill(file, gguf_settings(file), getattr(torch, dtype))
+    auto: Any = AutoModelForCausalLM
+    try:
+        return auto.from_pretrained(str(base), dtype=getattr(torch, dtype))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{base} cannot be loaded: {str(error).splitlines()[0]}") from None

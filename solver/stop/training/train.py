@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from solver.adapter.combine import Combiner
-from solver.adapter.fingerprint import fingerprint
+from solver.adapter.fingerprint import fingerprint, norms_fingerprint
 from solver.adapter.folder import SPEC, save_adapter
 from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Handshake, StopSpec, TrainingSummary
@@ -91,6 +91,7 @@ def train(
         spec = StopSpec(
             base_model=base_name or str(base),
             fingerprint=str(identity["base model"]),
+            norms=norms_fingerprint(base),
             hidden_size=learner.adapter.embeddings.shape[1],
             stop_token_ids=stop_token_ids,
             mark=mark,
