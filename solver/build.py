@@ -114,9 +114,7 @@ async def _open_engine(
     model = config.model.model_copy(update={"path": str(folder)})
     engine = await asyncio.to_thread(load, model)
     if model.dtype == "auto" and engine.capabilities.dtype == "int8":
-        say(
-            "linear layers run in 8 bits on this CPU; --set model.dtype=float32 for full precision"
-        )
+        say("linear layers run in 8 bits on this CPU; --set model.dtype=float32 for full precision")
     return engine
 
 
