@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def doctor(
     preset: Annotated[str | None, typer.Option(help="preset of the run")] = None,
-    model: Annotated[str | None, typer.Option(help="folder of a local model")] = None,
+    model: Annotated[str | None, typer.Option(help="folder or GGUF file of a local model")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers or vllm")] = None,
     config: Annotated[
         Path | None, typer.Option(readable=False, help="settings, .toml or .json")

@@ -30,6 +30,13 @@ def load_tokenizer(model: Path) -> Any:
         raise ModelError(f"the tokenizer in {model} cannot be used: {error}") from error
 
 
+def keep_tokenizer(model: Path, folder: Path) -> None:
+    """Write the tokenizer of a GGUF file to tokenizer.json in a run's folder, for its report."""
+    kept = folder / "tokenizer.json"
+    if not kept.is_file():
+        load_tokenizer(model).backend_tokenizer.save(str(kept))
+
+
 def generation_stop_ids(model: Path) -> frozenset[int]:
     """Every id that ends a turn by a folder's generation_config.json or a GGUF file's header.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
+from solver.files.gguf import is_gguf
 from solver.files.problems import problems_of_run
 from solver.journal.history import RunHistory
 from solver.journal.reader import JournalReader
@@ -40,8 +41,9 @@ class RunSource:
 
     @cached_property
     def decoder(self) -> Decoder:
-        """The tokenizer of the run's model."""
-        return Decoder(model_folder(self.config.model.path))
+        """The tokenizer of the run's model; a run on a GGUF file keeps it in its own folder."""
+        model = model_folder(self.config.model.path)
+        return Decoder(self.folder if is_gguf(model) else model)
 
     def update(self) -> bool:
         """Read what is new in the journal; whether there was anything."""

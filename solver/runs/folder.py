@@ -6,6 +6,7 @@
     journal.jsonl   every event
     answers.csv     the answers, also written to the output path
     summary.json    the numbers
+    tokenizer.json  of a GGUF file, so that the report can show what was written
     report.html     journal and summary as a page (solver/report)
 
 Existing files are overwritten only on request: a new run needs its own folder and output path, and a

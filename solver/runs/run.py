@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
 from solver.errors import UserError
+from solver.files.gguf import is_gguf
 from solver.journal.events import Event, RunEnded
 from solver.journal.summary import Summary, summarize
 from solver.runs.console import RunConsole, print_error, print_results
@@ -88,6 +90,10 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
             on_sampled=progress.sampled,
             log_folder=run.path,
         ) as services:
+            if is_gguf(Path(run.config.model.path)):
+                from solver.engines.tokenizer import keep_tokenizer
+
+                await asyncio.to_thread(keep_tokenizer, Path(run.config.model.path), run.path)
             record(
                 first_event(
                     services,

@@ -26,6 +26,8 @@ from solver.embedded.paths import WEIGHTS
 from solver.errors import ConfigError, ModelError
 from solver.runs.settings import load_config
 from solver.wheels.manifest import make_manifest, write_manifest
+from tests.engines.helpers import tiny_model
+from tests.support.gguf_files import write_gguf
 from tests.support.wheels import make_wheel
 
 EMBEDDED = load_config()
@@ -100,6 +102,16 @@ def test_a_model_that_is_not_there_or_not_whole(model: Path) -> None:
     assert "no *.safetensors weights" in by_name(config_of(model), "model").advice
     (model / "config.json").unlink()
     assert "has no config.json" in by_name(config_of(model), "model").advice
+
+
+def test_a_gguf_file(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", tiny_model("qwen2", vocab_size=280))
+    for check in ("model", "memory", "tokenizer", "packages"):
+        assert by_name(config_of(path), check).status is Status.OK
+    on_vllm = by_name(config_of(path, **{"model.engine": "vllm"}), "model")
+    assert (on_vllm.status, "runs in process" in on_vllm.found) == (Status.FAIL, True)
+    path.write_bytes(path.read_bytes()[:-500])
+    assert "not a whole GGUF file" in by_name(config_of(path), "model").advice
 
 
 def test_an_architecture_that_the_engine_does_not_serve(model: Path) -> None:

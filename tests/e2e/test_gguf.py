@@ -12,6 +12,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from solver.engines.tokenizer import load_tokenizer
+from solver.report.source import RunSource
 from solver.run import main
 from solver.stop.__main__ import main as stop
 from tests.support.gguf_files import write_gguf
@@ -51,6 +52,7 @@ def test_a_run(tmp_path: Path, model: Path, dtype: str, capsys: pytest.CaptureFi
     assert code == 0, capsys.readouterr().err
     assert (tmp_path / "run.csv").read_text().startswith("id,answer\na,")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["sampled_tokens"] >= 30
+    assert RunSource(tmp_path / "run").decoder.texts([[65, 256]]) == ["b<|pad|>"]
 
 
 def _adapter(tmp_path: Path, base: Path) -> str:

@@ -33,7 +33,7 @@ def ablate_command(
     data: Annotated[
         Path, typer.Argument(help="JSONL of examples as `collect` writes them, or *.rollouts.jsonl")
     ],
-    base: Annotated[str, typer.Option(help="model folder, or 'embedded'")],
+    base: Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")],
     rollouts: Annotated[Path, typer.Option(help="full rollouts to evaluate on, as of `evaluate`")],
     out: Annotated[Path, typer.Option(help="folder of the report")],
     grid: Annotated[str, typer.Option(help="small or full")] = "small",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Model = Annotated[str, typer.Option(help="model folder, or 'embedded'")]
+Model = Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")]
 Problems = Annotated[Path | None, typer.Option(readable=False, help="CSV or JSONL with answers")]
 Preset = Annotated[str | None, typer.Option(help="embedded or general  [by the model]")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="any setting: section.key=value")]

@@ -24,7 +24,7 @@ def train_command(
     data: Annotated[
         Path, typer.Argument(help="JSONL of examples: prefix_token_ids, soft_label, ...")
     ],
-    base: Annotated[str, typer.Option(help="model folder, or 'embedded'")],
+    base: Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")],
     out: Annotated[Path, typer.Option(help="adapter folder to write")],
     mark: Annotated[
         int | None, typer.Option(help="sampled tokens of a prefix  [the rows' logprobs]")
