@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from solver.errors import ModelError
@@ -93,8 +94,9 @@ def fingerprint(folder: Path) -> str:
 
 
 def norms_fingerprint(model: Path) -> str | None:
-    """The sha256 (hex) of the weights of every norm, in float32, of a model folder or GGUF file.
+    """The sha256 (hex) of the weights of every norm, of a model folder or GGUF file.
 
+    Rounded to bfloat16, for folders are saved in it and GGUF files hold norms in float32.
     None for a model whose norms have other names. Raises `ModelError`.
     """
     found = _gguf_norms(GgufFile(model)) if is_gguf(model) else _folder_norms(model)
@@ -103,13 +105,13 @@ def norms_fingerprint(model: Path) -> str | None:
     digest = hashlib.sha256()
     for name, weights in sorted(found.items()):
         digest.update(name.encode())
-        digest.update(weights.astype("<f4").tobytes())
+        digest.update(weights.bfloat16().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _gguf_norms(file: GgufFile) -> dict[str, Any]:
     return {
-        name: tensor.rows()
+        name: torch.from_numpy(tensor.rows())
         for name, tensor in file.tensors.items()
         if name.endswith("_norm.weight") and len(tensor.shape) == 1
     }
@@ -122,7 +124,7 @@ def _folder_norms(folder: Path) -> dict[str, Any]:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - it is no dict
                     if name.endswith("norm.weight") and (place := gguf_name(name)) is not None:
-                        found[place] = file.get_tensor(name).float().numpy()
+                        found[place] = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is not a whole safetensors file: {error}") from None
     return found
