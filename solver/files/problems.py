@@ -64,8 +64,10 @@ def load_problems(path: Path) -> list[Problem]:
     return read_problems(path).problems
 
 
-def read_problems(path: Path, rule: AnswerConfig | None = None) -> ProblemsFile:
-    """The problems of a .csv, .tsv, .jsonl, .json or .parquet file, also .gz, or `InputError`.
+def read_problems(
+    path: Path, rule: AnswerConfig | None = None, selection: Selection = EVERY_PROBLEM
+) -> ProblemsFile:
+    """The selected problems of a .csv, .tsv, .jsonl, .json or .parquet file, also .gz, or `InputError`.
 
     Which column is the problem is decided by what it holds; a `body` beside it comes first. Known
     answers are read as a model's are, also behind `####`; those that are no integer, or none in range
@@ -82,7 +84,10 @@ def read_problems(path: Path, rule: AnswerConfig | None = None) -> ProblemsFile:
         _refuse_duplicates(problems, [line for line, _ in rows])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return ProblemsFile(problems, _unscored(lowered, problems, rule))
+    chosen = selection.of(problems)
+    ids = {problem.id for problem in chosen}
+    solved = [(*row, p) for row, p in zip(lowered, problems, strict=True) if p.id in ids]
+    return ProblemsFile(chosen, _unscored(solved, rule))
 
 
 def require_run_folder(folder: Path) -> None:
@@ -214,12 +219,12 @@ def _answer(values: Mapping[str, object], rule: AnswerConfig | None) -> int | No
 
 
 def _unscored(
-    rows: Sequence[Row], problems: Sequence[Problem], rule: AnswerConfig | None
+    solved: Sequence[tuple[int, dict[str, object], Problem]], rule: AnswerConfig | None
 ) -> str | None:
     """What is said of the known answers that are left out of the score."""
     left_out = [
         (line, _given(row))
-        for (line, row), problem in zip(rows, problems, strict=True)
+        for line, row, problem in solved
         if problem.answer is None and _given(row)
     ]
     if not left_out:
@@ -227,7 +232,7 @@ def _unscored(
     line, given = left_out[0]
     outside = f" or outside of the answer range {rule.minimum}:{rule.maximum}" if rule else ""
     return (
-        f"{len(left_out)} of {len(problems)} problems are solved and not scored: their known answers are"
+        f"{len(left_out)} of {len(solved)} problems are solved and not scored: their known answers are"
         f" no integers{outside} (first: line {line}, {given[-40:]!r})"
     )
 

@@ -112,8 +112,8 @@ def create_run(
 
     `on_failure` is also told, in one line, which known answers cannot be scored.
     """
-    file = read_problems(problems_file, config.answer)
-    problems = selection.of(file.problems)
+    file = read_problems(problems_file, config.answer, selection)
+    problems = file.problems
     _check_output(output, problems_file, replaceable=force)
     folder = folder or _new_folder()
     try:

@@ -240,6 +240,14 @@ def test_an_answer_that_cannot_be_scored_is_noted(answer: str, tmp_path: Path) -
     assert "answer range 0:99999" in file.note and f"line 2, {answer[-40:]!r}" in file.note
 
 
+def test_only_what_is_solved_is_counted(tmp_path: Path) -> None:
+    path = save(tmp_path, "p.csv", "id,problem,answer\na,x,seven\nb,y,1\nc,z,eight\n")
+    file = read_problems(path, RULE, Selection(limit=2))
+    assert [problem.id for problem in file.problems] == ["a", "b"]
+    assert file.note is not None and file.note.startswith("1 of 2 problems")
+    assert read_problems(path, RULE, Selection(ids=("b",))).note is None
+
+
 def test_the_modulus_comes_before_the_range(tmp_path: Path) -> None:
     path = save(tmp_path, "p.csv", "id,problem,answer\na,x,336000\n")
     file = read_problems(path, AnswerConfig(modulus=1000, maximum=999))
