@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solver.adapter.fingerprint import fingerprint, norms_fingerprint, read_config, read_object
+from solver.adapter.fingerprint import fingerprint, read_config, read_object
 from solver.adapter.folder import (
     PEFT_CONFIG,
     PEFT_TENSORS,
@@ -26,6 +26,7 @@ from solver.adapter.folder import (
     save_adapter,
 )
 from solver.adapter.gate import check_fits
+from solver.adapter.norms import norms_fingerprint
 from solver.adapter.spec import StopSpec
 from solver.errors import ModelError
 

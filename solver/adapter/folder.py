@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from solver.adapter.fingerprint import fingerprint, norms_fingerprint, read_config
+from solver.adapter.fingerprint import fingerprint, read_config
 from solver.adapter.gate import StopAdapter, check_ids
+from solver.adapter.norms import norms_fingerprint
 from solver.adapter.spec import StopSpec
 from solver.errors import ConfigError, ModelError, first_fault
 from solver.files.gguf import is_gguf

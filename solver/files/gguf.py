@@ -13,12 +13,13 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from solver.errors import ModelError
+
+if TYPE_CHECKING:  # commands that check a path need not wait for it
+    import numpy as np
+    from numpy.typing import NDArray
 
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _SCALARS = {
@@ -94,6 +95,7 @@ class GgufTensor:
 
     def rows(self, which: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         """These rows of a matrix, or a vector, as floats. Raises `ModelError` for an unknown packing."""
+        import numpy as np
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
         kind = GGMLQuantizationType(self.kind)

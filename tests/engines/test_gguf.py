@@ -14,8 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.adapter.fingerprint import fingerprint, norms_fingerprint, read_config
+from solver.adapter.fingerprint import fingerprint, read_config
 from solver.adapter.ids import find_stop_ids
+from solver.adapter.norms import norms_fingerprint
 from solver.config import ModelConfig
 from solver.engines import int8
 from solver.engines.loading import load_model

@@ -10,8 +10,8 @@ OF_STATE = {"Sampled", "Executed", "Forced", "Ended", "Checked", "Scored", "Solv
 ASKED = {
     # results come in the order of completion
     "solver/api.py": {"Solved"},
-    # the tokens a second, and the line that a solved problem gets
-    "solver/runs/progress.py": {"Sampled", "Solved"},
+    # the line that a solved problem gets
+    "solver/runs/progress.py": {"Solved"},
     # what an earlier worker answered
     "submissions/worker.py": {"Solved"},
     # faults strike where a stage begins

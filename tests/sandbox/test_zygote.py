@@ -31,9 +31,9 @@ async def test_kernels_are_forks_of_one_warmed_process() -> None:
         parents = set()
         for _ in range(3):
             async with pool.lease() as sandbox:
-                parents.add(int((await sandbox.execute(PPID, 20)).stdout))
+                parents.add(int((await sandbox.execute(PPID, 60)).stdout))
                 loaded = "import sys; [n in sys.modules for n in ('numpy', 'sympy', 'mpmath')]"
-                assert (await sandbox.execute(loaded, 20)).stdout == "[True, True, True]\n"
+                assert (await sandbox.execute(loaded, 60)).stdout == "[True, True, True]\n"
                 assert (await sandbox.execute("'debugpy' in sys.modules", 5)).stdout == "True\n"
         assert launcher._zygote is not None
         assert parents == {launcher._zygote.pid}
@@ -49,21 +49,24 @@ async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
 ) -> None:
     launcher = ZygoteLauncher(SMALL)
     async with KernelPool(SMALL, launcher) as pool, pool.lease() as before, pool.lease() as cold:
-        await before.execute("x = 1", 20)
+        await before.execute("x = 1", 60)
         assert launcher._zygote is not None
         first = launcher._zygote.pid
         below = descendants([first])
         psutil.Process(first).kill()
         assert await until(lambda: not any(map(running, below)), 3)
         with caplog.at_level(logging.WARNING):
-            after = await before.execute("1 + 1", 20)
-            assert (after.stdout, after.state_lost) == ("2\n", True)
-            await cold.execute("1", 20)
+            after = await before.execute("1 + 1", 60)
+            assert after.state_lost
+            if not after.stdout:  # the cell was on its way when the solver saw the kernel's end
+                after = await before.execute("1 + 1", 60)
+            assert after.stdout == "2\n"
+            await cold.execute("1", 60)
         assert "kernels start cold" in caplog.text
         assert await until(lambda: launcher._zygote is not None and launcher._zygote.alive, 20)
         assert launcher._zygote.pid != first
         async with pool.lease() as warm:
-            parent = int((await warm.execute(PPID, 20)).stdout)
+            parent = int((await warm.execute(PPID, 60)).stdout)
             assert parent == launcher._zygote.pid
     assert not psutil.Process().children()
 
@@ -73,7 +76,7 @@ async def test_a_zygote_that_just_died_is_asked_for_nothing_more() -> None:
     launcher = ZygoteLauncher(SMALL)
     async with KernelPool(SMALL, launcher) as pool:
         async with pool.lease() as sandbox:
-            await sandbox.execute("1", 20)
+            await sandbox.execute("1", 60)
         assert launcher._zygote is not None
         psutil.Process(launcher._zygote.pid).kill()
         assert await until(lambda: not launcher._zygote.alive, 3)
@@ -164,10 +167,10 @@ async def test_three_hundred_replacements_grow_nothing() -> None:
 
 async def test_a_fork_that_returns_is_no_second_kernel() -> None:
     async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
-        pid = int((await sandbox.execute("import os; os.getpid()", 20)).stdout)
-        assert (await sandbox.execute("os.fork(); print('x', end='')", 20)).status == "ok"
+        pid = int((await sandbox.execute("import os; os.getpid()", 60)).stdout)
+        assert (await sandbox.execute("os.fork(); print('x', end='')", 60)).status == "ok"
         assert await until(lambda: not any(map(running, descendants([pid]))), 3)
-        assert (await sandbox.execute("1 + 1", 20)).stdout.endswith("2\n")
+        assert (await sandbox.execute("1 + 1", 60)).stdout.endswith("2\n")
 
 
 SHOWS = """

@@ -11,8 +11,9 @@ from pathlib import Path
 from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from solver.adapter.combine import Combiner
-from solver.adapter.fingerprint import fingerprint, norms_fingerprint
+from solver.adapter.fingerprint import fingerprint
 from solver.adapter.folder import SPEC, save_adapter
+from solver.adapter.norms import norms_fingerprint
 from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Handshake, StopSpec, TrainingSummary
 from solver.cli.progress import WorkProgress
