@@ -60,7 +60,8 @@ async def test_one_opening_serves_calls_of_every_kind() -> None:
         together = [result async for result in solver.solve_many([first, second, third])]
         assert {r.problem.id for r in together} == {first.id, second.id, third.id}
         again = next(result for result in together if result.problem is first)
-        assert (again.answer, again.votes) == (alone.answer, alone.votes), "company changes nothing"
+        # how many votes were in when the outcome was certain is a matter of time
+        assert again.answer == alone.answer, "company changes no answer"
         assert [e.problem_id for e in events if isinstance(e, Solved)][1:] == [
             result.problem.id for result in together
         ], "in the order of completion"
@@ -76,7 +77,7 @@ async def test_one_opening_serves_calls_of_every_kind() -> None:
             assert result.num_votes
             break
         await stream.aclose()  # ends what is under way: the same problems can be given again
-        assert (await solver.solve(first)).votes == alone.votes
+        assert (await solver.solve(first)).answer == alone.answer
     with pytest.raises(RuntimeError, match="closed"):
         await solver.solve(first)
 
