@@ -27,7 +27,7 @@ from typing import Annotated, Any, Self
 
 import typer
 
-from solver.command_line import run_app
+from solver.cli.app import run_app
 from solver.errors import ConfigError
 from solver.files.tables import markdown_table
 
