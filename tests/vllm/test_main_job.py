@@ -23,7 +23,7 @@ from tests.support.command import (
     wait_for_solved,
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def summary(folder: Path) -> dict[str, object]:
@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     done = run(
         EXAMPLES, "--output", folder / "a.csv", "--run-dir", folder / "run", "--engine", "vllm",
-        timeout=500,
+        timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(rows(folder / "a.csv")) == 30
