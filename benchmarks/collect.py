@@ -51,7 +51,7 @@ async def measure(arguments: argparse.Namespace) -> None:
     }
     rates: dict[bool, list[float]] = {False: [], True: []}
     counts: dict[bool, tuple[float, int]] = {}
-    async with running(jobs[False].config) as services:
+    async with running(jobs[False].config, SILENT) as services:
         await once(jobs[True], problems[:1], services)  # warm-up
         for number in range(arguments.rounds):
             for share in (False, True) if number % 2 == 0 else (True, False):

@@ -148,7 +148,7 @@ class Peak:
     def used(self) -> int:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return psutil.Process().memory_info().rss
+        return int(psutil.Process().memory_info().rss)
 
     def _watch(self) -> None:
         while not self._done.wait(0.002):

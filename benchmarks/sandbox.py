@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from subprocess import DEVNULL
+from typing import Any
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
@@ -139,7 +140,8 @@ async def round_trips(pool: KernelPool, count: int) -> tuple[list[float], list[f
 
 async def memory(pool: KernelPool, count: int) -> tuple[float, float]:
     async with plain_kernels(count) as kernels:
-        plain = pss([kernel.manager.provisioner.pid for kernel in kernels])
+        provisioners: list[Any] = [kernel.manager.provisioner for kernel in kernels]
+        plain = pss([provisioner.pid for provisioner in provisioners])
     async with our_kernels(pool, count):
         zygote = pool._launcher._zygote.pid  # type: ignore[union-attr]
         ours = pss([zygote, *(kernel.watched.pid for kernel in pool._kernels)])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from solver.stop.commands.libraries import quiet_transformers
 
 
 def tiny_model(folder: Path, context_length: int) -> LlamaForCausalLM:
@@ -21,7 +22,7 @@ def tiny_model(folder: Path, context_length: int) -> LlamaForCausalLM:
         vocab_size=1024,
         max_position_embeddings=context_length,
     )
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     return model

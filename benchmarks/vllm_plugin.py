@@ -66,7 +66,7 @@ class Server:
     def cpu_seconds(self) -> float:
         """Used so far by all of its processes."""
         times = [p.cpu_times() for p in (self.process, *self.process.children(recursive=True))]
-        return sum(time.user + time.system for time in times)
+        return float(sum(time.user + time.system for time in times))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solver.cli.extras import install
 from solver.errors import ModelError
 
 if TYPE_CHECKING:  # commands that check a path need not wait for it
@@ -181,7 +182,7 @@ def _read(path: Path) -> _Part:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _read_header(path, data)
     except ImportError as error:
-        raise ModelError(f"reading {path} needs gguf: pip install 'stop-solver[gguf]'") from error
+        raise ModelError(f"reading {path} needs gguf: {install('gguf')}") from error
     except (OSError, ValueError, KeyError, struct.error, RecursionError, OverflowError) as error:
         raise ModelError(f"{path} is not a whole GGUF file ({error}): download it again") from None
 
