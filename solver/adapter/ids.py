@@ -27,7 +27,7 @@ def find_stop_ids(tokenizer: Any, num_rows: int, count: int) -> tuple[int, ...]:
         if token < num_rows and token not in used
     }  # fmt: skip
     named = sorted((int(match[1]), free[t]) for t in free if (match := _OURS.fullmatch(t)))
-    special = {text for text in free if text in _special_tokens(tokenizer)}
+    special = _special_tokens(tokenizer) & free.keys()
     reserved = sorted(free[text] for text in special if _RESERVED.search(text))
     written = (t for text, t in vocabulary.items() if t < num_rows and not _is_padding(text, t))
     last = max(written, default=-1)

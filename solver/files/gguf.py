@@ -12,6 +12,7 @@ import mmap
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,13 +179,19 @@ class _Part:
 
 def _read(path: Path) -> _Part:
     try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _read_header(path, data)
+        about = path.stat()
+        return _read_once(path, about.st_ino, about.st_size, about.st_mtime_ns)
     except ImportError as error:
         raise ModelError(f"reading {path} needs gguf: {install('gguf')}") from error
     except (OSError, ValueError, KeyError, struct.error, RecursionError, OverflowError) as error:
         raise ModelError(f"{path} is not a whole GGUF file ({error}): download it again") from None
+
+
+@lru_cache(maxsize=32)  # most of a second for a large vocabulary, and half a dozen places ask
+def _read_once(path: Path, *_as_it_was: int) -> _Part:
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return _read_header(path, data)
 
 
 def _read_header(path: Path, data: mmap.mmap) -> _Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from pathlib import Path
@@ -21,8 +22,11 @@ from solver.config import ModelConfig
 from solver.engines import int8
 from solver.engines.loading import load_model
 from solver.engines.tokenizer import generation_stop_ids, load_tokenizer
+from solver.engines.transformers import TransformersEngine
 from solver.errors import ModelError
+from solver.files import gguf as files
 from solver.files.gguf import GgufFile
+from solver.types import SamplingParams
 from tests.engines.helpers import next_logits, prompt, tiny_model
 from tests.support import byte_tokenizer
 from tests.support.gguf_files import END, PAD, vocabulary, write_gguf
@@ -175,6 +179,49 @@ def test_broken_files(tmp_path: Path) -> None:
     assert "version 7" in _refusal(path)
     path.unlink()
     assert "does not exist" in _refusal(path)
+
+
+def test_a_header_is_read_once_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    reader = files._read_header
+    monkeypatch.setattr(
+        files, "_read_header", lambda path, data: read.append(path) or reader(path, data)
+    )
+    path = write_gguf(tmp_path / "tiny.gguf", _model("qwen2"))
+    _load(path)
+    assert load_tokenizer(path).eos_token_id == END
+    fingerprint(path)
+    norms_fingerprint(path)
+    assert read == [path]
+    about, whole = path.stat(), path.read_bytes()
+    path.write_bytes(whole.replace(b"[PAD270]", b"[PAD999]"))  # of the same length
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    assert "[PAD999]" in GgufFile(path).fields["tokenizer.ggml.tokens"]
+    assert read == [path, path]
+
+
+@pytest.mark.skipif(not int8.available(), reason="torch without x86 kernels")
+async def test_a_vocabulary_of_150_000(tmp_path: Path) -> None:
+    size, stop = 150_000, 4
+    path = write_gguf(
+        tmp_path / "large.gguf", _model("qwen2", vocab_size=size), gguf.GGMLQuantizationType.Q8_0
+    )
+    tokenizer, model = load_tokenizer(path), _load(path, "int8")
+    free = find_stop_ids(tokenizer, size, stop)
+    assert free == tuple(range(size - stop, size))
+    params = SamplingParams(
+        30, seed=3, temperature=0.7, top_k=40, top_p=0.95, banned_token_ids=frozenset(free)
+    )
+    ids = tokenizer.encode("What is 1+1?")
+    async with TransformersEngine(model) as engine:
+        chunks = [chunk async for chunk in engine.generate("one", ids, params)]
+        [state] = await engine.probe([("one", ids)], free)
+    sampled = [token for chunk in chunks for token in chunk.token_ids]
+    assert len(sampled) == 30 and max(sampled) > 2 * WORDS
+    assert tokenizer.decode(sampled)
+    assert state.isfinite().all()
 
 
 @given(data=st.data())
