@@ -18,9 +18,9 @@ def test_a_rehearsal_with_a_crash_answers_every_row(tmp_path: Path) -> None:
     problems = tmp_path / "some.csv"
     problems.write_text("".join(EXAMPLES.read_text("utf-8").splitlines(keepends=True)[:6]))
     run = subprocess.run(
-        [sys.executable, "-m", "submissions.dryrun", problems, "--limit", "10m", "--speed", "10",
+        [sys.executable, "-m", "submissions.dryrun", problems, "--limit", "40m", "--speed", "10",
          "--runs", "1", "--order", "fixed", "--inject", "crash@2", "--out", tmp_path / "out"],
-        capture_output=True, text=True, timeout=150, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert "solver lost: crashed" in run.stdout
