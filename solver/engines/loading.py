@@ -18,6 +18,7 @@ from solver.engines.arena import CacheShape
 from solver.engines.gguf_model import fill, gguf_settings
 from solver.engines.int8 import available as int8_available
 from solver.engines.int8 import quantise
+from solver.engines.threads import in_own_thread
 from solver.errors import ModelError
 from solver.files.gguf import GgufFile, is_gguf
 
@@ -30,6 +31,10 @@ _CPU_SHARE, _CUDA_SHARE = 0.5, 0.8  # of the memory that is free once the model 
 
 def load_model(config: ModelConfig) -> Any:
     """The causal language model of a local folder or GGUF file, in eval mode. Raises `ModelError`."""
+    return in_own_thread(_load, config)
+
+
+def _load(config: ModelConfig) -> Any:
     path, device = Path(config.path), _device(config.device)
     with _silence():
         load = _load_gguf if is_gguf(path) else _load_folder

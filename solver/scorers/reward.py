@@ -40,10 +40,12 @@ class RewardScorer:
 
     async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
         """The margin (logit) of "right" for each; `ScorerError` once `deadline` has passed."""
+        from solver.engines.threads import in_own_thread
+
         loop = asyncio.get_running_loop()
         if self._model is None:
             self._model = await asyncio.to_thread(
-                RewardModel, self._folder, self._head, self._device
+                in_own_thread, RewardModel, self._folder, self._head, self._device
             )
         model = self._model
         texts = texts_of(self._dialect, self._shape, [t.token_ids for t in trajectories])
@@ -52,7 +54,8 @@ class RewardScorer:
         for places in batches([len(ids) for ids, _ in encoded]):
             if loop.time() >= deadline:
                 raise ScorerError("the reward model did not read every prefix before the deadline")
-            margins = await asyncio.to_thread(model.margins, [encoded[place] for place in places])
+            some = [encoded[place] for place in places]
+            margins = await asyncio.to_thread(in_own_thread, model.margins, some)
             for place, margin in zip(places, margins, strict=True):
                 scores[place] = margin
         return scores

@@ -98,8 +98,11 @@ class StopScorer:
         the engine has seen its servers do that.
         """
         from solver.adapter.folder import load_adapter
+        from solver.engines.threads import in_own_thread
 
-        loaded = load_adapter(folder, model_folder, mark=mark, dialect=dialect, prompt=prompt)
+        loaded = in_own_thread(
+            load_adapter, folder, model_folder, mark=mark, dialect=dialect, prompt=prompt
+        )
         serves = isinstance(engine, StopReader)
         reader = engine if serves else GatedReader.attach(engine, loaded.adapter)
         scorer = cls(reader, loaded.spec)
