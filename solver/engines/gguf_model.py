@@ -14,7 +14,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from solver.engines.int8 import Int8Linear, Rows
+from solver.engines.int8 import Rows, Weights, replace_linear_layers
 from solver.errors import ModelError
 from solver.files.gguf import GgufFile, gguf_name
 
@@ -85,17 +85,15 @@ def fill(file: GgufFile, settings: Any, dtype: torch.dtype | None) -> Any:
 
 
 def _fill_linear_layers(model: Any, weights: _Weights) -> None:
-    for path, module in list(model.named_modules()):
-        if not isinstance(module, nn.Linear):
-            continue
-        owner, _, leaf = path.rpartition(".")
-        bias = None
-        if module.bias is not None:
-            bias = weights.whole(f"{path}.bias", module.bias.shape, torch.float32)
-        rows = weights.rows(f"{path}.weight", module.weight.shape)
-        layer = Int8Linear(module.in_features, module.out_features, rows, bias)
-        setattr(model.get_submodule(owner), leaf, layer)
+    def of(path: str, linear: nn.Linear) -> Weights:
         weights.file.forget_pages()
+        bias = None
+        if linear.bias is not None:
+            bias = weights.whole(f"{path}.bias", linear.bias.shape, torch.float32)
+        rows = weights.rows(f"{path}.weight", linear.weight.shape)
+        return Weights(linear.in_features, linear.out_features, rows, bias)
+
+    replace_linear_layers(model, of)
 
 
 class _Weights:

@@ -15,7 +15,7 @@ from solver.adapter.gate import StopAdapter, StopGate
 from solver.build import services
 from solver.config import ModelConfig
 from solver.engines import int8
-from solver.engines.int8 import Int8Linear
+from solver.engines.int8 import Int8Linear, Weights
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine, load
 from solver.errors import ConfigError, ModelError
@@ -66,6 +66,20 @@ def test_the_largest_products_do_not_overflow() -> None:
     linear.weight.data.fill_(1.0)
     states = torch.full((1, 512), 3.0)
     assert Int8Linear.of(linear)(states)[0].tolist() == pytest.approx([1536.0] * 8, rel=1e-5)
+
+
+def test_layers_of_the_same_states_are_one_product() -> None:
+    torch.manual_seed(2)
+    alone = [nn.Linear(64, 32), nn.Linear(64, 16, bias=False), nn.Linear(64, 48)]
+    layers = Int8Linear.together([Weights.of(layer) for layer in alone])
+    some, other = torch.randn(1, 5, 64), torch.randn(1, 3, 64)
+    for states in (some, other, some):
+        for layer, linear in zip(layers, alone, strict=True):
+            assert torch.equal(layer(states), Int8Linear.of(linear)(states))
+    first = layers[0](some)  # a pass that broke off in between
+    assert torch.equal(layers[0](other), Int8Linear.of(alone[0])(other))
+    assert torch.equal(layers[1](other), Int8Linear.of(alone[1])(other))
+    assert torch.equal(layers[0](some), first)
 
 
 @pytest.mark.parametrize("kind", KINDS)
