@@ -2,9 +2,9 @@
 
 The product is fbgemm's, which torch carries with it: no compiler and no further package is needed.
 fbgemm takes one scale for all rows of a product. A scale of all rows' own would let a row's company
-change its numbers, so every row is divided by its own scale before and multiplied by it afterwards;
-within the product the scale is 1. Sums are integers and exact: a row comes out with the same bits
-whatever stands beside it.
+change its numbers, so every row is divided by its largest value before and multiplied by it afterwards;
+within the product the scale is always the same. Sums are integers and exact: a row comes out with the
+same bits whatever stands beside it.
 
 Weights have 7 of their 8 bits: without VNNI, fbgemm adds pairs of products in 16 bits, and two products of
 8 bits by 8 bits may not fit into those. Activations need the bit more, for some of theirs are far larger than
@@ -130,10 +130,10 @@ class _Product:
 
     def _multiply(self, states: Tensor) -> Tensor:
         rows = states.reshape(-1, self.inputs).float()
-        scale = rows.abs().amax(-1, keepdim=True)  # the infinity norm takes six times as long
-        scale = scale.clamp_(min=1e-12).div_(_HALF)
+        # abs and amax: the infinity norm takes six times as long
+        scale = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
         product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            rows / scale, 1.0, _HALF + 1, self._packed
+            rows / scale, 1 / _HALF, _HALF + 1, self._packed
         )
         if self._bias is None:
             product *= scale

@@ -16,7 +16,8 @@ min-p those that pass it. What is kept of them is exactly what a full sort would
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -113,13 +114,13 @@ class _Rows:
         """What `Draw` holds, as `[rows, 4]`; float64 holds every token id and float32 exactly."""
         logits = _in_blocks(logits.float())
         peaks = _blocks(logits).amax(-1)
-        allowed, best_allowed = self._allow(logits, peaks)
-        chosen = torch.empty(len(logits), 1, dtype=torch.long, device=logits.device)
-        for rows, filters in self._kinds:
-            if rows is None:
-                chosen = filters.draw(allowed, best_allowed, numbers)
-            else:
-                chosen[rows] = filters.draw(allowed[rows], best_allowed[rows], numbers[rows])
+        with self._without_banned(logits, peaks) as best_allowed:
+            chosen = torch.empty(len(logits), 1, dtype=torch.long, device=logits.device)
+            for rows, filters in self._kinds:
+                if rows is None:
+                    chosen = filters.draw(logits, best_allowed, numbers)
+                else:
+                    chosen[rows] = filters.draw(logits[rows], best_allowed[rows], numbers[rows])
         top = peaks.amax(-1, keepdim=True)
         total = (logits - top).exp_().sum(-1, keepdim=True).log_() + top
         count = min(CANDIDATES, self._vocab_size)
@@ -136,25 +137,33 @@ class _Rows:
     def distribution(self, logits: Tensor) -> Tensor:
         """See `Sampler.distribution`."""
         logits = _in_blocks(logits.float())
-        allowed, peaks = self._allow(logits, _blocks(logits).amax(-1))
-        probs = torch.zeros_like(allowed, dtype=torch.float64)
-        for rows, filters in self._kinds:
-            which = torch.arange(len(logits), device=logits.device) if rows is None else rows
-            weights, blocks = filters.weigh(allowed[which], peaks[which])
-            if blocks is not None:
-                ids = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK)).flatten(1)
-                weights = torch.zeros_like(probs[which]).scatter_(1, ids, weights)
-            probs[which] = weights / weights.sum(-1, keepdim=True)
+        probs = torch.zeros_like(logits, dtype=torch.float64)
+        with self._without_banned(logits, _blocks(logits).amax(-1)) as peaks:
+            for rows, filters in self._kinds:
+                which = torch.arange(len(logits), device=logits.device) if rows is None else rows
+                weights, blocks = filters.weigh(logits[which], peaks[which])
+                if blocks is not None:
+                    ids = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK)).flatten(1)
+                    weights = torch.zeros_like(probs[which]).scatter_(1, ids, weights)
+                probs[which] = weights / weights.sum(-1, keepdim=True)
         return probs[:, : self._vocab_size]
 
-    def _allow(self, logits: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits with -inf for banned ids, and each block's best."""
+    @contextmanager
+    def _without_banned(self, logits: Tensor, peaks: Tensor) -> Iterator[Tensor]:
+        """Banned ids are -inf in `logits` meanwhile, for a copy would take longer; gives blocks' best."""
         if not self._banned:
-            return logits, peaks
-        allowed = logits.clone()
+            yield peaks
+            return
+        peaks = peaks.clone()
+        kept = []
         for rows, tokens in self._banned:
-            allowed[rows, tokens] = _NONE
-        return allowed, _blocks(allowed).amax(-1)
+            kept.append(logits[rows, tokens])
+            logits[rows, tokens] = _NONE
+            blocks = torch.unique(tokens // BLOCK)
+            peaks[rows, blocks] = _blocks(logits)[rows, blocks].amax(-1)
+        yield peaks
+        for (rows, tokens), values in zip(self._banned, kept, strict=True):
+            logits[rows, tokens] = values
 
 
 class _Kind(NamedTuple):
@@ -242,7 +251,8 @@ class _Filters:
 
 def _in_blocks(logits: Tensor) -> Tensor:
     """`[rows, n]` filled up with -inf to whole blocks."""
-    return F.pad(logits, (0, -logits.shape[1] % BLOCK), value=_NONE)
+    missing = -logits.shape[1] % BLOCK
+    return F.pad(logits, (0, missing), value=_NONE) if missing else logits
 
 
 def _blocks(values: Tensor) -> Tensor:
