@@ -181,6 +181,20 @@ class BudgetConfig(_Frozen):
     closing_s: float = Field(1.0, ge=0, description="kept at the end for writing and closing")
 
 
+class PaceConfig(_Frozen):
+    """What problems are expected to take, until the run has measured it; only a time limit asks for it."""
+
+    step_s: float | None = Field(
+        None, gt=0, description="seconds of a step of the engine; default: not known"
+    )
+    stream_s: float = Field(0.0, ge=0, description="seconds more for each trajectory in the step")
+    tokens: int | None = Field(
+        None, ge=1, description="sampled tokens of a whole trajectory; default: not known"
+    )
+    tool_s: float = Field(0.0, ge=0, description="seconds of a trajectory's tool calls")
+    check_s: float = Field(0.0, ge=0, description="seconds of the check for one prefix")
+
+
 class SolverConfig(_Frozen):
     """Everything that decides a run."""
 
@@ -193,6 +207,7 @@ class SolverConfig(_Frozen):
     vote: VoteConfig = VoteConfig()
     answer: AnswerConfig = AnswerConfig()
     budget: BudgetConfig = BudgetConfig()
+    pace: PaceConfig = PaceConfig()
     sandbox: Limits = Limits()
     record: Literal["run", "full"] = Field(
         "run", description="full: finish all trajectories and keep all scores, for solver.replay"

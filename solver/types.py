@@ -181,6 +181,7 @@ class DegradationKind(StrEnum):
     TRAJECTORIES_FAILED = "trajectories_failed"  # some of them
     ENGINE_INCIDENT = "engine_incident"  # the engine lost something and went on
     OUT_OF_TIME = "out_of_time"  # trajectories were cut short, or nothing was begun
+    SHRUNK = "shrunk"  # fewer trajectories than configured, as there was no time for more
     INTERRUPTED = "interrupted"  # the same, by the user
     FAILED = "failed"  # the problem ended by an exception
     TRIED_AGAIN = "tried_again"  # after a failure the problem was solved once more
@@ -259,11 +260,18 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class ProblemBudget:
-    """A problem's time on the run's clock, in seconds; `reserve_s` of it is for forced answers."""
+    """A problem's time on the run's clock, in seconds; `reserve_s` of it is for forced answers.
+
+    `launch` and `keep` are how many trajectories it pays for (None: as many as are configured); `why` says
+    why these are fewer, or why there is no time at all.
+    """
 
     allotted_s: float
     reserve_s: float
     deadline: float
+    launch: int | None = None
+    keep: int | None = None
+    why: str = ""
 
     @property
     def soft_deadline(self) -> float:

@@ -1,11 +1,19 @@
-"""How much time one problem gets. All times are seconds on the run's one monotonic clock."""
+"""How much time one problem gets, and how many trajectories it pays for.
+
+All times are seconds on the run's one monotonic clock.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import NamedTuple
 
-from solver.config import BudgetConfig
+from solver.config import BudgetConfig, PruneConfig
+from solver.policy.pace import Pace
 from solver.types import ProblemBudget
+
+_WORTH_A_TRY = 0.5  # of what an answer takes: with less time than that nothing is begun
 
 
 def even_share(
@@ -17,12 +25,7 @@ def even_share(
 
     Raises ValueError if `problems_left` is below 1.
     """
-    if problems_left < 1:
-        raise ValueError(f"problems_left must be at least 1, not {problems_left}")
-    if run_deadline is None:
-        return math.inf
-    at_once = min(config.problems_at_once, problems_left)
-    return max(0.0, run_deadline - config.closing_s - now) * at_once / problems_left
+    return _share(now, run_deadline, problems_left, config, 0.0).seconds
 
 
 def allot(
@@ -31,29 +34,129 @@ def allot(
     problems_left: int,
     config: BudgetConfig,
     first_share: float = 0.0,
+    least_s: float = 0.0,
 ) -> ProblemBudget:
     """The budget of the next problem; without any limit, one whose deadline is infinite.
 
-    With `share` the even share of now, and `first_share` the even share at the start of the run,
+    With T the time left, `least_s` what one answer takes and `first_share` the even share at the start of
+    the run,
 
-        kept     = min(share, floor * max(share, first_share))      for each other problem left
-        allotted = min(cap * share, share + (problems_left - 1) * (share - kept), problem_limit_s)
+        served   = min(problems_left, max(1, T * min(problems_at_once, problems_left) / least_s))
+        rounds   = served / min(problems_at_once, served)
+        share    = T / rounds
+        kept     = min(share, floor * max(share, first_share))      for each later round
+        allotted = min(cap * share, share + (rounds - 1) * (share - kept), problem_limit_s)
         reserve  = min(answer_reserve_s, answer_share * allotted)
 
     So nobody gets less than an even share, and time that a problem leaves unused goes to the ones
-    after it. `first_share` makes `floor` a promise: the share of now shrinks as hard problems take
-    more than theirs, the share at the start does not. With no time left, all is 0 and the deadline
-    is now. Raises ValueError if `problems_left` is below 1.
+    after it. Where an even share would not pay for one answer, as many problems are served as can be, and
+    those that come when time is over get nothing: with less than half of `least_s` left, or with no time
+    left, all is 0 and the deadline is now. `first_share` makes `floor` a promise: the share of now shrinks
+    as hard problems take more than theirs, the share at the start does not. Raises ValueError if
+    `problems_left` is below 1.
     """
-    share = even_share(now, run_deadline, problems_left, config)
+    left_s, share, rounds = _share(now, run_deadline, problems_left, config, least_s)
     limit = math.inf if config.problem_limit_s is None else config.problem_limit_s
-    if run_deadline is None or math.isinf(share):
+    if run_deadline is None or math.isinf(left_s):
         allotted, deadline = limit, now + limit
+    elif left_s < _WORTH_A_TRY * least_s:
+        allotted, deadline = 0.0, now
     else:
         kept = min(share, config.floor * max(share, first_share))
-        spare = share + (problems_left - 1) * (share - kept)
+        spare = share + (rounds - 1) * (share - kept)
         allotted = min(config.cap * share, spare, limit)
         # Rounding must not carry a deadline past the end of the run, nor before now.
         deadline = max(now, min(now + allotted, run_deadline - config.closing_s))
     reserve = min(config.answer_reserve_s, config.answer_share * allotted)
     return ProblemBudget(allotted_s=allotted, reserve_s=reserve, deadline=deadline)
+
+
+def plan(
+    now: float,
+    run_deadline: float | None,
+    problems_left: int,
+    config: BudgetConfig,
+    prune: PruneConfig,
+    pace: Pace,
+    first_share: float = 0.0,
+) -> ProblemBudget:
+    """The budget of the next problem, with as many trajectories as an even share pays for at this pace.
+
+    Launch and keep shrink together, down to one; `why` says so, and why nothing is begun. Without a
+    limit, and as long as nothing is known of the pace, they are those of `prune`.
+    """
+    at_once = min(config.problems_at_once, problems_left)
+    least_s = _with_reserve(pace.least_s(at_once), config)
+    budget = allot(now, run_deadline, problems_left, config, first_share, least_s)
+    left_s, share, _ = _share(now, run_deadline, problems_left, config, least_s)
+    if budget.allotted_s <= 0:
+        return replace(budget, why=_no_time(left_s, least_s))
+    time_s = min(share, budget.allotted_s)
+
+    def needed_s(launch: int) -> float:
+        keep = shrunk_keep(launch, prune)
+        return _with_reserve(pace.seconds(launch, keep, prune.mark, at_once), config)
+
+    launch = prune.launch
+    while launch > 1 and needed_s(launch) > time_s:
+        launch -= 1
+    keep = shrunk_keep(launch, prune)
+    why = ""
+    if launch < prune.launch:
+        why = _shrunk(launch, keep, prune, needed_s(prune.launch), time_s)
+    return replace(budget, launch=launch, keep=keep, why=why)
+
+
+def shrunk_keep(launch: int, prune: PruneConfig) -> int:
+    """How many of `launch` are kept so that their share stays as in `prune`: from 1 to `launch`."""
+    return max(1, math.floor(prune.keep * launch / prune.launch + 0.5))
+
+
+class _Share(NamedTuple):
+    """The time left, an even share of it, and how many problems follow on each other in that time."""
+
+    left_s: float
+    seconds: float
+    rounds: float
+
+
+def _share(
+    now: float,
+    run_deadline: float | None,
+    problems_left: int,
+    config: BudgetConfig,
+    least_s: float,
+) -> _Share:
+    if problems_left < 1:
+        raise ValueError(f"problems_left must be at least 1, not {problems_left}")
+    if run_deadline is None or math.isinf(run_deadline):
+        return _Share(math.inf, math.inf, 1.0)
+    left_s = max(0.0, run_deadline - config.closing_s - now)
+    at_once: float = min(config.problems_at_once, problems_left)
+    served: float = problems_left
+    if problems_left * least_s > left_s * at_once:
+        served = max(1.0, left_s * at_once / least_s)
+    rounds = served / min(at_once, served)
+    return _Share(left_s, left_s / rounds, rounds)
+
+
+def _with_reserve(seconds: float, config: BudgetConfig) -> float:
+    """The time that must be allotted so that `seconds` of it come before its reserve."""
+    return min(seconds / (1 - config.answer_share), seconds + config.answer_reserve_s)
+
+
+def _no_time(left_s: float, least_s: float) -> str:
+    if left_s <= 0:
+        return "no time: not started"
+    return f"no time: an answer takes {_text(least_s)}, {_text(left_s)} are left"
+
+
+def _shrunk(launch: int, keep: int, prune: PruneConfig, needed_s: float, time_s: float) -> str:
+    return (
+        f"time was short: {launch} of {prune.launch} launched, {keep} of {prune.keep} kept, as all"
+        f" would take {_text(needed_s)} and {_text(time_s)} are there"
+    )
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:,.0f} s"

@@ -7,6 +7,7 @@ import random
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
+from solver.config import PruneConfig
 from solver.types import PruneDecision, PruneReason
 
 
@@ -16,6 +17,12 @@ class Selection(StrEnum):
     BEST = "best"  # those with the highest scores
     RANDOM = "random"  # as many, drawn by the seed
     ALL = "all"  # nobody is dropped
+
+    def of(self, config: PruneConfig) -> PruneConfig:
+        """`config` as it is meant: where nobody is dropped, all that are launched are kept."""
+        return (
+            config.model_copy(update={"keep": config.launch}) if self is Selection.ALL else config
+        )
 
 
 def asks_scores(waiting: Collection[int], keep: int, selection: Selection) -> bool:

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.config import BudgetConfig
-from solver.policy.budget import allot, even_share
+from solver.config import BudgetConfig, PruneConfig
+from solver.policy.budget import allot, even_share, plan
+from solver.policy.pace import Pace, Steps, Taken
+from solver.types import ProblemBudget
+from tests.policy.test_pace import paces
 
 times = st.floats(0, 1e5)
 counts = st.integers(1, 60)
@@ -145,3 +148,128 @@ def test_without_the_first_share_hard_problems_starve_the_last_ones() -> None:
 
     assert last_ten(0.0) < 100.0  # of 5000 s
     assert last_ten(100.0) >= 499.0
+
+
+prunes = st.builds(
+    lambda launch, keep, mark: PruneConfig(launch=launch, keep=min(launch, keep), mark=mark),
+    st.integers(1, 32), st.integers(1, 32), st.integers(1, 200),
+)  # fmt: skip
+limited = configs.flatmap(
+    lambda config: st.integers(1, 4).map(
+        lambda at_once: config.model_copy(update={"problems_at_once": at_once})
+    )
+)
+THREE_TO_ONE = PruneConfig(launch=24, keep=8, mark=40)
+# 40 tokens with 24 streams, a check, 60 tokens with 8: 1.04 + 0.24 + 0.6 s; with one of each 0.3 s
+KNOWN = Pace(recent=(Taken(Steps.of(320, 8, 3.2) + Steps.of(100, 2, 0.4), (100,), check_s=0.01),))
+NO_RESERVE = PLAIN.model_copy(update={"answer_reserve_s": 1e-9})
+
+
+def planned(left_s: float, problems_left: int, pace: Pace = KNOWN) -> ProblemBudget:
+    return plan(5.0, 5.0 + left_s + 1.0, problems_left, NO_RESERVE, THREE_TO_ONE, pace)
+
+
+def test_with_enough_time_everything_is_launched() -> None:
+    budget = planned(20.0, 10)
+    assert (budget.launch, budget.keep, budget.why) == (24, 8, "")
+    assert budget.allotted_s == 5.0
+
+
+def test_launch_and_keep_shrink_together_into_an_even_share() -> None:
+    budget = planned(10.0, 10)
+    assert (budget.launch, budget.keep) == (11, 4)
+    assert KNOWN.seconds(11, 4, 40) <= 1.0 < KNOWN.seconds(12, 4, 40)
+    assert budget.why == (
+        "time was short: 11 of 24 launched, 4 of 8 kept, as all would take 1.88 s and 1.00 s are there"
+    )
+
+
+def test_below_the_least_as_many_problems_as_can_be_solved_are_served() -> None:
+    # A tenth of a second for each of 30 problems: ten of them can have an answer.
+    now, served = 0.0, 0
+    for left in range(30, 0, -1):
+        budget = plan(now, 4.0, left, NO_RESERVE, THREE_TO_ONE, KNOWN)
+        if budget.allotted_s <= 0:
+            break
+        assert (budget.launch, budget.keep) == (1, 1)
+        assert budget.allotted_s >= 0.3 - 1e-9
+        now, served = now + 0.3, served + 1
+    assert served == 10
+    assert budget.why.startswith("no time")
+    assert planned(0.1, 3).why == "no time: an answer takes 0.30 s, 0.10 s are left"
+    assert planned(0.2, 3).allotted_s == pytest.approx(0.2), "worth a try"
+
+
+def test_as_long_as_nothing_is_known_time_is_shared_evenly() -> None:
+    budget = planned(0.1, 10, Pace())
+    assert (budget.launch, budget.keep, budget.why) == (24, 8, "")
+    assert budget.allotted_s == pytest.approx(0.025)
+
+
+def test_without_a_limit_nothing_shrinks() -> None:
+    budget = plan(5.0, None, 3, PLAIN, THREE_TO_ONE, KNOWN)
+    assert (budget.launch, budget.keep, budget.why) == (24, 8, "")
+
+
+def test_a_limit_of_the_problem_shrinks_as_well() -> None:
+    config = NO_RESERVE.model_copy(update={"problem_limit_s": 1.0})
+    assert plan(0.0, None, 3, config, THREE_TO_ONE, KNOWN).launch == 11
+
+
+@given(times, times, counts, limited, prunes, paces, times)
+def test_a_plan_stays_inside_the_time_left(
+    now: float,
+    length: float,
+    left: int,
+    config: BudgetConfig,
+    prune: PruneConfig,
+    pace: Pace,
+    first: float,
+) -> None:
+    budget = plan(now, now + length, left, config, prune, pace, first)
+    time_left = max(0.0, length - config.closing_s)
+    assert 0 <= budget.allotted_s <= time_left * (1 + 1e-9) + 1e-6
+    assert now <= budget.deadline <= max(now, now + length - config.closing_s)
+    assert 0 <= budget.reserve_s <= budget.allotted_s
+    if budget.launch is None:
+        assert budget.allotted_s == 0 and budget.keep is None and budget.why.startswith("no time")
+    else:
+        assert budget.keep is not None
+        assert prune.launch >= budget.launch >= budget.keep >= 1
+        assert budget.keep <= prune.keep
+        assert (budget.launch == prune.launch) == (budget.why == "")
+
+
+@given(times, times, times, counts, limited, prunes, paces, times)
+def test_more_time_never_means_fewer_trajectories_or_less_time(
+    now: float, length: float, more: float, left: int, config: BudgetConfig, prune: PruneConfig,
+    pace: Pace, first: float,
+) -> None:  # fmt: skip
+    short = plan(now, now + length, left, config, prune, pace, first)
+    long = plan(now, now + length + more, left, config, prune, pace, first)
+    assert long.allotted_s >= short.allotted_s * (1 - 1e-9) - 1e-6
+    # Rounding may differ where the time is what is needed to the last digit.
+    slack = plan(now, now + (length + more) * (1 + 1e-9) + 1e-6, left, config, prune, pace, first)
+    assert (slack.launch or 0) >= (short.launch or 0)
+    assert (slack.keep or 0) >= (short.keep or 0)
+
+
+@given(
+    st.floats(1, 1e4), st.lists(st.floats(0, 1), min_size=1, max_size=60), limited, prunes, paces
+)
+def test_no_sequence_of_plans_overspends(
+    length: float, used: list[float], config: BudgetConfig, prune: PruneConfig, pace: Pace
+) -> None:
+    now = 3.0
+    for done, fraction in enumerate(used):
+        budget = plan(now, 3.0 + length, len(used) - done, config, prune, pace)
+        now += fraction * (budget.deadline - now)
+        assert now <= max(3.0, 3.0 + length - config.closing_s) + 1e-9
+
+
+def test_rounds_of_problems_at_once_keep_the_floor() -> None:
+    # Seven problems, three at once: the first round leaves half a share for each round after it.
+    side_by_side = PLAIN.model_copy(update={"problems_at_once": 3})
+    first = allot(0.0, 31.0, 7, side_by_side)
+    assert first.allotted_s == pytest.approx(30 * 3 / 7 * (1 + (7 / 3 - 1) / 2))
+    assert allot(first.deadline, 31.0, 4, side_by_side).allotted_s > 5.0
