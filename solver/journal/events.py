@@ -12,6 +12,7 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
     1.2  the weights of solved, vote.rule in the config
     1.3  the degradations of solved, of which degraded are the sentences; asked of forced, answer.ask in the
          config
+    1.4  launch and keep of problem_started, taken of solved, pace in the config
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from pydantic import (
 
 from sandbox.result import ExecutionResult
 from solver.config import SolverConfig
+from solver.policy.pace import Taken
 from solver.types import Degradation, DegradationKind, PruneReason, StopReason
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 3
+SCHEMA_MINOR = 4
 
 
 class _Event(BaseModel):
@@ -65,12 +67,17 @@ class RunResumed(_Event):
 
 
 class ProblemStarted(_Event):
-    """A problem gets its time. `allotted_s` is None without a limit."""
+    """A problem gets its time, None without a limit, and how many trajectories are launched and kept.
+
+    Both are None before 1.4: then they are those of the config.
+    """
 
     type: Literal["problem_started"] = "problem_started"
     problem_id: str
     prompt_token_ids: list[int]
     allotted_s: float | None
+    launch: int | None = None
+    keep: int | None = None
 
 
 class Sampled(_Event):
@@ -164,7 +171,8 @@ class EngineIncident(_Event):
 class Solved(_Event):
     """A problem has its answer; the run never comes back to it.
 
-    `votes` and `weights` (empty where every ballot weighs 1) are those of `solver.types.Vote`.
+    `votes` and `weights` (empty where every ballot weighs 1) are those of `solver.types.Vote`. `taken` is
+    what was measured for the budgets of the problems after it; None if it was not begun.
     `degraded` are the sentences of `degradations`, which alone a journal before 1.3 has: then their
     kinds are told from the words.
     """
@@ -182,6 +190,7 @@ class Solved(_Event):
     sampled_tokens: int
     reused_tokens: int
     encoded_tokens: int
+    taken: Taken | None = None
     degradations: list[Degradation] = []
 
     @computed_field  # type: ignore[prop-decorator]

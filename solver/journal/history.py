@@ -224,6 +224,7 @@ class ProblemHistory:
     end: int = 0
     started: float = 0.0
     allotted_s: float | None = None
+    launch: int | None = None  # where the journal says it
     prompt_token_ids: tuple[int, ...] = ()  # where ids are kept
     trajectories: dict[int, TrajectoryHistory] = field(default_factory=dict)
     asked: dict[int, int | None] = field(default_factory=dict)
@@ -276,6 +277,7 @@ class ProblemHistory:
         elif isinstance(event, ProblemStarted):
             self.begin_again()
             self.started, self.allotted_s = event.t, event.allotted_s
+            self.launch = event.launch
             if self.keep_ids:
                 self.prompt_token_ids = tuple(event.prompt_token_ids)
         elif isinstance(event, Checked):

@@ -175,7 +175,7 @@ class Progress:
                 table.add_column(name)
             drawn = Table.grid(padding=(0, 2))
             for problem_id, problem in self._under_way.items():
-                view = ProblemView(self._config.prune.launch, problem)
+                view = ProblemView(problem.launch or self._config.prune.launch, problem)
                 counts = (view.alive, view.finished, view.pruned)
                 cells = (printable(problem_id, 40), view.stage, *map(str, counts))
                 table.add_row(*(Text(cell) for cell in cells))

@@ -13,6 +13,7 @@ from solver.dialects.base import Dialect
 from solver.journal.events import SCHEMA_MINOR, Event, RunResumed, RunStarted
 from solver.policy.prune import Selection
 from solver.ports import Clock, Engine, Scorer
+from solver.solving.meter import Meter
 from solver.solving.recording import Recording
 
 
@@ -26,6 +27,7 @@ class Services:
     `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
     `on_sampled` is told the number of tokens in each chunk that an engine samples, when it comes.
+    `meter` measures what the engine's steps take.
     `concern` says why a prompt (ids) is outside what the model knows, or None.
     """
 
@@ -41,6 +43,7 @@ class Services:
     concern: Callable[[list[int]], Awaitable[str | None]]
     on_sampled: Callable[[int], None] = lambda _: None
     incidents: list[str] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
     recording: Recording = field(default_factory=Recording)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -13,13 +13,16 @@ from math import inf
 
 from solver.errors import named
 from solver.journal.events import Solved
-from solver.policy.budget import allot, even_share
+from solver.policy.budget import even_share, plan
+from solver.policy.pace import Pace, Taken, taken_by
 from solver.solving.concurrency import run_together
 from solver.solving.services import Services
 from solver.solving.solve import solve
 from solver.solving.state import ProblemState
-from solver.types import DegradationKind, Problem, ProblemBudget, Trajectory
+from solver.types import DegradationKind, Problem, ProblemBudget, StopReason, Trajectory
 
+_OWN_ENDS = (StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS)
+_WITHOUT_LENGTH = {None, StopReason.MARK, StopReason.PRUNED, StopReason.ERROR}
 _OVERRUN_S = 0.5  # past its deadline a problem that still closes things is left behind
 
 
@@ -33,14 +36,20 @@ async def run_session(
     them.
     """
     answers = dict(solved)
+    pace = Pace.expected(services.config.pace, services.config.prune)
+    for earlier in solved.values():
+        pace = pace.after(earlier.taken)
     unsolved = [problem for problem in problems if problem.id not in solved]
     first_share = _even_share(len(unsolved), services) if unsolved else 0.0
     waiting = iter(unsolved)
 
     async def take_turns() -> None:
+        nonlocal pace
         for problem in waiting:
             problems_left = len(problems) - len(answers)  # those of the other takers included
-            answer = await _answer(problem, problems_left, first_share, services)
+            budget = _budget(problems_left, pace, first_share, services)
+            answer = await answer_problem(problem, budget, services)
+            pace = pace.after(answer.taken)
             if not services.stopping.is_set():
                 services.record(answer)
             answers[problem.id] = answer
@@ -61,17 +70,21 @@ def _even_share(problems_left: int, services: Services) -> float:
     return even_share(services.clock.now(), _run_deadline(services), problems_left, budget)
 
 
-async def _answer(
-    problem: Problem, problems_left: int, first_share: float, services: Services
-) -> Solved:
-    budget = allot(
+def _budget(
+    problems_left: int, pace: Pace, first_share: float, services: Services
+) -> ProblemBudget:
+    config = services.config
+    if not services.recording.stops_early:
+        pace = Pace()  # a full recording is made of all trajectories
+    return plan(
         services.clock.now(),
         _run_deadline(services),
         problems_left,
-        services.config.budget,
+        config.budget,
+        services.selection.of(config.prune),
+        pace,
         first_share,
     )
-    return await answer_problem(problem, budget, services)
 
 
 async def answer_problem(
@@ -90,8 +103,10 @@ async def answer_problem(
     if services.stopping.is_set():
         state.degrade(DegradationKind.INTERRUPTED, "interrupted: not started")
     elif budget.allotted_s <= 0:
-        state.degrade(DegradationKind.OUT_OF_TIME, "no time left: not started")
+        state.degrade(DegradationKind.OUT_OF_TIME, budget.why or "no time: not started")
     else:
+        if budget.why:
+            state.degrade(DegradationKind.SHRUNK, budget.why)
         await _try_to_solve(state, services)
     for incident in services.incidents[incidents_before:]:
         state.degrade(DegradationKind.ENGINE_INCIDENT, incident)
@@ -131,5 +146,42 @@ def _conclude(state: ProblemState, began: float, services: Services) -> Solved:
         sampled_tokens=sum(t.num_sampled_tokens for t in state.trajectories),
         reused_tokens=sum(t.reused_tokens for t in state.trajectories),
         encoded_tokens=sum(t.encoded_tokens for t in state.trajectories),
+        taken=_taken(state, services.clock.now() - began, services),
         degradations=state.degradations,
     )
+
+
+def _taken(state: ProblemState, elapsed_s: float, services: Services) -> Taken | None:
+    """What the problem took, for the budgets of those after it; None if nobody went beyond the mark."""
+    config = services.config
+    prune = services.selection.of(config.prune)
+
+    def lengths(*reasons: StopReason, silent: bool | None = None) -> list[int]:
+        return [
+            trajectory.num_sampled_tokens
+            for trajectory in state.trajectories
+            if trajectory.stop_reason in reasons and silent in (None, trajectory.answer is None)
+        ]
+
+    voted = [t for t in state.trajectories if t.stop_reason not in _WITHOUT_LENGTH]
+    if not voted:
+        return None
+    return taken_by(
+        steps=services.meter.take(),
+        ended=lengths(*_OWN_ENDS),
+        stopped=lengths(StopReason.CONSENSUS),
+        cut=lengths(StopReason.DEADLINE, silent=False),
+        silent=lengths(StopReason.DEADLINE, silent=True),
+        tools_s=[_tool_seconds(trajectory) for trajectory in voted],
+        check_s=state.check_s,
+        elapsed_s=elapsed_s,
+        launch=state.budget.launch or prune.launch,
+        keep=state.budget.keep or prune.keep,
+        mark=prune.mark,
+        most=config.sampling.max_tokens,
+        at_once=config.budget.problems_at_once,
+    )
+
+
+def _tool_seconds(trajectory: Trajectory) -> float:
+    return sum(turn.execution.duration_s for turn in trajectory.turns if turn.execution is not None)

@@ -55,6 +55,18 @@ class _Method:
     services: Services
     resources: TrajectoryResources
 
+    @property
+    def num_launched(self) -> int:
+        """N: as many as the problem's budget pays for."""
+        paid_for = self.state.budget.launch
+        return self.services.config.prune.launch if paid_for is None else paid_for
+
+    @property
+    def num_kept(self) -> int:
+        """K: as many as the problem's budget pays for."""
+        paid_for = self.state.budget.keep
+        return self.services.config.prune.keep if paid_for is None else paid_for
+
     async def ask(self) -> list[int]:
         """The ids of the prompt; a statement that the model does not know is a reason for doubt."""
         state, services = self.state, self.services
@@ -66,6 +78,8 @@ class _Method:
                 problem_id=state.problem.id,
                 prompt_token_ids=prompt,
                 allotted_s=allotted_s if isfinite(allotted_s) else None,
+                launch=self.num_launched,
+                keep=self.num_kept,
             )
         )
         if concern := await services.concern(prompt):
@@ -77,15 +91,15 @@ class _Method:
 
         Those that have ended in an earlier process are there already, and are not run again.
         """
-        config = self.services.config.prune
-        self.services.sandboxes.prepare(config.keep)
+        mark = self.services.config.prune.mark
+        self.services.sandboxes.prepare(self.num_kept)
         ended = {trajectory.index for trajectory in self.state.trajectories}
         self.state.trajectories += [
             begin(self.state.problem, index, prompt, self.services)
-            for index in range(config.launch)
+            for index in range(self.num_launched)
             if index not in ended
         ]
-        await self._advance(self.state.waiting(), config.mark, StopReason.MARK)
+        await self._advance(self.state.waiting(), mark, StopReason.MARK)
 
     async def check(self) -> None:
         """Keep the best K of those at the mark; end the others, so that kernels and cache are free.
@@ -95,6 +109,8 @@ class _Method:
         state, services = self.state, self.services
         started = services.elapsed()
         decision = state.decision = await self._decide(state.waiting())
+        if decision.scores:
+            state.check_s = (services.elapsed() - started) / len(decision.scores)
         if decision.reason is PruneReason.FALLBACK_RANDOM:
             state.degradations.append(Degradation.of_scorer(decision.method, decision.error))
         services.record(
@@ -116,20 +132,20 @@ class _Method:
 
     async def _decide(self, waiting: Sequence[Trajectory]) -> PruneDecision:
         """Ask the scorer if somebody must go; if it fails, a seeded random choice says who."""
-        config, scorer = self.services.config.prune, self.services.scorer
+        config, scorer, keep = self.services.config.prune, self.services.scorer, self.num_kept
         selection = self.services.selection
         indices = [trajectory.index for trajectory in waiting]
         seed = prune_seed(self.services.config.seed, self.state.problem.id)
         deadline, failure = self.state.budget.soft_deadline, None
-        if scorer is not None and asks_scores(indices, config.keep, selection):
+        if scorer is not None and asks_scores(indices, keep, selection):
             try:
                 async with asyncio.timeout_at(deadline):
                     values = await scorer.score(waiting, deadline)
                 scores = dict(zip(indices, values, strict=True))
-                return prune(indices, config.keep, selection, config.scorer, scores, seed)
+                return prune(indices, keep, selection, config.scorer, scores, seed)
             except Exception as error:  # the boundary: a scorer's failure is a named fallback
                 failure = named(error)
-        return prune(indices, config.keep, selection, config.scorer, None, seed, failure)
+        return prune(indices, keep, selection, config.scorer, None, seed, failure)
 
     async def resume(self) -> None:
         """Let every survivor vote, or as many as the rule needs, or as many as time allows."""

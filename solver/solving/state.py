@@ -23,12 +23,16 @@ from solver.types import (
 
 @dataclass(slots=True)
 class ProblemState:
-    """A problem on its way: its time, its trajectories, the check's decision, reasons for doubt."""
+    """A problem on its way: its time, its trajectories, the check's decision, reasons for doubt.
+
+    `check_s` is what the check took for one prefix, in seconds; 0 if nothing was scored.
+    """
 
     problem: Problem
     budget: ProblemBudget
     trajectories: list[Trajectory] = field(default_factory=list)
     decision: PruneDecision | None = None
+    check_s: float = 0.0
     degradations: list[Degradation] = field(default_factory=list)
 
     def degrade(self, kind: DegradationKind, detail: str) -> None:

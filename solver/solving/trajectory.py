@@ -150,12 +150,14 @@ class TrajectoryRun:
         reused = encoded = 0
         params = _params(trajectory.seed, room, services)
         stream = services.engine.generate(trajectory.id, trajectory.token_ids, params)
+        request = services.meter.request(services.clock.now)
         try:
             async with aclosing(stream):
                 async for chunk in stream:
                     reused += chunk.reused_tokens
                     encoded += chunk.encoded_tokens
                     services.on_sampled(len(chunk.token_ids))
+                    request.sampled(len(chunk.token_ids))
                     for place, token_id in enumerate(chunk.token_ids):
                         turn.token_ids.append(token_id)
                         turn.logprobs.append(chunk.logprobs[place])
@@ -167,6 +169,7 @@ class TrajectoryRun:
                     if chunk.finish_reason is FinishReason.ABORT:
                         raise RuntimeError("the engine closed in the middle of a request")
         finally:
+            request.end()
             trajectory.reused_tokens += reused
             trajectory.encoded_tokens += encoded
             services.record(

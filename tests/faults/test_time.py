@@ -93,7 +93,7 @@ def test_start_up_counts() -> None:
 
     (result,) = run_virtual(main())
     assert result.answer == 0
-    assert result.degraded == ["no time left: not started", "no vote: fallback answer 0"]
+    assert result.degraded == ["no time: not started", "no vote: fallback answer 0"]
 
 
 def test_a_fast_problem_banks_its_time() -> None:

@@ -57,7 +57,8 @@ class Rig:
     faults: Mapping[str, Fault] = field(default_factory=dict)
     logprobs: Mapping[str, float] = field(default_factory=dict)
     scorer: Scorer | None = field(default_factory=lambda: ComputedScorer(CONFIDENCE, 10))
-    delay_s: float = 0.01
+    delay_s: float = 0.01  # of a step, and more for each request that is open
+    stream_s: float = 0.0
     context_length: int = 1 << 20
     dialect: Dialect = DIALECT
     events: list[Event] = field(default_factory=list)
@@ -100,6 +101,9 @@ class _Recording(ScriptedEngine):
             context_length=rig.context_length,
         )
         self._rig = rig
+
+    async def _closes_within(self, seconds: float) -> bool:
+        return await super()._closes_within(seconds + self._rig.stream_s * len(self.open_requests))
 
     def generate(self, trajectory_id, token_ids, params):  # type: ignore[no-untyped-def]
         self._rig.requests.append((trajectory_id, tuple(token_ids)))
