@@ -68,6 +68,11 @@ class ReplayProblem:
         """The recorded trajectories."""
         return tuple(self.paths)
 
+    @property
+    def most_tokens(self) -> int:
+        """What a trajectory may sample at most."""
+        return self._config.sampling.max_tokens
+
     def right(self, answer: int | None) -> bool:
         """Whether `answer` is the problem's; False if that is unknown."""
         if answer is None:

@@ -13,6 +13,7 @@ from math import inf
 
 from solver.policy.answer import FORCED_TOKENS
 from solver.policy.consensus import early_vote, final_vote
+from solver.policy.pace import Steps, Taken, taken_by
 from solver.policy.prune import keep_all
 from solver.policy.weights import weigh
 from solver.replay.machine import Machine, Runner
@@ -35,7 +36,8 @@ class Draw:
 class Outcome:
     """A problem under a policy. `average` is the share of right ones among those who voted.
 
-    `cut` counts voters that the deadline left without a ballot; `seconds` is the problem's time.
+    `cut` counts voters that the deadline left without a ballot; `seconds` is the problem's time, `taken`
+    what a run would have measured. `launch` and `keep` are those of its budget.
     """
 
     right: bool
@@ -44,6 +46,9 @@ class Outcome:
     tokens: int
     seconds: float
     cut: int = 0
+    taken: Taken | None = None
+    launch: int = 0
+    keep: int = 0
 
 
 def simulate(
@@ -87,13 +92,46 @@ def simulate(
     if any(runner.finished and not runner.path.complete for runner in voters):
         raise problem.unfinished()
     right = [runner.path.right for runner in voters if runner.finished]
+    seconds = machine.now + forcing_s + speeds.after_s
     return Outcome(
         right=problem.right(vote.answer),
         average=sum(right) / len(right) if right else 0.0,
         vote=vote,
         tokens=sum(runner.sampled for runner in runners.values()),
-        seconds=machine.now + forcing_s + speeds.after_s,
+        seconds=seconds,
         cut=cut,
+        taken=_taken(voters, cut > 0, policy, speeds, seconds, problem.most_tokens),
+        launch=policy.launch,
+        keep=policy.keep,
+    )
+
+
+def _taken(
+    voters: Sequence[Runner],
+    was_cut: bool,
+    policy: Policy,
+    speeds: Speeds,
+    seconds: float,
+    most: int,
+) -> Taken:
+    """What a run would have measured: it would have found the machine's speeds."""
+    unfinished = [runner.sampled for runner in voters if not runner.finished]
+    steps = Steps()
+    for streams in {policy.launch, policy.keep}:
+        steps += Steps.of(policy.mark, streams, policy.mark * speeds.step(streams, 0))
+    return taken_by(
+        steps=steps,
+        ended=[runner.sampled for runner in voters if runner.finished],
+        stopped=() if was_cut else unfinished,
+        cut=unfinished if was_cut else (),
+        silent=(),  # what they would have answered when forced was not sampled
+        tools_s=[sum(leg.work_s or 0.0 for leg in runner.path.legs) for runner in voters],
+        check_s=speeds.check_s.get(policy.scorer, 0.0),
+        elapsed_s=seconds,
+        launch=policy.launch,
+        keep=policy.keep,
+        mark=policy.mark,
+        most=most,
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from solver.journal.recorded_run import RecordedRun
-from solver.policy.budget import allot, even_share
+from solver.policy.budget import even_share, plan
+from solver.policy.pace import Pace
 from solver.policy.seeds import trajectory_seed
 from solver.policy.statistics import Interval, nested_interval
 from solver.replay.fit import fit_speeds
@@ -61,18 +62,23 @@ class Replay:
     def session(self, run: int, policy: Policy, number: int, seed: int = 0) -> list[Outcome]:
         """All problems of recording `run` in order, on the clock of a run with the policy's limit."""
         config = policy.config(self.recordings[run].config)
+        prune = find_scorer(policy.scorer).selection.of(config.prune)
         problems, now, end = self.problems[run], self.speeds.load_s, policy.limit_s
         first_share = even_share(now, end, len(problems), config.budget)
+        pace = Pace.expected(config.pace, config.prune)
         outcomes = []
         for place in range(len(problems)):
-            budget = allot(now, end, len(problems) - place, config.budget, first_share)
-            if budget.allotted_s <= 0:
+            left = len(problems) - place
+            budget = plan(now, end, left, config.budget, prune, pace, first_share)
+            if budget.launch is None or budget.keep is None:  # there is no time
                 outcome = Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch)
             else:
-                draw = draw_of(problems[place], policy.launch, number, seed)
+                paid_for = replace(policy, launch=budget.launch, keep=budget.keep)
+                draw = draw_of(problems[place], budget.launch, number, seed)
                 limit = budget.soft_deadline - now, budget.reserve_s
-                outcome = self._play(run, place, policy, draw, *limit)
+                outcome = self._play(run, place, paid_for, draw, *limit)
             now += outcome.seconds
+            pace = pace.after(outcome.taken)
             outcomes.append(outcome)
         return outcomes
 
