@@ -13,7 +13,9 @@ from typing import Any
 
 from solver.config import SolverConfig
 from solver.errors import named
-from solver.policy.budget import allot, even_share
+from solver.policy.budget import even_share, plan
+from solver.policy.pace import Pace
+from solver.scorers import find_scorer
 from solver.types import ProblemBudget
 from submissions.frames import one_row, problem_of
 from submissions.outcome import Outcome
@@ -46,6 +48,8 @@ class Answerer:
         self._supervisor = supervisor
         self._log = log
         self._answers: dict[str, int] = {}
+        self._prune = find_scorer(config.prune.scorer).selection.of(config.prune)
+        self._pace = Pace.expected(config.pace, config.prune)
         self._first_share: float | None = None
         self._number = 0
         self._one_at_a_time = threading.Lock()
@@ -100,7 +104,15 @@ class Answerer:
         share = even_share(now, self._run_deadline, left, budget_config)
         if self._first_share is None:
             self._first_share = share
-        budget = allot(now, self._run_deadline, left, budget_config, self._first_share)
+        budget = plan(
+            now,
+            self._run_deadline,
+            left,
+            budget_config,
+            self._prune,
+            self._pace,
+            self._first_share,
+        )
         self._log.write(
             Asked(
                 t=self._log.elapsed(),
@@ -108,12 +120,17 @@ class Answerer:
                 problem_id=problem_id,
                 share_s=round(share, 3),
                 allotted_s=round(budget.allotted_s, 3),
+                launch=budget.launch,
+                keep=budget.keep,
             )
         )
         if budget.allotted_s <= 0:
-            return Outcome(notes=["no time left: not started"])
+            return Outcome(notes=[budget.why])
         task = _task(problem_id, statement, self._number, budget)
-        return self._supervisor.solve(task, budget.deadline)
+        outcome = self._supervisor.solve(task, budget.deadline)
+        if outcome.solved is not None:
+            self._pace = self._pace.after(outcome.solved.taken)
+        return outcome
 
     def _wait_for_solver(self) -> None:
         """Wait for the model to be loaded, for `_LOADING_SHARE` of the time left at most."""
@@ -140,6 +157,9 @@ def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -
         allotted_s=budget.allotted_s - head_start,
         reserve_s=budget.reserve_s,
         deadline=budget.deadline - head_start,
+        launch=budget.launch,
+        keep=budget.keep,
+        why=budget.why,
     )
 
 

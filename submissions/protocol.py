@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from solver.journal.events import Solved
+from solver.types import ProblemBudget
 
 MAX_LINE = 16_000_000  # bytes; a longer line is no message
 
@@ -24,7 +25,10 @@ class _Message(BaseModel):
 
 
 class Task(_Message):
-    """To the worker: solve this until `deadline`. `number` counts the rows, from 1."""
+    """To the worker: solve this until `deadline`. `number` counts the rows, from 1.
+
+    The rest is as in `solver.types.ProblemBudget`.
+    """
 
     problem_id: str
     statement: str
@@ -32,6 +36,16 @@ class Task(_Message):
     allotted_s: float
     reserve_s: float
     deadline: float
+    launch: int | None = None
+    keep: int | None = None
+    why: str = ""
+
+    @property
+    def budget(self) -> ProblemBudget:
+        """What the problem may take."""
+        return ProblemBudget(
+            self.allotted_s, self.reserve_s, self.deadline, self.launch, self.keep, self.why
+        )
 
 
 class Heartbeat(_Message):

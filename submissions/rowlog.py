@@ -42,13 +42,18 @@ class Loaded(_Entry):
 
 
 class Asked(_Entry):
-    """A row arrived. `share_s` is its even share of the time left, `allotted_s` the time it may take."""
+    """A row arrived. `share_s` is its even share of the time left, `allotted_s` the time it may take.
+
+    `launch` and `keep` are how many trajectories that pays for; None if there is no time.
+    """
 
     type: Literal["asked"] = "asked"
     number: int
     problem_id: str
     share_s: float
     allotted_s: float
+    launch: int | None = None
+    keep: int | None = None
 
 
 class Answered(_Entry):
@@ -109,6 +114,8 @@ def _sentence(entry: Entry) -> str:
         return "the solver is ready" if entry.ready else "there is no solver: fallback answers"
     name = f"problem {entry.number} ({ascii(entry.problem_id)[1:-1][:40]})"
     if isinstance(entry, Asked):
-        return f"{name}: {entry.allotted_s:.1f} s allotted, even share {entry.share_s:.1f} s"
+        paid_for = "" if entry.launch is None else f", {entry.launch} -> {entry.keep} trajectories"
+        times = f"{entry.allotted_s:.1f} s allotted, even share {entry.share_s:.1f} s"
+        return f"{name}: {times}{paid_for}"
     doubts = f"; {'; '.join(entry.degraded)[:300]}" if entry.degraded else ""
     return f"{name}: {entry.answer} ({entry.how}) after {entry.took_s:.1f} s{doubts}"

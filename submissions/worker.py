@@ -27,7 +27,7 @@ from solver.journal.reader import JournalReader
 from solver.journal.writer import JournalWriter
 from solver.solving.services import Services, first_event
 from solver.solving.session import answer_problem
-from solver.types import Degradation, DegradationKind, Problem, ProblemBudget
+from solver.types import Degradation, DegradationKind, Problem
 from submissions.faults import FaultInjector, parse_faults
 from submissions.pipes import sender, tasks
 from submissions.protocol import Done, Heartbeat, Message, Ready, Refused, Task
@@ -147,8 +147,7 @@ class _Worker:
         history = history_of(events, task.problem_id, self._config.seed)
         finished = history.finished_trajectories()
         self._votes.begin(history)
-        budget = ProblemBudget(task.allotted_s, task.reserve_s, task.deadline)
-        problem = Problem(task.problem_id, task.statement)
+        budget, problem = task.budget, Problem(task.problem_id, task.statement)
         solved = await answer_problem(problem, budget, services, finished)
         if _failed(solved) and services.clock.now() < budget.soft_deadline:
             again = await answer_problem(problem, budget, services)

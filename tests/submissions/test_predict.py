@@ -13,6 +13,7 @@ import pytest
 
 from solver.config import SolverConfig
 from solver.journal.events import Solved
+from solver.policy.pace import Steps, Taken
 from submissions.outcome import Outcome
 from submissions.predict import Answerer
 from submissions.protocol import Task
@@ -152,6 +153,35 @@ def test_time_is_shared_and_handed_on(tmp_path: Path) -> None:
     for task, entry in zip(oracle.tasks, asked, strict=True):
         assert task.allotted_s == pytest.approx(entry.allotted_s - 1.0, abs=0.01)
         assert task.reserve_s == pytest.approx(min(10.0, 0.15 * entry.allotted_s), abs=0.01)
+
+
+def test_where_time_is_short_fewer_trajectories_are_asked_for(tmp_path: Path) -> None:
+    subject, oracle = answerer(tmp_path, num_problems=10, limit_s=100.0)
+    # 200 tokens: 24 and 8 trajectories take 28 s, one takes 4 s, and an even share is 10 s.
+    took = Taken(Steps.of(320, 24, 320 * 0.5) + Steps.of(320, 1, 320 * 0.02), (200,))
+    oracle.outcome = Outcome(solved=solved("a", 7).model_copy(update={"taken": took}))
+    for name in "ab":
+        subject.answer(name, "1")
+    assert (oracle.tasks[0].launch, oracle.tasks[0].keep, oracle.tasks[0].why) == (24, 8, "")
+    second = oracle.tasks[1]
+    assert second.launch is not None and second.keep is not None
+    assert 24 > second.launch > second.keep >= 1
+    assert second.why.startswith("time was short: ")
+    assert second.budget.launch == second.launch
+    asked = [e for e in read_rows(tmp_path / "submission.jsonl") if isinstance(e, Asked)]
+    assert [(e.launch, e.keep) for e in asked] == [(t.launch, t.keep) for t in oracle.tasks]
+
+
+def test_where_no_time_is_left_for_an_answer_the_row_says_so(tmp_path: Path) -> None:
+    subject, oracle = answerer(tmp_path, num_problems=10, limit_s=100.0)
+    took = Taken(Steps.of(320, 1, 320 * 2.0), (200,))
+    oracle.outcome = Outcome(solved=solved("a", 7).model_copy(update={"taken": took}))
+    for name in "ab":
+        subject.answer(name, "1")
+    assert len(oracle.tasks) == 1
+    *_, row = (e for e in read_rows(tmp_path / "submission.jsonl") if isinstance(e, Answered))
+    assert (row.answer, row.how) == (0, "fallback")
+    assert row.degraded[0].startswith("no time: an answer takes ")
 
 
 def test_more_rows_than_expected_get_what_is_left(tmp_path: Path) -> None:
