@@ -1,18 +1,24 @@
-"""Are limits kept on the real clock? What the tests hold in virtual time, measured:
+"""Are limits kept on the real clock, and what is made of the time? What tests hold in virtual time, measured:
 
-    python -m benchmarks.deadlines [--limit 20] [--rounds 3]
+    python -m benchmarks.deadlines [--limits 5,10,20,60] [--loops 0,3] [--rounds 1]
 
-For the command under a time limit, for cells that sleep, print or ignore their interrupt beyond a
-timeout, and for a pool that closes: the limit, the wall time, what it ran over, and wall / limit.
+The command under time limits, on a quiet machine and beside busy loops: what it ran over, its start-up (to
+the first problem) and its end (after the last answer), and how many problems were answered by vote, against
+an oracle that knows the speed: it answers the problems in their order, each by one trajectory, in the time
+that a run with one trajectory and no limit took for it beside the same loops. Then cells that sleep, print
+or ignore their interrupt beyond a timeout, and a pool that closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -21,13 +27,17 @@ import typer
 
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
+from solver.clock import MonotonicClock
 from solver.files.problems import load_problems
 from solver.files.tables import markdown_table
+from solver.journal.history import RunHistory
+from solver.journal.reader import JournalReader
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "problems.csv"
 LIMITS = Limits(grace_s=0.6, spares=1)
 TIMEOUT_S = 1.0
 CLOSING_S = 1.0
+ONE_TRAJECTORY = ("--launch", "1", "--keep", "1", "--scorer", "none")
 CELLS = {  # what runs beyond its timeout, and whether an interrupt ends it
     "a cell that sleeps": ("import time; time.sleep(60)", True),
     "a cell that prints for ever": ("while True: print('on', flush=True)", True),
@@ -40,30 +50,88 @@ CELLS = {  # what runs beyond its timeout, and whether an interrupt ends it
 Row = tuple[str, float, list[float]]
 
 
-def command(limit_s: float, rounds: int) -> Row:
-    """The command from its start to its end, with an answer for every problem."""
-    walls = []
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            answers = Path(folder, "a.csv")
-            flags = ["--run-dir", str(Path(folder, "run")), "--time-limit", f"{limit_s}s"]
-            began = time.monotonic()
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "solver.run",
-                    str(EXAMPLES),
-                    "--output",
-                    str(answers),
-                    *flags,
-                ],
-                check=True,
-                capture_output=True,
-            )
-            walls.append(time.monotonic() - began)
-            assert len(answers.read_text("utf-8").splitlines()) == len(load_problems(EXAMPLES)) + 1
-    return "the command", limit_s, walls
+@dataclass(frozen=True)
+class Measured:
+    """A run of the command: its wall seconds, and when its first problem began and its last was answered.
+
+    `took` are the seconds of the problems that were answered by vote.
+    """
+
+    wall_s: float
+    first_s: float
+    last_s: float
+    took: list[float]
+
+    @property
+    def end_s(self) -> float:
+        """From the last answer to the end of the process."""
+        return self.wall_s - self.last_s
+
+
+@contextlib.contextmanager
+def busy(loops: int) -> Iterator[None]:
+    """So many processes that compute all the time."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+def command(*flags: str) -> Measured:
+    """The command on the examples, from its start to its end, with an answer for every problem."""
+    with tempfile.TemporaryDirectory() as folder:
+        answers, run = Path(folder, "a.csv"), Path(folder, "run")
+        line = [sys.executable, "-m", "solver.run", str(EXAMPLES), "--output", str(answers)]
+        began = MonotonicClock().now()
+        subprocess.run([*line, "--run-dir", str(run), *flags], check=True, capture_output=True)
+        wall_s = MonotonicClock().now() - began
+        assert len(answers.read_text("utf-8").splitlines()) == len(load_problems(EXAMPLES)) + 1
+        history = RunHistory()
+        history.read(JournalReader(run / "journal.jsonl"))
+    assert history.start is not None
+    solved = [one.solved for one in history.problems.values() if one.solved is not None]
+    return Measured(
+        wall_s,
+        history.start.t,
+        max(answer.t for answer in solved),
+        [answer.elapsed_s for answer in solved if answer.num_votes],
+    )
+
+
+def oracle(limit_s: float, reference: Measured) -> int:
+    """How many problems can be answered by one trajectory each, if their times are known."""
+    left_s, served = limit_s - reference.first_s, 0
+    for seconds in reference.took:
+        left_s -= seconds
+        served += left_s >= 0
+    return served
+
+
+def limits_table(limits: Sequence[float], loops: Sequence[int], rounds: int) -> list[list[str]]:
+    """A row for each limit beside each number of busy loops; medians, and the longest overrun."""
+    rows = []
+    for num in loops:
+        with busy(num):
+            reference = command(*ONE_TRAJECTORY)
+            for limit_s in limits:
+                runs = [command("--time-limit", f"{limit_s}s") for _ in range(rounds)]
+                voted, could = median(len(run.took) for run in runs), oracle(limit_s, reference)
+                rows.append(
+                    [
+                        f"{limit_s:g} s",
+                        str(num),
+                        f"{max(run.wall_s for run in runs) - limit_s:+.2f} s",
+                        f"{median(run.first_s for run in runs):.2f} s",
+                        f"{median(run.end_s for run in runs):.2f} s",
+                        f"{voted:g}",
+                        str(could),
+                        f"{voted / could:.2f}" if could else "",
+                    ]
+                )
+    return rows
 
 
 async def cells(rounds: int) -> list[Row]:
@@ -96,10 +164,19 @@ async def closing(rounds: int) -> Row:
 
 
 def main(
-    limit: Annotated[float, typer.Option(help="seconds of the command")] = 20.0,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    limits: Annotated[str, typer.Option(help="seconds of the command")] = "5,10,20,60",
+    loops: Annotated[str, typer.Option(help="busy loops beside it")] = "0,3",
+    rounds: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
-    rows = [command(limit, rounds), *asyncio.run(cells(rounds)), asyncio.run(closing(rounds))]
+    head = ["limit", "busy loops", "overrun", "start-up", "end", "by vote", "oracle", "ratio"]
+    table = limits_table(
+        [float(text) for text in limits.split(",")],
+        [int(text) for text in loops.split(",")],
+        rounds,
+    )
+    print("\n".join(markdown_table(head, table)), flush=True)
+
+    rows = [*asyncio.run(cells(rounds)), asyncio.run(closing(rounds))]
     table = [
         [
             name,
@@ -112,7 +189,7 @@ def main(
         for name, limit_s, walls in rows
     ]
     head = ["", "limit", "median wall", "longest", "overrun", "longest / limit"]
-    print("\n".join(markdown_table(head, table)))
+    print("\n" + "\n".join(markdown_table(head, table)))
 
 
 if __name__ == "__main__":
