@@ -105,6 +105,14 @@ class SafetyNet:
             if _in_main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
+    def abandon(self) -> None:
+        """Kill everything now, and wait for nothing: a zygote ends its kernels by itself, and cleans up."""
+        if self.cleaner is not None and self.cleaner.poll() is None:
+            self.cleaner.terminate()
+        else:
+            kill_marked(self._prefix)
+            remove_folder(self._folder)
+
     def catch(self) -> None:
         """Kill everything now."""
         if self.cleaner is not None:
@@ -113,6 +121,12 @@ class SafetyNet:
                 self.cleaner.wait(CLEANER_S)
         kill_marked(self._prefix)
         remove_folder(self._folder)
+
+
+def abandon() -> None:
+    """Kill what is left of every pool of this process, which ends at once."""
+    for net in list(SafetyNet._armed):
+        net.abandon()
 
 
 def _in_main_thread() -> bool:

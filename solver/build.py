@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,10 @@ async def services(
     async with _kernels(config.sandbox) as sandboxes:
         # Spares start in their own processes while this one loads, in a thread: the loop goes on.
         folder = model_folder(config.model.path)
-        dialect = await asyncio.to_thread(open_dialect, config, folder)
-        opening = _open_engine(config, folder, log_folder, say, on_incident)
-        async with aclosing(await opening) as engine, AsyncExitStack() as closing:
+        with _collector_paused():
+            dialect = await asyncio.to_thread(open_dialect, config, folder)
+            opened = await _open_engine(config, folder, log_folder, say, on_incident)
+        async with aclosing(opened) as engine, AsyncExitStack() as closing:
             context = ScorerContext(config, engine, dialect, folder, config.prune.mark, closing)
             scorer = await open_scorer(context)
             recorded = await open_recorded_scorers(context, scorer)
@@ -84,6 +86,18 @@ async def services(
                 incidents=incidents,
                 stopping=stopping,
             )
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """What torch and a model's classes are made of stays: to search it for garbage slows their import."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 async def _open_engine(

@@ -178,7 +178,9 @@ class BudgetConfig(_Frozen):
         0.15, gt=0, lt=1, description="share of a problem's time kept for forced answers"
     )
     answer_reserve_s: float = Field(10.0, gt=0, description="most time kept for forced answers")
-    closing_s: float = Field(1.0, ge=0, description="kept at the end for writing and closing")
+    closing_s: float = Field(
+        0.5, ge=0, description="kept at the end for writing, until the run has measured it"
+    )
 
 
 class PaceConfig(_Frozen):

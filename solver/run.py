@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.problems import EVERY_PROBLEM, Selection
 from solver.runs.console import print_error
+from solver.runs.ending import end_now
 from solver.runs.folder import create_run, open_run
 from solver.runs.run import run_problems, served
 from solver.runs.settings import load_config, parse_duration, parse_range, preset_names
@@ -35,9 +37,26 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     Its time limit counts from the start of the process, or from now for a call with `argv` and no `prog`.
     """
     is_process = argv is None or prog is not None
-    started_at = process_start() if is_process else MonotonicClock().now()
+    call = _Call(process_start() if is_process else MonotonicClock().now(), is_process)
     with quiet_libraries():
-        return run_app(app, argv, prog=prog, obj=started_at, say=print_error)
+        code = run_app(app, argv, prog=prog, obj=call, say=print_error)
+    if call.end_by is not None:
+        end_now(code)
+    return code
+
+
+@dataclass
+class _Call:
+    """When the command began (monotonic seconds), and when its process has to end, if it has to."""
+
+    started_at: float
+    is_process: bool
+    end_by: float | None = None
+
+    def limit(self, seconds: float | None) -> None:
+        """The run's time limit; a caller in Python goes on after it."""
+        if self.is_process and seconds is not None:
+            self.end_by = self.started_at + seconds
 
 
 @app.command()
@@ -140,7 +159,9 @@ def solve(
     else:
         raise InputError("give a file of problems, for example examples/problems.csv")
     with contextlib.closing(run), served(run, port) if serve else contextlib.nullcontext():
-        return run_problems(run, context.obj, quiet=quiet)
+        call: _Call = context.obj
+        call.limit(run.config.budget.time_limit_s)
+        return run_problems(run, call.started_at, quiet=quiet, end_by=call.end_by)
 
 
 def _model_path(model: str | None) -> str | None:

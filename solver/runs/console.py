@@ -34,17 +34,21 @@ def print_error(message: str) -> None:
     app.print_error(printable(message, 500))
 
 
-def print_results(run: RunFolder, summary: Summary, started_at: float) -> None:
-    """Print the score, its cost and the paths of the files; write a report if there is time left."""
-    from solver.report.afterwards import report_line
-
+def print_results(run: RunFolder, summary: Summary) -> None:
+    """Print the score, its cost and the paths of the files."""
     screen = RunConsole(quiet=False)
     for line in _result_lines(run, summary):
         screen.print(line, soft_wrap=True)
+
+
+def print_report(run: RunFolder, started_at: float) -> None:
+    """Write a report if there is time left, and print where it is, or how to get it."""
+    from solver.report.afterwards import report_line
+
     limit = run.config.budget.time_limit_s
     deadline = inf if limit is None else started_at + limit
     line = report_line(run.path, deadline - MonotonicClock().now())
-    screen.print(printable(line, 500), soft_wrap=True)
+    RunConsole(quiet=False).print(printable(line, 500), soft_wrap=True)
 
 
 def _result_lines(run: RunFolder, summary: Summary) -> Iterator[str]:

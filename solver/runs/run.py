@@ -5,17 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
+from solver.config import AnswerConfig, BudgetConfig
 from solver.errors import UserError
 from solver.files.gguf import is_gguf
-from solver.journal.events import Event, RunEnded
+from solver.journal.events import (
+    SCHEMA_MINOR,
+    Event,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Solved,
+)
 from solver.journal.summary import Summary, summarize
-from solver.runs.console import RunConsole, print_error, print_results
+from solver.runs.console import RunConsole, print_error, print_report, print_results
+from solver.runs.ending import end_at, end_now
 from solver.runs.folder import RunFolder
 from solver.runs.progress import Progress
+from solver.types import Degradation, DegradationKind
+
+if TYPE_CHECKING:
+    from solver.solving.services import Services
 
 
 @contextlib.contextmanager
@@ -33,10 +48,13 @@ def served(run: RunFolder, port: int) -> Iterator[None]:
         yield
 
 
-def run_problems(run: RunFolder, started_at: float, *, quiet: bool) -> int:
+def run_problems(
+    run: RunFolder, started_at: float, *, quiet: bool, end_by: float | None = None
+) -> int:
     """Solve the run's unsolved problems, print the results and return the exit code.
 
-    `started_at` is when the command began, on the monotonic clock. Raises `UserError` with one
+    `started_at` is when the command began, on the monotonic clock. At `end_by`, on the same clock, the
+    process ends once the results are written, whatever is still to be closed. Raises `UserError` with one
     line that says what to do; a folder without a recorded event is then removed.
     """
     if run.torn_bytes:
@@ -44,9 +62,11 @@ def run_problems(run: RunFolder, started_at: float, *, quiet: bool) -> int:
     if run.finished:
         summary = summarize(run.history, run.problems)
         run.write_results(run.solved.values(), summary)
+        print_results(run, summary)
+        print_report(run, started_at)
     else:
         try:
-            summary = asyncio.run(_run(run, started_at, quiet=quiet))
+            summary = asyncio.run(_run(run, started_at, quiet=quiet, end_by=end_by))
         except UserError as error:
             run.discard_if_blank()
             for note in getattr(error, "__notes__", ()):  # the end of a server's log
@@ -56,18 +76,19 @@ def run_problems(run: RunFolder, started_at: float, *, quiet: bool) -> int:
         except asyncio.CancelledError:  # a second Ctrl-C
             print_error("interrupted; a run that had begun goes on with --resume and its folder")
             return EXIT_INTERRUPTED
-    print_results(run, summary, started_at)
+    return _exit_code(summary)
+
+
+def _exit_code(summary: Summary) -> int:
     return EXIT_INTERRUPTED if summary.interrupted else 0
 
 
-async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
+async def _run(run: RunFolder, started_at: float, *, quiet: bool, end_by: float | None) -> Summary:
     from solver.build import services as open_services
-    from solver.solving.services import first_event
-    from solver.solving.session import run_session
 
     clock = MonotonicClock()
     stopping = asyncio.Event()
-    solved, history = run.solved, run.history
+    history = run.history
     progress = Progress(
         run.problems,
         run.config,
@@ -80,39 +101,133 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool) -> Summary:
         run.journal.record(event)
         progress.show(event)
 
-    with progress, _stop_on_signals(stopping, progress.say):
-        async with open_services(
-            run.config,
-            record=record,
-            started_at=started_at,
-            stopping=stopping,
-            say=progress.say,
-            on_sampled=progress.sampled,
-            log_folder=run.path,
-        ) as services:
-            if is_gguf(Path(run.config.model.path)):
-                from solver.engines.tokenizer import keep_tokenizer
-
-                await asyncio.to_thread(keep_tokenizer, Path(run.config.model.path), run.path)
-            record(
-                first_event(
-                    services,
-                    resumed=history.start is not None,
-                    problem_ids=[problem.id for problem in run.problems],
-                    problems_sha256=run.problems_sha256,
+    with _stop_on_signals(stopping, progress.say), contextlib.ExitStack() as display:
+        display.enter_context(progress)
+        async with contextlib.AsyncExitStack() as opened:
+            opening = asyncio.ensure_future(
+                opened.enter_async_context(
+                    open_services(
+                        run.config,
+                        record=record,
+                        started_at=started_at,
+                        stopping=stopping,
+                        say=progress.say,
+                        on_sampled=progress.sampled,
+                        log_folder=run.path,
+                    )
                 )
             )
-            answers = await run_session(run.problems, services, solved=solved)
+            if await _in_time(opening, run.config.budget, started_at):
+                answers = await _solve(run, opening.result())
+            else:
+                answers = _give_up(run, record, lambda: clock.now() - started_at)
             # Answers given after a stop are not in the journal: a resume solves these problems.
             recorded = run.solved
             unrecorded = [answer for answer in answers if answer.problem_id not in recorded]
             for answer in unrecorded:
                 history.apply(answer)
-            record(RunEnded(t=services.elapsed(), interrupted=bool(unrecorded)))
+            record(RunEnded(t=clock.now() - started_at, interrupted=bool(unrecorded)))
             summary = summarize(history, run.problems)
-            # Written before the model and the kernels are closed, which may take long.
+            # Written and shown before the model and the kernels are closed, which may take long.
             run.write_results(answers, summary)
+            display.close()
+            print_results(run, summary)
+            if end_by is not None:
+                end_at(end_by, _exit_code(summary))
+            await asyncio.to_thread(print_report, run, started_at)
+            if not opening.done():
+                if end_by is not None:
+                    end_now(_exit_code(summary))
+                opening.cancel()
+                await asyncio.wait({opening})
             return summary
+
+
+async def _in_time(
+    opening: asyncio.Future[Services], budget: BudgetConfig, started_at: float
+) -> bool:
+    """Wait for the services; False if the run's time is up before they are open. Raises what they raise."""
+    left_s = None
+    if budget.time_limit_s is not None:
+        deadline = started_at + budget.time_limit_s - budget.closing_s
+        left_s = max(0.0, deadline - MonotonicClock().now())
+    try:
+        await asyncio.wait({opening}, timeout=left_s)
+    except asyncio.CancelledError:  # a second Ctrl-C
+        opening.cancel()
+        await asyncio.wait({opening})
+        raise
+    if opening.done():
+        opening.result()
+    return opening.done()
+
+
+async def _solve(run: RunFolder, services: Services) -> list[Solved]:
+    """Every answer, in the order of the problems."""
+    from solver.solving.services import first_event
+    from solver.solving.session import run_session
+
+    if is_gguf(Path(run.config.model.path)):
+        from solver.engines.tokenizer import keep_tokenizer
+
+        await asyncio.to_thread(keep_tokenizer, Path(run.config.model.path), run.path)
+    services.record(
+        first_event(
+            services,
+            resumed=run.history.start is not None,
+            problem_ids=[problem.id for problem in run.problems],
+            problems_sha256=run.problems_sha256,
+        )
+    )
+    return await run_session(run.problems, services, solved=run.solved)
+
+
+def _give_up(
+    run: RunFolder, record: Callable[[Event], None], elapsed: Callable[[], float]
+) -> list[Solved]:
+    """The fallback for every problem that an earlier process did not solve: the model is still loading."""
+    answers = run.solved
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    if run.history.start is not None:
+        record(RunResumed(t=elapsed(), created=created, schema_minor=SCHEMA_MINOR))
+    else:
+        record(
+            RunStarted(
+                t=elapsed(),
+                schema_minor=SCHEMA_MINOR,
+                created=created,
+                config=run.config,
+                problem_ids=[problem.id for problem in run.problems],
+                problems_sha256=run.problems_sha256,
+            )
+        )
+    for problem in run.problems:
+        if problem.id not in answers:
+            answers[problem.id] = _unanswered(problem.id, run.config.answer, elapsed())
+            record(answers[problem.id])
+    return [answers[problem.id] for problem in run.problems]
+
+
+def _unanswered(problem_id: str, rule: AnswerConfig, t: float) -> Solved:
+    answer = rule.fallback_answer
+    return Solved(
+        t=t,
+        problem_id=problem_id,
+        answer=answer,
+        votes={},
+        num_votes=0,
+        margin=0,
+        tied=False,
+        decided_early=False,
+        elapsed_s=0.0,
+        sampled_tokens=0,
+        reused_tokens=0,
+        encoded_tokens=0,
+        degradations=[
+            Degradation(DegradationKind.OUT_OF_TIME, "no time: the model was still loading"),
+            Degradation(DegradationKind.NO_VOTE, f"no vote: fallback answer {answer}"),
+        ],
+    )
 
 
 @contextlib.contextmanager

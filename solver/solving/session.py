@@ -14,6 +14,7 @@ from math import inf
 from solver.errors import named
 from solver.journal.events import Solved
 from solver.policy.budget import even_share, plan
+from solver.policy.closing import Closing
 from solver.policy.pace import Pace, Taken, taken_by
 from solver.solving.concurrency import run_together
 from solver.solving.services import Services
@@ -39,19 +40,22 @@ async def run_session(
     pace = Pace.expected(services.config.pace, services.config.prune)
     for earlier in solved.values():
         pace = pace.after(earlier.taken)
+    closing = Closing(services.config.budget.closing_s)
     unsolved = [problem for problem in problems if problem.id not in solved]
     first_share = _even_share(len(unsolved), services) if unsolved else 0.0
     waiting = iter(unsolved)
 
     async def take_turns() -> None:
-        nonlocal pace
+        nonlocal pace, closing
         for problem in waiting:
             problems_left = len(problems) - len(answers)  # those of the other takers included
-            budget = _budget(problems_left, pace, first_share, services)
+            budget = _budget(problems_left, pace, closing, first_share, services)
             answer = await answer_problem(problem, budget, services)
             pace = pace.after(answer.taken)
             if not services.stopping.is_set():
+                began = services.clock.now()
                 services.record(answer)
+                closing = closing.after(services.clock.now() - began)
             answers[problem.id] = answer
 
     takers = [take_turns() for _ in range(services.config.budget.problems_at_once)]
@@ -71,16 +75,17 @@ def _even_share(problems_left: int, services: Services) -> float:
 
 
 def _budget(
-    problems_left: int, pace: Pace, first_share: float, services: Services
+    problems_left: int, pace: Pace, closing: Closing, first_share: float, services: Services
 ) -> ProblemBudget:
     config = services.config
+    closing_s = closing.seconds(problems_left)
     if not services.recording.stops_early:
         pace = Pace()  # a full recording is made of all trajectories
     return plan(
         services.clock.now(),
         _run_deadline(services),
         problems_left,
-        config.budget,
+        config.budget.model_copy(update={"closing_s": closing_s}),
         services.selection.of(config.prune),
         pace,
         first_share,

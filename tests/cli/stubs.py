@@ -1,6 +1,7 @@
 """A model-free `solver.build` and `solver.solving.session`, so that the command is tested by itself.
 
-Each problem takes `STUB_DELAY_S` seconds and gets the number in its statement as its answer.
+Loading takes `STUB_LOADING_S` seconds, each problem `STUB_DELAY_S`; its answer is the number in its
+statement.
 Run as a script, this is the command with the stubs in place, in a process of its own.
 """
 
@@ -56,6 +57,7 @@ class Stubs:
         self.started_at = started_at
         if config.model.path != "embedded":
             raise ModelError(f"{config.model.path}: no such model folder")
+        await asyncio.sleep(float(os.environ.get("STUB_LOADING_S", "0")))
         yield SimpleNamespace(
             config=config,
             engine=SimpleNamespace(capabilities=CAPABILITIES),

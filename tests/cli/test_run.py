@@ -336,3 +336,31 @@ def test_a_reader_that_goes_away(
 
 def _problems(run: Path) -> list[Any]:
     return load_problems(run / "problems.csv")
+
+
+def test_when_the_model_is_not_loaded_in_time_every_row_is_there(
+    folder: Path, problems: Path, stubs: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_LOADING_S", "1000")
+    flags = ["--time-limit", "0.1s", "--set", "answer.fallback=7"]
+    assert main([str(problems), "--run-dir", "run", *flags]) == 0
+    assert (folder / "answers.csv").read_text() == "id,answer\na,7\nb,7\nc,7\n"
+    output = capsys.readouterr().out
+    assert output.count("degraded: no time: the model was still loading; no vote: fallback") == 3
+    assert "degraded: 3 of 3 answers" in output
+    journal = read_journal(folder / "run" / "journal.jsonl")
+    assert [event.type for event in journal.events] == ["run_started", *["solved"] * 3, "run_ended"]
+    assert stubs.loads == 1
+
+
+def test_a_command_that_loads_for_ever_ends_at_its_limit(
+    folder: Path, problems: Path, stub_command: list[str], environment: dict[str, str]
+) -> None:
+    ended = subprocess.run(
+        [*stub_command, str(problems), "--run-dir", "run", "--time-limit", "2s"],
+        env=environment | {"STUB_LOADING_S": "1000"}, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "answers: " in ended.stdout
+    assert len((folder / "answers.csv").read_text().splitlines()) == 4

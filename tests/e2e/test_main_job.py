@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from solver.journal.events import Ended, Executed, Sampled
@@ -130,6 +133,25 @@ def test_a_time_limit_gives_every_row(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "a.csv")) == 30
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["degraded"]
+
+
+def test_a_limit_that_ends_while_the_model_loads_gives_every_row_and_leaves_no_process(
+    tmp_path: Path,
+) -> None:
+    limit = ("--time-limit", "1.5s")
+    with started(
+        EXAMPLES, "--output", tmp_path / "a.csv", "--run-dir", tmp_path / "run", *limit
+    ) as process:
+        below: set[psutil.Process] = set()
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                below |= set(children(process))
+            time.sleep(0.01)
+        output, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+        assert_gone(list(below), timeout=30)
+    assert [row["answer"] for row in rows(tmp_path / "a.csv")] == ["0"] * 30
+    assert "no time: the model was still loading" in output
 
 
 def test_kill_9_and_resume_loses_nothing(first: Path, tmp_path: Path) -> None:
