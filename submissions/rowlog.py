@@ -74,9 +74,12 @@ _ENTRIES: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 
 class RowLog:
-    """Appends entries and prints a line for each; `started_at` is the notebook's start (monotonic)."""
+    """Appends entries and prints a line for each; `started_at` is the notebook's start (monotonic).
 
-    def __init__(self, path: Path, started_at: float) -> None:
+    Without a path they are printed only.
+    """
+
+    def __init__(self, path: Path | None, started_at: float) -> None:
         self._path = path
         self._started_at = started_at
         self._lock = threading.Lock()
@@ -93,8 +96,9 @@ class RowLog:
         """Append an entry and print it."""
         fields = json.dumps(entry.model_dump(), ensure_ascii=False)
         with self._lock:
-            with contextlib.suppress(OSError), self._path.open("ab") as file:
-                file.write(fields.encode("utf-8", "replace") + b"\n")
+            if self._path is not None:
+                with contextlib.suppress(OSError), self._path.open("ab") as file:
+                    file.write(fields.encode("utf-8", "replace") + b"\n")
             with contextlib.suppress(OSError, ValueError):  # stdout is broken or closed
                 print(f"[{entry.t:8.1f} s] {_sentence(entry)}", flush=True)
 

@@ -134,7 +134,7 @@ class Supervisor:
                 self._changed.wait(_STEP_S)
         if left := child.end():
             self._say(f"cannot be killed: {', '.join(left)}")
-        return why
+        return f"{why}: {child.last_words}" if self._ended and child.last_words else why
 
     def _failure_reason(self) -> str | None:
         now = time.monotonic()

@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from solver.config import SolverConfig
-from solver.errors import UserError
+from solver.errors import InputError, UserError
 from solver.files.jsonl import repair
 from solver.journal.events import Event, ProblemStarted, Solved
 from solver.journal.history import history_of
@@ -31,6 +31,7 @@ from solver.types import Degradation, DegradationKind, Problem
 from submissions.faults import FaultInjector, parse_faults
 from submissions.pipes import sender, tasks
 from submissions.protocol import Done, Heartbeat, Message, Ready, Refused, Task
+from submissions.runfolder import JOURNAL, KEPT_FREE
 from submissions.settings import Rehearsal
 from submissions.votes import VotesSoFar
 
@@ -66,7 +67,8 @@ class _Worker:
         self._started_at = started_at
         self._send = send
         self._config = SolverConfig.model_validate_json((folder / "config.json").read_bytes())
-        self._path = folder / "journal.jsonl"
+        self._path = folder / JOURNAL
+        self._journal: JournalWriter | None = None
         self._solved: dict[str, Solved] = {}
         self._begun: set[str] = set()  # by an earlier worker
         self._votes = VotesSoFar(self._config.vote, send)
@@ -77,11 +79,8 @@ class _Worker:
 
     async def serve(self, build: Build | None) -> None:
         self._faults.start()
-        resumed = self._path.exists() and self._path.stat().st_size > 0
-        self._journal = JournalWriter(self._path, _print_error)
-        with contextlib.closing(self._journal):
-            if resumed:
-                self._read_earlier_run()
+        with contextlib.ExitStack() as closing:
+            resumed = self._open_journal(closing)
             async with (build or _real_services())(
                 self._config,
                 record=self._record,
@@ -91,7 +90,8 @@ class _Worker:
                 log_folder=self._folder,
             ) as services:
                 # No problems are named: they come one at a time.
-                self._journal.record(first_event(services, resumed=resumed))
+                if self._journal is not None:
+                    self._journal.record(first_event(services, resumed=resumed))
                 heartbeats = asyncio.create_task(self._send_heartbeats())
                 self._send(Ready())
                 try:
@@ -99,9 +99,24 @@ class _Worker:
                 finally:
                     heartbeats.cancel()
 
+    def _open_journal(self, closing: contextlib.ExitStack) -> bool:
+        """Open the journal, if that is possible, and read what is in it; whether anything is."""
+        resumed = False
+        try:
+            journal = JournalWriter(self._path, _print_error, keep_free=KEPT_FREE)
+            closing.callback(journal.close)
+            resumed = self._path.stat().st_size > 0
+            if resumed:
+                repair(self._path)
+            self._journal = journal
+        except (InputError, OSError) as error:  # a log that cannot be written costs no answer
+            _print_error(f"no journal is written: {error}")
+        if resumed:
+            self._read_earlier_run()
+        return resumed
+
     def _read_earlier_run(self) -> None:
         """Read which problems an earlier worker solved or began from the journal."""
-        repair(self._path)
         for event in self._recorded('"type":"solved"'):
             if isinstance(event, Solved):
                 self._solved[event.problem_id] = event
@@ -137,7 +152,8 @@ class _Worker:
                 self._solved[task.problem_id] = await self._solve(task, services)
             self._send(Done(solved=self._solved[task.problem_id]))
         except Exception:  # failures of a problem are answers, so this is a bug: restart the worker
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
             os._exit(1)
 
     async def _solve(self, task: Task, services: Services) -> Solved:
@@ -161,7 +177,8 @@ class _Worker:
         return solved
 
     def _record(self, event: Event) -> None:
-        self._journal.record(event)
+        if self._journal is not None:
+            self._journal.record(event)
         self._votes.observe(event)
         self._faults.observe(event)
 
@@ -186,7 +203,8 @@ def _real_services() -> Build:
 
 
 def _print_error(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

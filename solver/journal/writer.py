@@ -6,6 +6,7 @@ dropped. Writing never crashes a run: the first failure is announced, and the re
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -20,10 +21,16 @@ _DECIMALS = {"logprobs": 6, "confidences": 3, "entropies": 3}
 
 
 class JournalWriter:
-    """Appends events; the only writer of its file, which it locks until `close`."""
+    """Appends events; the only writer of its file, which it locks until `close`.
 
-    def __init__(self, path: Path, on_failure: Callable[[str], None]) -> None:
+    It stops, as at a failure, before the disk has less than `keep_free` bytes left.
+    """
+
+    def __init__(
+        self, path: Path, on_failure: Callable[[str], None], *, keep_free: int = 0
+    ) -> None:
         self._path = path
+        self._keep_free = keep_free
         self._on_failure = on_failure
         self._failed = False
         try:
@@ -42,6 +49,7 @@ class JournalWriter:
             return
         try:
             line = _line(event)
+            self._check_space(len(line))
             while line:  # a raw write may take less than it was given
                 line = line[self._file.write(line) or 0 :]
             if isinstance(event, Solved | RunEnded):
@@ -52,6 +60,13 @@ class JournalWriter:
                 f"cannot write {self._path}: {error.strerror}; the run goes on, but a resume will"
                 " solve again what is not recorded from here on"
             )
+
+    def _check_space(self, needed: int) -> None:
+        if not self._keep_free:
+            return
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize - needed < self._keep_free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file and give up the lock."""
