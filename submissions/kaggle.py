@@ -10,23 +10,21 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from solver.cli.app import run_app
 from solver.config import SolverConfig
-from solver.errors import UserError
-from solver.files.whole import write_whole
-from solver.runs.settings import differing_key
+from solver.errors import InputError, UserError
 from submissions.child import Child
-from submissions.competitions import COMPETITIONS
+from submissions.competitions import COMPETITIONS, competition
 from submissions.frames import frame_library
 from submissions.paths import resolve
 from submissions.predict import Answerer
 from submissions.rowlog import NAME, RowLog
+from submissions.runfolder import open_run_folder
 from submissions.servers import (
     GATEWAY_PORT,
     competition_folder,
@@ -60,9 +58,14 @@ def serve(
     `preset`, `config` and `sets` are the solver's settings as on its command line; a model or adapter
     folder that does not exist is looked for by its name among the attached ones. `time_limit` counts
     from `started_at` (Unix seconds; default: the start of this process). `num_problems` is the number
-    of rows to expect where test.csv does not show it. Raises `UserError` for settings that cannot be used.
+    of rows to expect where test.csv does not show it.
+
+    When the notebook is saved, `UserError` is raised for whatever would make every answer the fallback:
+    settings that cannot be used, a model that is not attached, a solver that does not start. In a rerun
+    all rows are answered instead, and the log says why.
     """
-    submission = resolve_submission(
+    started = None if started_at is None else time.monotonic() - (time.time() - started_at)
+    submission, wrong = _settings(
         competition,
         preset=preset,
         config=config,
@@ -70,21 +73,27 @@ def serve(
         time_limit=time_limit,
         num_problems=num_problems,
         folder=folder,
-        started_at=None if started_at is None else time.monotonic() - (time.time() - started_at),
+        started_at=started,
     )
     frame_library()
     module = load_module(submission.competition, submission.input)
     files = competition_folder(submission.competition, submission.input)
     solver_config, missing = _resolved(submission)
-    run_folder = _run_folder(submission.folder, solver_config)
-    log = RowLog(run_folder / NAME, submission.started_at)
+    missing = wrong or missing
+    run_folder, passed = open_run_folder(submission.folder, solver_config)
+    log = RowLog(run_folder and run_folder / NAME, submission.started_at)
     rows = count_problems(test_file(files), submission.num_problems)
-    log.note(f"competition: {files}; {rows} problems; run folder: {run_folder}")
+    log.note(f"competition: {files}; {rows} problems; run folder: {run_folder or 'none'}")
+    for reason in passed:
+        log.note(f"passed over {reason}")
     supervisor = Supervisor(_spawner(submission, run_folder), log.note, submission.limits)
+    if missing is None and run_folder is None:
+        missing = "there is no folder that can be written"
     if missing is None:
         log.note(f"model: {solver_config.model.path}; adapter: {solver_config.prune.adapter}")
         supervisor.start()
     else:
+        _complain(missing)
         log.note(f"WARNING: every answer will be the fallback: {missing}")
         supervisor.give_up(missing)
     answerer = Answerer(solver_config, submission.started_at, rows, supervisor, log)
@@ -95,14 +104,36 @@ def serve(
             _serve_rows(getattr(module, submission.competition.server), answerer, files, log)
     finally:
         supervisor.close()
+    if answerer.all_fallback:
+        why = supervisor.given_up or "see the lines above"
+        _complain(f"every answer is the fallback: {why}")
+
+
+def _complain(what: str) -> None:
+    """Raise `InputError` where that helps: when the notebook is saved. In a rerun rows must be answered."""
+    if not is_rerun():
+        raise InputError(what)
+
+
+def _settings(name: str, **given: Any) -> tuple[Submission, str | None]:
+    """The submission; in a rerun one with the default settings and what is wrong, if those given are."""
+    try:
+        return resolve_submission(name, **given), None
+    except UserError as error:
+        _complain(str(error))
+        competition(name)  # an unknown one cannot be served
+        given["time_limit"] = TIME_LIMIT
+        return resolve_submission(name, **given, plain=True), str(error)
 
 
 def _serve_rows(server_class: type, answerer: Answerer, files: Path | None, log: RowLog) -> None:
     if listening(GATEWAY_PORT):
-        log.note(
-            f"WARNING: another process listens on port {GATEWAY_PORT}, perhaps an earlier submission:"
+        foreign = (
+            f"another process listens on port {GATEWAY_PORT}, perhaps an earlier submission:"
             " a gateway would connect to that one; end it and start again"
         )
+        _complain(foreign)
+        log.note(f"WARNING: {foreign}")
     server = server_class(answerer.predict())
     log.note("listening")
     if is_rerun():
@@ -120,29 +151,11 @@ def _resolved(submission: Submission) -> tuple[SolverConfig, str | None]:
         return submission.config, str(error)
 
 
-def _spawner(submission: Submission, folder: Path) -> Spawn:
+def _spawner(submission: Submission, folder: Path | None) -> Spawn:
+    folder = folder or submission.folder  # where there is none, nothing is started
     command = (*submission.worker, "--folder", str(folder))
     command = (*command, "--started-at", repr(submission.started_at))
     return partial(Child, command, folder / "worker.log")
-
-
-def _run_folder(folder: Path, config: SolverConfig) -> Path:
-    """`folder`, or the same name with a number if it already holds a run with another config."""
-    for number in count(1):
-        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        kept = candidate / "config.json"
-        try:
-            if kept.exists():
-                before = SolverConfig.model_validate_json(kept.read_bytes())
-                if differing_key(before, config) is None:
-                    return candidate
-                continue
-            candidate.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError):
-            continue
-        write_whole(kept, config.model_dump_json(indent=2) + "\n")
-        return candidate
-    raise AssertionError("unreachable: count() does not end")
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

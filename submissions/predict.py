@@ -52,7 +52,13 @@ class Answerer:
         self._pace = Pace.expected(config.pace, config.prune)
         self._first_share: float | None = None
         self._number = 0
+        self._num_voted = 0
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def all_fallback(self) -> bool:
+        """Whether there were rows, and none was answered by a vote."""
+        return bool(self._answers) and self._num_voted == 0
 
     def predict(self) -> Callable[..., Any]:
         """A plain function with the name that gateways look for."""
@@ -83,13 +89,15 @@ class Answerer:
                 outcome.notes.append(f"failed: {named(error)}")
             if answer is None:
                 answer = self._config.answer.fallback_answer
+            how: How = "repeated" if repeated else _how(outcome)
+            self._num_voted += how in ("solved", "best vote")
             self._log.write(
                 Answered(
                     t=self._log.elapsed(),
                     number=self._number,
                     problem_id=problem_id,
                     answer=answer,
-                    how="repeated" if repeated else _how(outcome),
+                    how=how,
                     took_s=round(time.monotonic() - began, 3),
                     lost_s=round(self._supervisor.lost_s - lost_before, 3),
                     degraded=outcome.notes + (outcome.solved.degraded if outcome.solved else []),

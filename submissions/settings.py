@@ -77,13 +77,19 @@ def resolve_submission(
     num_problems: int | None,
     folder: Path,
     started_at: float | None,
+    plain: bool = False,
 ) -> Submission:
-    """The notebook's settings, overridden by a rehearsal's if this is one. Raises `ConfigError`."""
+    """The notebook's settings, overridden by a rehearsal's if this is one. Raises `ConfigError`.
+
+    `plain` ignores all settings of the solver but those that the competition asks for.
+    """
     target = competition(name)
     rehearsal = Rehearsal.here()
     if rehearsal is not None:
         preset, config = rehearsal.preset or preset, rehearsal.config or config
         sets = (*sets, *rehearsal.sets)
+    if plain:
+        preset, config, sets = None, None, ()
     settings = load_config(preset, config, (*_answers(target), *sets))
     limit_s, speed = parse_duration(time_limit), 1.0
     start = process_start() if started_at is None else started_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import polars
@@ -15,7 +16,7 @@ from solver.files.problems import load_problems
 from submissions.checking import answers_in, private_score
 from submissions.dryrun import main, run_faults
 from submissions.rehearsal import rehearse
-from submissions.rowlog import Answered
+from submissions.rowlog import Answered, Noted
 from submissions.timeline import timeline_of
 from tests.support.submissions import AIMO3, plan, problems_file, processes_of, random_faults
 
@@ -259,3 +260,25 @@ def test_a_used_folder_is_not_overwritten(
     (tmp_path / "out" / "run-1" / "working").mkdir()
     assert main([str(file), "--out", str(tmp_path / "out")]) == 2
     assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("model.path=not-attached", "no model 'not-attached'"),
+        ("prune.lanch=3", "unknown key 'prune.lanch'"),
+        ("prune.keep=9", "keep (9) is larger than launch (4)"),
+    ],
+)
+def test_a_rerun_answers_every_row_whatever_is_wrong(
+    tmp_path: Path, setting: str, reason: str
+) -> None:
+    file = problems_file(tmp_path / "p.csv", [11, 12])
+    subject = plan(tmp_path, file)
+    run = rehearse(replace(subject, sets=(*subject.sets, setting)), 1)
+    assert run_faults(run, load_problems(file), AIMO3) == []
+    assert run.submission is not None
+    assert answers_in(run.submission) == {"p0": 0, "p1": 0}
+    notes = [entry.what for entry in run.log if isinstance(entry, Noted)]
+    assert any(note.startswith("WARNING: every answer will be the fallback: ") for note in notes)
+    assert any(reason in note for note in notes)

@@ -141,15 +141,44 @@ def test_a_notebook_that_is_saved_answers_the_test_file(
     assert (site / "working" / "stop-solver-run-2" / "journal.jsonl").exists()
 
 
-def test_a_model_that_is_missing_costs_every_answer_but_no_row(
-    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_saved_run_says_at_once_that_the_model_is_missing(
+    site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rehearse(monkeypatch, site, sets=(*SMALL, "model.path=not-attached"))
-    serve()
+    with pytest.raises(InputError, match=r"no model 'not-attached' .*looked at"):
+        serve()
+    assert not (site / "working" / "submission.parquet").exists()
+
+
+def test_a_saved_run_whose_rows_are_all_fallback_says_why(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearse(monkeypatch, site, worker=(*WORKER, "--refuse"))
+    with pytest.raises(InputError, match="every answer is the fallback: no such model here"):
+        serve()
     assert answers(site) == {"p0": 0, "p1": 0}
-    output = capsys.readouterr().out
-    assert "WARNING: every answer will be the fallback: no model 'not-attached'" in output
-    assert "looked at" in output
+
+
+def test_a_saved_run_refuses_a_port_that_another_server_holds(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("submissions.kaggle.listening", lambda port: True)
+    with pytest.raises(InputError, match="another process listens on port 50051"):
+        serve()
+
+
+def test_a_crash_says_its_reason_in_the_notebooks_log(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crash = (sys.executable, "-c", "raise OSError('a broken driver')")
+    monkeypatch.setattr("submissions.supervisor.MAX_FAILED_STARTS", 1)
+    rehearse(monkeypatch, site, worker=crash)
+    with pytest.raises(InputError, match="crashed while it started: OSError: a broken driver"):
+        serve()
+    assert (
+        "the solver was lost: crashed while it started: OSError: a broken"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_rows_of_a_rerun_are_not_those_of_the_file(
