@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from solver.cli.leftovers import hide_leftovers
 from solver.config import SolverConfig
 from solver.errors import InputError, UserError
 from solver.files.jsonl import repair
@@ -50,6 +51,7 @@ def main(argv: Sequence[str], build: Build | None = None) -> int:
     options = parser.parse_args(argv)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    hide_leftovers()
     send = sender()
     try:
         asyncio.run(_Worker(options.folder, options.started_at, send).serve(build))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import typer
 
+from solver.cli.leftovers import hide_leftovers
 from solver.errors import SolverError, UserError
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -64,7 +65,11 @@ def escape_unencodable() -> None:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide warnings that model libraries mean for their developers, unless Python was given -W."""
+    """Hide warnings that model libraries mean for their developers, unless Python was given -W.
+
+    Packages that only break them are hidden as well.
+    """
+    hide_leftovers()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

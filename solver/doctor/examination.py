@@ -11,6 +11,7 @@ from pathlib import Path
 from sandbox.isolation import isolation
 from solver.adapter.fingerprint import read_config
 from solver.cli.extras import DISTRIBUTION, install
+from solver.cli.leftovers import UNNEEDED
 from solver.config import SolverConfig
 from solver.doctor import facts, machine, packages, trials
 from solver.doctor.finding import Finding, fail, gb, ok
@@ -98,7 +99,12 @@ def _packages(config: SolverConfig, *, vllm_here: bool) -> list[Finding]:
     if is_gguf(model_folder(config.model.path)):
         extras.append("gguf")
     declared = metadata(DISTRIBUTION).get_all("Requires-Dist") or []
-    return packages.packages(declared, extras, ["kaggle"], facts.version_of)
+    found = packages.packages(declared, extras, ["kaggle"], facts.version_of)
+    torch = facts.version_of("torch")
+    if torch is None:
+        return found
+    others = facts.requirements_of(UNNEEDED)
+    return found + packages.leftovers(others, torch, vllm_here=vllm_here)
 
 
 def _model(config: SolverConfig, folder: Path) -> Finding:

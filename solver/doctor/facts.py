@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,15 @@ import psutil
 from solver.doctor.machine import KAGGLE_PORT, Gpu
 
 _ASK_S = 20.0
+
+
+def requirements_of(names: Iterable[str]) -> dict[str, list[str]]:
+    """What those of `names` that are installed require."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = requires(name) or []
+    return found
 
 
 def cores() -> int:

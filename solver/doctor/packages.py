@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -49,6 +49,24 @@ def packages(
     if fitting:
         found.insert(0, ok("packages", f"{fitting} in range"))
     return found
+
+
+def leftovers(
+    installed: Mapping[str, Sequence[str]], torch: str, *, vllm_here: bool
+) -> list[Finding]:
+    """Packages that were built for another torch than this one, and cannot be imported beside it.
+
+    `installed` has what each of them requires. Our own processes hide them from transformers; a vLLM
+    server does not.
+    """
+    say = fail if vllm_here else warn
+    return [
+        say("packages", f"{name} is for {requirement}, torch is {torch}", f"pip uninstall {name}")
+        for name, requirements in installed.items()
+        for requirement in map(Requirement, requirements)
+        if requirement.name == "torch"
+        and not requirement.specifier.contains(torch, prereleases=True)
+    ]
 
 
 def _applies(requirement: Requirement, extras: Sequence[str]) -> bool:

@@ -186,3 +186,15 @@ def test_how_many_gpus(args: tuple[str, ...], number: int) -> None:
     settings = {"model": {"engine": "vllm"}, "vllm": {"args": args}}
     assert num_gpus(SolverConfig.model_validate(settings)) == number
     assert num_gpus(SolverConfig()) == 1
+
+
+def test_leftovers_of_another_torch() -> None:
+    def found(vllm_here: bool, **installed: list[str]) -> list[tuple[str, str, str]]:
+        judged = packages.leftovers(installed, "2.9.1+cpu", vllm_here=vllm_here)
+        return [(one.status.value, one.found, one.advice) for one in judged]
+
+    fitting = {"torchvision": ["numpy", "torch==2.9.1"], "torchaudio": ["torch"]}
+    assert found(True, **fitting) == []
+    words = "torchaudio is for torch==2.6.0, torch is 2.9.1+cpu", "pip uninstall torchaudio"
+    assert found(True, torchaudio=["torch==2.6.0"]) == [("fail", *words)]
+    assert found(False, torchaudio=["torch (==2.6.0)"]) == [("warn", *words)]
