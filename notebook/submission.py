@@ -93,7 +93,7 @@ print("model:", MODEL_FOLDER or MODEL)
 
 # %%
 if not {"KAGGLE_IS_COMPETITION_RERUN", "STOP_SOLVER_REHEARSAL"} & os.environ.keys():
-    command = [sys.executable, "-m", "solver.doctor", "--preset", PRESET]
+    command = [sys.executable, "-m", "solver.doctor", "--deep", "--preset", PRESET]
     command += [word for setting in SETTINGS for word in ("--set", setting)]
     command += ["--model", str(MODEL_FOLDER or MODEL)]
     report = subprocess.run(command, capture_output=True, text=True)

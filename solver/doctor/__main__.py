@@ -42,6 +42,9 @@ def doctor(
     wheelhouse: Annotated[
         Path | None, typer.Option(readable=False, help="a folder of wheels to check")
     ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="also load the model and solve a small problem")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> int:
     """Check this machine for a run: Python, packages, memory, GPU, kernels, model, vLLM, wheels."""
@@ -52,7 +55,12 @@ def doctor(
 
     with WorkProgress(quiet=False) as progress:
         findings = list(
-            examine(settings, wheelhouse, lambda name: progress.report(f"checking: {name}"))
+            examine(
+                settings,
+                wheelhouse,
+                lambda name: progress.report(f"checking: {name}"),
+                deep=deep,
+            )
         )
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

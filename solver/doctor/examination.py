@@ -29,10 +29,20 @@ Check = Callable[[], Finding | Iterable[Finding]]
 
 
 def examine(
-    config: SolverConfig, wheelhouse: Path | None, on_check: Callable[[str], None] = lambda _: None
+    config: SolverConfig,
+    wheelhouse: Path | None,
+    on_check: Callable[[str], None] = lambda _: None,
+    *,
+    deep: bool = False,
 ) -> Iterator[Finding]:
-    """Every finding about this machine for a run with `config`; `on_check` hears a check's name first."""
-    for name, check in _checks(config, wheelhouse):
+    """Every finding about this machine for a run with `config`; `on_check` hears a check's name first.
+
+    `deep` also loads the model and solves a small problem.
+    """
+    checks = [*_checks(config, wheelhouse)]
+    if deep:
+        checks.append(("solve", lambda: trials.deep(config)))
+    for name, check in checks:
         on_check(name)
         yield from guarded(name, check)
 

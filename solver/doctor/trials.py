@@ -17,16 +17,25 @@ from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.adapter.fingerprint import read_config
+from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.doctor.finding import Finding, fail, ok, warn
 from solver.engines.vllm.command import PROGRAM, Recipe
 from solver.errors import ModelError
+from solver.journal.events import Solved
 from solver.scorers import Need, find_scorer
 from solver.scorers.folders import adapter_folder, reward_folder
+from solver.types import DegradationKind, Problem, ProblemBudget
 
 _KERNEL_S = 60.0
 _FLAGS_S = 240.0  # importing vLLM from a network disk takes minutes
 _SERVER_S = 5.0
+_SOLVE_S = 60.0
+_BROKEN = (
+    DegradationKind.FAILED,
+    DegradationKind.TRAJECTORIES_FAILED,
+    DegradationKind.SCORER_FAILED,
+)
 # With this flag the parser refuses every command line, so that nothing is started; any other error that
 # it reports is about our flags.
 _REFUSED = "--this-flag-is-the-doctors"
@@ -146,3 +155,39 @@ def servers(urls: Sequence[str]) -> Finding:
         except (URLError, OSError, ValueError) as error:
             return fail("vllm", f"{url}: {error}", "start the server, or correct --server")
     return ok("vllm", f"{len(urls)} running servers answer")
+
+
+def deep(config: SolverConfig) -> Finding:
+    """Load the model, or start its server, and solve one small problem with two trajectories.
+
+    Raises what a run would end with. It takes as long as loading, and a minute at most.
+    """
+    small = config.model_copy(
+        update={
+            "prune": config.prune.model_copy(update={"launch": 2, "keep": 1}),
+            "budget": config.budget.model_copy(update={"time_limit_s": None}),
+            "record": "run",
+            "record_marks": (),
+        }
+    )
+    began = time.monotonic()
+    solved = asyncio.run(_solve(small))
+    took = f"{solved.sampled_tokens} tokens in {time.monotonic() - began:.0f} s, loading included"
+    broken = [d.detail for d in solved.degradations if d.kind in _BROKEN]
+    if broken or not solved.sampled_tokens:
+        return fail("solve", "; ".join(broken)[:300] or "nothing was sampled", "mend that first")
+    if not solved.num_votes:
+        return warn("solve", f"no answer to 1 + 1 after {took}", "look at a run with --record full")
+    return ok("solve", f"1 + 1 is {solved.answer}: {took}")
+
+
+async def _solve(config: SolverConfig) -> Solved:
+    from solver.build import services
+    from solver.solving.session import answer_problem
+
+    began = MonotonicClock().now()
+    async with services(
+        config, record=lambda _: None, started_at=began, stopping=asyncio.Event()
+    ) as opened:
+        budget = ProblemBudget(_SOLVE_S, _SOLVE_S / 4, MonotonicClock().now() + _SOLVE_S)
+        return await answer_problem(Problem("doctor", "What is 1 + 1?"), budget, opened)

@@ -313,3 +313,30 @@ def test_flags_that_make_no_sense(arguments: list[str], capsys: pytest.CaptureFi
     assert told.out == ""
     assert told.err.startswith("error: ")
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.torch
+def test_deep_loads_the_model_and_solves_a_small_problem(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = list(examination.examine(EMBEDDED, None, deep=True))
+    assert findings[-1].name == "solve"
+    assert findings[-1].status is Status.OK
+    assert findings[-1].found.startswith("1 + 1 is ")
+
+    class Broken:
+        name = "stop"
+
+        async def score(self, trajectories: object, deadline: float) -> list[float]:
+            raise RuntimeError("a broken head")
+
+    async def broken(context: object) -> Broken:
+        return Broken()
+
+    monkeypatch.setattr("solver.build.open_scorer", broken)
+    finding = trials.deep(EMBEDDED)
+    assert (finding.status, finding.name) == (Status.FAIL, "solve")
+    assert "scorer stop failed, kept at random: RuntimeError: a broken head" in finding.found
+    (model / "model.safetensors").unlink()
+    (refused,) = examination.guarded("solve", lambda: trials.deep(config_of(model)))
+    assert refused.status is Status.FAIL and "model.safetensors" in refused.advice
