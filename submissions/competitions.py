@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from solver.errors import ConfigError
@@ -9,7 +10,10 @@ from solver.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Competition:
-    """`server` is a class of `module`; without one, the module's environment is iterated over."""
+    """`server` is a class of `module`; without one, the module's environment is iterated over.
+
+    `row_limit_s` is how long the gateway waits for a row, but for the first one, which may load the model.
+    """
 
     name: str
     slug: str
@@ -18,6 +22,7 @@ class Competition:
     maximum: int
     modulus: int | None
     num_problems: int  # rows of a rerun
+    row_limit_s: float = math.inf
 
 
 COMPETITIONS = {
@@ -31,6 +36,7 @@ COMPETITIONS = {
             maximum=99_999,
             modulus=None,
             num_problems=50,
+            row_limit_s=9 * 3600.0,
         ),
         Competition(
             "aimo2",
@@ -40,6 +46,7 @@ COMPETITIONS = {
             maximum=999,
             modulus=1000,
             num_problems=50,
+            row_limit_s=1800.0,
         ),
         Competition(
             "aimo1",

@@ -96,7 +96,14 @@ def serve(
         _complain(missing)
         log.note(f"WARNING: every answer will be the fallback: {missing}")
         supervisor.give_up(missing)
-    answerer = Answerer(solver_config, submission.started_at, rows, supervisor, log)
+    answerer = Answerer(
+        solver_config,
+        submission.started_at,
+        rows,
+        supervisor,
+        log,
+        row_limit_s=submission.row_limit_s,
+    )
     try:
         if submission.competition.server is None:
             iterate(module, answerer.answer)

@@ -6,12 +6,13 @@ the fallback answer if there is none.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from solver.config import SolverConfig
+from solver.config import BudgetConfig, SolverConfig
 from solver.errors import named
 from solver.policy.budget import even_share, plan
 from solver.policy.pace import Pace
@@ -24,13 +25,15 @@ from submissions.rowlog import Answered, Asked, How, Loaded, RowLog
 from submissions.supervisor import Supervisor
 
 _LOADING_SHARE = 0.5  # of the time left: the longest that a row waits for the model to be loaded
+_ROW_SHARE = 0.95  # of what the gateway waits for a row: the rest is for its answer's way
 _HEAD_START_SHARE, _HEAD_START_S = 0.05, 1.0  # how much earlier the worker's deadline is than ours
 
 
 class Answerer:
     """Answers rows one at a time and divides the time left among those still to come.
 
-    `num_problems` is known or estimated; rows beyond it are answered with the time that is left.
+    `num_problems` is known or estimated; rows beyond it are answered with the time that is left. No row but
+    the first takes longer than `row_limit_s`, loading included.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Answerer:
         num_problems: int,
         supervisor: Supervisor,
         log: RowLog,
+        *,
+        row_limit_s: float = math.inf,
     ) -> None:
         assert config.budget.time_limit_s is not None, "a submission has a time limit"
         self._config = config
@@ -47,6 +52,7 @@ class Answerer:
         self._num_problems = num_problems
         self._supervisor = supervisor
         self._log = log
+        self._row_limit_s = row_limit_s
         self._answers: dict[str, int] = {}
         self._prune = find_scorer(config.prune.scorer).selection.of(config.prune)
         self._pace = Pace.expected(config.pace, config.prune)
@@ -106,9 +112,13 @@ class Answerer:
             return answer
 
     def _solve(self, problem_id: str, statement: str) -> Outcome:
-        self._wait_for_solver()
+        row_ends = math.inf
+        if self._number > 1:
+            row_ends = time.monotonic() + _ROW_SHARE * self._row_limit_s
+        self._wait_for_solver(row_ends)
         left = max(1, self._num_problems - len(self._answers))
-        now, budget_config = time.monotonic(), self._config.budget
+        now = time.monotonic()
+        budget_config = _within(self._config.budget, row_ends - now)
         share = even_share(now, self._run_deadline, left, budget_config)
         if self._first_share is None:
             self._first_share = share
@@ -140,10 +150,11 @@ class Answerer:
             self._pace = self._pace.after(outcome.solved.taken)
         return outcome
 
-    def _wait_for_solver(self) -> None:
+    def _wait_for_solver(self, row_ends: float) -> None:
         """Wait for the model to be loaded, for `_LOADING_SHARE` of the time left at most."""
         now = time.monotonic()
-        ready = self._supervisor.wait_ready(now + _LOADING_SHARE * (self._run_deadline - now))
+        left_s = min(self._run_deadline, row_ends) - now
+        ready = self._supervisor.wait_ready(now + _LOADING_SHARE * left_s)
         if self._first_share is None:
             self._log.write(Loaded(t=self._log.elapsed(), ready=ready))
 
@@ -153,6 +164,14 @@ class Answerer:
         if answer is None or not limits.minimum <= answer <= limits.maximum:
             return limits.fallback_answer
         return answer
+
+
+def _within(config: BudgetConfig, row_left_s: float) -> BudgetConfig:
+    """The budget with what is left of the row as its problem's limit, if that is less."""
+    limit_s = (
+        row_left_s if config.problem_limit_s is None else min(config.problem_limit_s, row_left_s)
+    )
+    return config if limit_s == math.inf else config.model_copy(update={"problem_limit_s": limit_s})
 
 
 def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -> Task:

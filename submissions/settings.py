@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -55,13 +56,14 @@ class Rehearsal(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The settings of `kaggle.serve`. `started_at` is monotonic."""
+    """The settings of `kaggle.serve`. `started_at` is monotonic; `row_limit_s` is divided by the speed."""
 
     competition: Competition
     config: SolverConfig
     started_at: float
     num_problems: int
     folder: Path
+    row_limit_s: float = math.inf
     input: Path = INPUT
     worker: tuple[str, ...] = WORKER
     limits: WorkerLimits = field(default_factory=WorkerLimits)
@@ -103,6 +105,7 @@ def resolve_submission(
         started_at=start,
         num_problems=expected,
         folder=folder.absolute(),
+        row_limit_s=target.row_limit_s / speed,
         input=rehearsal.input if rehearsal else INPUT,
         worker=rehearsal.worker if rehearsal else WORKER,
         limits=WorkerLimits(start_s=settings.vllm.start_limit_s, least_silence_s=silence),

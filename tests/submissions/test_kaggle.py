@@ -207,6 +207,7 @@ def test_each_competition_has_its_range_and_a_rehearsal_its_speed(
     monkeypatch.delenv(REHEARSAL, raising=False)
     aimo2 = resolved("aimo2").config
     assert (aimo2.answer.maximum, aimo2.answer.modulus) == (999, 1000)
+    assert resolved("aimo2").row_limit_s == 1800
     aimo3 = resolved("aimo3", sets=("budget.problem_limit_s=900",))
     assert (aimo3.config.answer.maximum, aimo3.config.answer.modulus) == (99_999, None)
     assert aimo3.config.budget.time_limit_s == 4 * 3600
@@ -214,6 +215,7 @@ def test_each_competition_has_its_range_and_a_rehearsal_its_speed(
     rehearse(monkeypatch, tmp_path, speed=60.0, limit_s=240.0, sets=())
     fast = resolved("aimo3", sets=("budget.problem_limit_s=900",))
     assert fast.config.budget.time_limit_s == 240
+    assert fast.row_limit_s == 9 * 3600 / 60
     assert fast.config.budget.problem_limit_s == 15
     assert fast.config.budget.answer_reserve_s == pytest.approx(10 / 60)
     assert fast.num_problems == 2

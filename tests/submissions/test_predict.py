@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -52,14 +53,16 @@ class Oracle:
 
 
 def answerer(
-    tmp_path: Path, num_problems: int = 4, limit_s: float = 100.0, **answer: object
-) -> tuple[Answerer, Oracle]:
+    tmp_path: Path, num_problems: int = 4, limit_s: float = 100.0, row_limit_s: float = math.inf,
+    **answer: object,
+) -> tuple[Answerer, Oracle]:  # fmt: skip
     config = SolverConfig.model_validate(
         {"budget": {"time_limit_s": limit_s, "closing_s": 0.0}, "answer": answer}
     )
     oracle, now = Oracle(), time.monotonic()
     log = RowLog(tmp_path / "submission.jsonl", now)
-    return Answerer(config, now, num_problems, oracle, log), oracle  # type: ignore[arg-type]
+    subject = Answerer(config, now, num_problems, oracle, log, row_limit_s=row_limit_s)  # type: ignore[arg-type]
+    return subject, oracle
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,16 @@ def test_time_is_shared_and_handed_on(tmp_path: Path) -> None:
     for task, entry in zip(oracle.tasks, asked, strict=True):
         assert task.allotted_s == pytest.approx(entry.allotted_s - 1.0, abs=0.01)
         assert task.reserve_s == pytest.approx(min(10.0, 0.15 * entry.allotted_s), abs=0.01)
+
+
+def test_no_row_but_the_first_passes_the_gateways_limit(tmp_path: Path) -> None:
+    subject, oracle = answerer(tmp_path, num_problems=3, limit_s=9000.0, row_limit_s=1800.0)
+    for name in "abc":
+        subject.answer(name, "1")
+    first, *later = oracle.tasks
+    assert first.allotted_s > 5000, "it may load the model"
+    assert all(1600 < task.allotted_s <= 0.95 * 1800 for task in later)
+    assert oracle.waited[0] > 4000 and max(oracle.waited[1:]) <= 0.5 * 0.95 * 1800
 
 
 def test_where_time_is_short_fewer_trajectories_are_asked_for(tmp_path: Path) -> None:
