@@ -77,7 +77,7 @@ print(install(INPUT), f"({time.time() - STARTED_AT:.0f} s)")
 
 # %%
 from submissions.pagecache import warm_up
-from submissions.paths import MODEL_FILES, attached
+from submissions.paths import MODEL_FILES, attached, located
 
 if Path("/usr/local/cuda/bin/ptxas").exists():
     os.environ.setdefault("TRITON_PTXAS_PATH", "/usr/local/cuda/bin/ptxas")
@@ -94,7 +94,7 @@ print("model:", MODEL_FOLDER or MODEL)
 # %%
 if not {"KAGGLE_IS_COMPETITION_RERUN", "STOP_SOLVER_REHEARSAL"} & os.environ.keys():
     command = [sys.executable, "-m", "solver.doctor", "--deep", "--preset", PRESET]
-    command += [word for setting in SETTINGS for word in ("--set", setting)]
+    command += [word for setting in located(SETTINGS, INPUT) for word in ("--set", setting)]
     command += ["--model", str(MODEL_FOLDER or MODEL)]
     report = subprocess.run(command, capture_output=True, text=True)
     print(report.stdout, report.stderr)

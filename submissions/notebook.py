@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,9 @@ import typer
 from solver.cli.app import run_app
 from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
+from solver.embedded.paths import EMBEDDED
 from solver.errors import ConfigError, InputError
+from solver.runs.settings import preset_names
 from submissions.competitions import COMPETITIONS, competition
 from submissions.wheelhouse import ROOT, check_wheelhouse, make_wheelhouse
 
@@ -29,7 +31,10 @@ SOURCE = FOLDER / "submission.py"
 NOTEBOOK, METADATA = "submission.ipynb", "kernel-metadata.json"
 USER = "YOUR-KAGGLE-NAME"
 MODEL = "MODEL-OWNER/gpt-oss-120b/transformers/default/1"  # as on the model's page
-_OWNED = re.compile(r"[\w-]+/[\w-]+")
+_NAME = re.compile(r"[\w-]+", re.ASCII)
+_OWNED = re.compile(r"[\w-]+/[\w-]+", re.ASCII)
+_MODEL = re.compile(r"[\w-]+/(?P<name>[\w.-]+)/[\w-]+/[\w.-]+/\d+", re.ASCII)
+_TITLE = range(5, 51)  # characters that Kaggle accepts
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 app = typer.Typer(
@@ -41,8 +46,15 @@ app = typer.Typer(
 )
 
 
-def render(source: str) -> str:
-    """submission.ipynb of a `# %%` source: no outputs, and numbers as cell ids so that builds are equal."""
+def render(source: str, variables: Mapping[str, str] | None = None) -> str:
+    """submission.ipynb of a `# %%` source: no outputs, and numbers as cell ids so that builds are equal.
+
+    `variables` are the values of texts that are assigned in the source.
+    """
+    for name, value in (variables or {}).items():
+        assigned = re.compile(rf'^{name} = "[^"]*"', re.MULTILINE)
+        source, found = assigned.subn(f"{name} = {json.dumps(value)}", source)
+        assert found == 1, f"{name} is assigned {found} times"
     require("building a notebook", "jupytext", "nbformat")
     jupytext: Any = importlib.import_module("jupytext")
     nbformat: Any = importlib.import_module("nbformat")
@@ -98,35 +110,44 @@ def build(
     target: Annotated[str, typer.Option("--competition", help=", ".join(COMPETITIONS))] = "aimo3",
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="OWNER/SLUG of a dataset; default: USER/stop-solver-wheels"),
+        typer.Option(
+            help="OWNER/SLUG of a dataset; default: USER/stop-solver-wheels, with --kernel none"
+        ),
     ] = None,
     kernel: Annotated[
         list[str] | None, typer.Option(help="OWNER/SLUG of a notebook whose output is attached")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="OWNER/MODEL/FRAMEWORK/VARIATION/VERSION")
+        list[str] | None,
+        typer.Option(
+            help="OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, the solver's first; or embedded"
+        ),
     ] = None,
+    preset: Annotated[str | None, typer.Option(help=", ".join(preset_names()))] = None,
     gpu: Annotated[str, typer.Option(help="machine_shape, or none")] = "NvidiaH100",
 ) -> None:
     """Write submission.ipynb and kernel-metadata.json, ready for `kaggle kernels push -p`."""
-    datasets = [f"{user}/stop-solver-wheels"] if dataset is None else dataset
-    for name in [*datasets, *(kernel or ())]:
-        if not _OWNED.fullmatch(name):
-            raise ConfigError(f"{name!r} is not a source: write OWNER/SLUG, as in its URL")
-    if not slug(title):
-        raise ConfigError(f"--title {title!r} has no letter or digit")
+    datasets = dataset or ([] if kernel else [f"{user}/stop-solver-wheels"])
+    models = [] if model == [EMBEDDED] else [MODEL] if model is None else model
+    _check_names(user, title, [*datasets, *(kernel or ())], models)
+    name = _MODEL.fullmatch(models[0])["name"] if models else EMBEDDED  # type: ignore[index]
+    variables = {
+        "COMPETITION": competition(target).name,
+        "MODEL": name,
+        "PRESET": _preset(preset, name),
+    }
     metadata = kernel_metadata(
         user=user,
         title=title,
         target=target,
         datasets=datasets,
         kernels=kernel or (),
-        models=[MODEL] if model is None else model,
+        models=models,
         gpu=None if gpu == "none" else gpu,
     )
     if not SOURCE.is_file():
         raise InputError(f"there is no {SOURCE}: run this in a clone of the project")
-    notebook = render(SOURCE.read_text(encoding="utf-8"))
+    notebook = render(SOURCE.read_text(encoding="utf-8"), variables)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / NOTEBOOK).write_text(notebook, encoding="utf-8")
@@ -136,6 +157,34 @@ def build(
     typer.echo(f"{out / NOTEBOOK}\n{out / METADATA}")
     if user == USER:
         typer.echo(f"before you upload: build it with --user NAME; {USER} is a placeholder")
+
+
+def _check_names(user: str, title: str, sources: Sequence[str], models: Sequence[str]) -> None:
+    """Refuse names that cannot be Kaggle's, and placeholders beside a real name."""
+    if not _NAME.fullmatch(user):
+        raise ConfigError(f"--user {user!r} is no name in Kaggle's URLs")
+    for name in sources:
+        if not _OWNED.fullmatch(name):
+            raise ConfigError(f"{name!r} is not a source: write OWNER/SLUG, as in its URL")
+    for name in models:
+        if not _MODEL.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} is not a model: write OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, as on its"
+                " page, or embedded"
+            )
+    if user != USER and MODEL in models:
+        raise ConfigError(f"{MODEL} is a placeholder: give --model, as on the model's page")
+    if not slug(title):
+        raise ConfigError(f"--title {title!r} has no letter or digit")
+    if len(title) not in _TITLE:
+        raise ConfigError(f"--title {title!r}: Kaggle takes {_TITLE[0]} to {_TITLE[-1]} characters")
+
+
+def _preset(given: str | None, model: str) -> str:
+    """The preset that is given, the one named like the model, or `general`."""
+    if given is not None and given not in preset_names():
+        raise ConfigError(f"unknown preset {given!r}; the presets are {', '.join(preset_names())}")
+    return given or (model if model in preset_names() else "general")
 
 
 @app.command()

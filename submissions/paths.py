@@ -64,6 +64,17 @@ def resolve(config: SolverConfig, root: Path = INPUT) -> SolverConfig:
     )
 
 
+def located(settings: Iterable[str], root: Path = INPUT) -> list[str]:
+    """`key=value` settings, an adapter that is attached by its folder; what is not found stays as it is."""
+    key = "prune.adapter="
+    found = []
+    for setting in settings:
+        name = setting.removeprefix(key).strip("'\"")
+        folder = attached(name, ADAPTER_FILES, root) if setting.startswith(key) else None
+        found.append(setting if folder is None else f"{key}{folder}")
+    return found
+
+
 def listing(root: Path = INPUT) -> list[str]:
     """The attached folders, a few levels deep, for messages."""
     lines = sorted(str(path) for path in _folders(root, 5))

@@ -16,6 +16,7 @@ from solver.files.problems import load_problems
 from submissions import notebook, pagecache
 from submissions.checking import answers_in
 from submissions.dryrun import run_faults
+from submissions.paths import located
 from submissions.rehearsal import rehearse
 from submissions.settings import WORKER
 from tests.support.submissions import AIMO3, plan
@@ -68,19 +69,70 @@ def test_flags_fill_in_the_metadata(tmp_path: Path) -> None:
     flags = (*flags, "--model", "o/m/transformers/default/3", "--competition", "aimo2")
     _, metadata = built(tmp_path, *flags)
     assert metadata["id"] == "ada/my-aimo-try-2"
-    assert metadata["dataset_sources"] == ["ada/stop-solver-wheels"]
+    assert metadata["dataset_sources"] == [], "the wheels are the output of the other notebook"
     assert metadata["kernel_sources"] == ["bob/k"]
     assert metadata["model_sources"] == ["o/m/transformers/default/3"]
     assert metadata["competition_sources"] == ["ai-mathematical-olympiad-progress-prize-2"]
     assert metadata["enable_gpu"] is False
     assert "machine_shape" not in metadata
+    _, metadata = built(tmp_path, "--user", "ada", "--model", "embedded")
+    assert metadata["dataset_sources"] == ["ada/stop-solver-wheels"]
     _, metadata = built(tmp_path, "--dataset", "a/b", "--dataset", "c/d")
     assert metadata["dataset_sources"] == ["a/b", "c/d"]
+
+
+def variables(text: str) -> dict[str, str]:
+    made = nbformat.reads(text, as_version=4)
+    first = next(cell.source for cell in made.cells if cell.cell_type == "code")
+    assigned = (node for node in ast.parse(first).body if isinstance(node, ast.Assign))
+    constants = ((n.targets[0].id, n.value) for n in assigned)  # type: ignore[attr-defined]
+    return {name: v.value for name, v in constants if isinstance(v, ast.Constant)}
+
+
+def test_the_notebook_follows_the_flags(tmp_path: Path) -> None:
+    text, _ = built(tmp_path)
+    given = variables(text)
+    assert (given["COMPETITION"], given["MODEL"], given["PRESET"]) == (
+        "aimo3", "gpt-oss-120b", "gpt-oss-120b",
+    )  # fmt: skip
+    flags = ("--user", "ada", "--competition", "aimo2", "--model", "o/Qwen3-8B.x/pyTorch/d-1/3")
+    given = variables(built(tmp_path, *flags)[0])
+    assert (given["COMPETITION"], given["MODEL"], given["PRESET"]) == (
+        "aimo2", "Qwen3-8B.x", "general",
+    )  # fmt: skip
+    assert variables(built(tmp_path, *flags, "--preset", "qwen3")[0])["PRESET"] == "qwen3"
+
+
+def test_a_smoke_test_needs_no_model(tmp_path: Path) -> None:
+    text, metadata = built(tmp_path, "--user", "ada", "--model", "embedded", "--gpu", "none")
+    assert metadata["model_sources"] == []
+    assert (variables(text)["MODEL"], variables(text)["PRESET"]) == ("embedded", "embedded")
+
+
+def test_adapters_are_found_by_their_datasets_name(tmp_path: Path) -> None:
+    adapter = tmp_path / "datasets" / "ada" / "my-adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "stop.json").touch()
+    settings = [
+        "seed=1",
+        "prune.adapter=my-adapter",
+        "prune.adapter='my-adapter'",
+        "prune.adapter=no",
+    ]
+    assert located(settings, tmp_path) == [
+        "seed=1", *[f"prune.adapter={adapter}"] * 2, "prune.adapter=no",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--user", "ada"], "gpt-oss-120b/transformers/default/1 is a placeholder: give --model"),
+        (["--user", "Ada L"], "--user 'Ada L' is no name in Kaggle's URLs"),
+        (["--model", "gpt-oss-120b"], "'gpt-oss-120b' is not a model: write OWNER/MODEL/"),
+        (["--model", "embedded", "--model", "o/m/f/v/1"], "'embedded' is not a model"),
+        (["--preset", "gpt"], "unknown preset 'gpt'; the presets are embedded, general"),
+        (["--title", "abc"], "Kaggle takes 5 to 50 characters"),
         (["--dataset", "wheels"], "'wheels' is not a source: write OWNER/SLUG"),
         (["--kernel", "a/b/c"], "'a/b/c' is not a source"),
         (["--title", "!!"], "has no letter or digit"),
