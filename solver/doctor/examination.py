@@ -81,15 +81,23 @@ def _checks(config: SolverConfig, wheelhouse: Path | None) -> Iterator[tuple[str
     elif config.vllm.servers:
         yield "vllm", lambda: trials.servers(config.vllm.servers)
     if wheelhouse is not None:
-        yield "wheels", lambda: wheels(wheelhouse, running=platform.python_version())
+        yield (
+            "wheels",
+            lambda: wheels(wheelhouse, running=platform.python_version(), with_vllm=vllm_here),
+        )
 
 
-def wheels(folder: Path, running: str) -> Finding:
-    """A wheelhouse against its manifest; `running` is the Python that would install it."""
+def wheels(folder: Path, running: str, *, with_vllm: bool = False) -> Finding:
+    """A wheelhouse against its manifest; `running` is the Python that would install it.
+
+    `with_vllm`: the config starts a server, so vLLM must be among them.
+    """
     manifest = read_manifest(folder)
     if found := faults(folder, manifest):
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         return fail("wheels", "; ".join(found[:_SHOWN]) + more, "make the wheelhouse again")
+    if with_vllm and not any(wheel.name.startswith("vllm") for wheel in manifest.wheels):
+        return fail("wheels", "no vllm among them", "make the wheelhouse with --extra vllm")
     size = gb(sum(wheel.size for wheel in manifest.wheels))
     return ok(
         "wheels",

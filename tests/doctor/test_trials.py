@@ -241,6 +241,9 @@ def test_wheels(tmp_path: Path) -> None:
     write_manifest(tmp_path, make_manifest(tmp_path, "stop-solver", "3.12", (), ()))
     assert examination.wheels(tmp_path, "3.12.7").found.endswith("whole, for Python 3.12")
     assert examination.wheels(tmp_path, "3.11.7").found.endswith("(this is 3.11.7)")
+    missing = examination.wheels(tmp_path, "3.12.7", with_vllm=True)
+    assert (missing.status, missing.found) == (Status.FAIL, "no vllm among them")
+    assert "--extra vllm" in missing.advice
     make_wheel(tmp_path, "stowaway", "1")
     assert examination.wheels(tmp_path, "3.12.7").status is Status.FAIL
 
