@@ -12,10 +12,11 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import zmq
@@ -40,6 +41,11 @@ LATE = (
     *("IPython.core.debugger_backport", "IPython.extensions", "pexpect"),
     *("tornado.locks", "tornado.queues", "tornado.gen", "tornado.platform.asyncio"),
 )
+HEARD = ("error", "status", "execute_reply", "kernel_info_reply")
+TEXTS = 8  # a text is sent in pieces of this part of all that is accepted
+MOST_ITEMS = 16  # of a list in a message
+MESSAGE_BYTES = 2 << 10  # what a message counts besides its text
+FLUSHES, FLUSH_S = 1000, 0.02  # so many flushes a cell, and then one in that time
 SHOWN_FRAMES = 5  # of a traceback: the first and the last
 SHOWN_CHARACTERS = 200  # of a line of code in it
 
@@ -49,16 +55,38 @@ class OutputLimitError(BaseException):
 
 
 class Meter:
-    """Counts what a cell writes; past the bound the cell is stopped and the rest is dropped."""
+    """Counts what a cell writes; past the bound the cell is stopped and the rest is dropped.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.left = most
-        self.told = False
+    `most` characters, shown values included, and `sent` bytes of messages a cell.
+    """
 
-    def reset(self, *_: object) -> None:
-        """Start counting anew, for the next cell."""
-        self.left, self.told = self.most, False
+    def __init__(self, most: int, sent: int) -> None:
+        self.most, self.most_sent = most, sent
+        self.flushed = 0.0
+        self.running = False
+        self.reset()
+
+    def starts(self, *_: object) -> None:
+        """A cell starts."""
+        self.running = True
+        self.reset()
+
+    def reset(self) -> None:
+        """Start counting anew."""
+        self.left, self.left_to_send, self.flushes, self.told = self.most, self.most_sent, 0, False
+
+    def may_send(self, text: str, *, shown: bool) -> bool:
+        """Count a message with this text; past the bound the cell is stopped.
+
+        `shown`: the text was not written, so it counts as if it had been.
+        """
+        self.left_to_send -= MESSAGE_BYTES + len(json.dumps(text, ensure_ascii=False))
+        if self.left_to_send < 0 or (shown and len(text) > self.left):
+            self.stop()
+            return False
+        if shown:
+            self.left -= len(text)
+        return True
 
     def wrap(self, write: Callable[[str], Any]) -> Callable[[str], Any]:
         """A `write` that counts."""
@@ -76,6 +104,18 @@ class Meter:
 
         return metered
 
+    def calm(self, flush: Callable[[], None]) -> Callable[[], None]:
+        """A `flush` that a loop may call after every line: past some number it is done now and then."""
+
+        def calmed() -> None:
+            self.flushes += 1
+            now = time.monotonic()
+            if not self.running or self.flushes <= FLUSHES or now - self.flushed > FLUSH_S:
+                self.flushed = now
+                flush()
+
+        return calmed
+
     def stop(self) -> None:
         """End the cell: by an exception in the main thread, by a signal from any other."""
         if threading.current_thread() is threading.main_thread():
@@ -86,7 +126,7 @@ class Meter:
 
 
 def clean(value: Any, most: int) -> Any:
-    """`value` with its strings no longer than `most` characters and free of lone surrogates."""
+    """`value` with its texts no longer than `most`, valid UTF-8, and no more than some of its items."""
     if isinstance(value, str):
         if len(value) > most:
             value = value[: most // 2] + "\n[...]\n" + value[-(most // 2) :]
@@ -96,10 +136,16 @@ def clean(value: Any, most: int) -> Any:
             value = value.encode("utf-8", "backslashreplace").decode()
         return value
     if isinstance(value, dict):
-        return {key: clean(item, most) for key, item in value.items()}
+        return {key: clean(item, most) for key, item in islice(value.items(), MOST_ITEMS)}
     if isinstance(value, list):
-        return [clean(item, most) for item in value]
+        return [clean(item, most) for item in value[:MOST_ITEMS]]
     return value
+
+
+def text_of(content: Any, name: str) -> str:
+    """What `content` has under this name, if that is a text."""
+    text = content.get(name) if isinstance(content, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def compact_traceback(
@@ -131,19 +177,55 @@ class Pub(IOPubThread):
             super()._really_send(*arguments, **options)  # type: ignore[no-untyped-call]
 
 
+class BoundedSession(Session):
+    """Sends only what is heard, in messages no larger than are read."""
+
+    def __init__(self, meter: Meter, **options: Any) -> None:
+        super().__init__(**options)
+        self.meter = meter
+        self.most_text = meter.most // TEXTS + 1000
+
+    def send(
+        self, stream: Any, msg_or_type: Any, content: Any = None, *others: Any, **named: Any
+    ) -> Any:
+        """As the original, but without the parts of a message that nobody reads, or not at all."""
+        message = msg_or_type
+        if not isinstance(message, dict):
+            parent, ident, _, _, header, metadata = (*others, *[None] * 6)[:6]
+            parent, ident = named.get("parent", parent), named.get("ident", ident)
+            header, metadata = named.get("header", header), named.get("metadata", metadata)
+            message = self.msg(message, content, parent, header, metadata)
+            named = {"ident": ident}
+        message = dict(message, metadata={}, buffers=[])
+        kind, content = message["header"]["msg_type"], message["content"]
+        if kind == "stream":
+            written = text_of(content, "text")
+            for start in range(0, len(written), self.most_text):
+                text = clean(written[start : start + self.most_text], sys.maxsize)
+                if self.meter.may_send(text, shown=False):
+                    part = dict(message, content={"name": content.get("name"), "text": text})
+                    super().send(stream, part, ident=named.get("ident"))
+            return message
+        if kind in ("execute_result", "display_data"):
+            text = clean(text_of(content.get("data"), "text/plain"), self.most_text)
+            if not (text and self.meter.may_send(text, shown=True)):
+                return message
+            message["content"] = {"data": {"text/plain": text}}
+        elif kind in HEARD:
+            message["content"] = clean(content, self.most_text // TEXTS)
+        else:
+            return message
+        return super().send(stream, message, ident=named.get("ident"))
+
+
 class App(kernelapp.IPKernelApp):
     """The kernel application, told all it needs by its owner: it reads and writes no files."""
 
-    metered_bytes = 0
+    meter: Meter
+    sockets: tuple[int, ...] = ()  # that listen: for shell and iopub
 
     def _session_default(self) -> Session:
-        most = self.metered_bytes
-
-        class BoundedSession(Session):
-            def serialize(self, msg: dict[str, Any], ident: Any = None) -> list[bytes]:
-                return super().serialize({**msg, "content": clean(msg["content"], most)}, ident)
-
-        return BoundedSession(parent=self)
+        return BoundedSession(self.meter, parent=self, key=b"")
 
     def load_config_file(self, *_: object, **__: object) -> None:
         """Nothing of the user's configures a kernel."""
@@ -160,11 +242,17 @@ class App(kernelapp.IPKernelApp):
     def init_heartbeat(self) -> None:
         """Nobody listens to it; a death is seen by the process."""
 
+    def _bind_socket(self, socket: Any, port: int) -> int:
+        """Take one that listens already; what nobody talks to (stdin, control) is not bound."""
+        if 0 < port <= len(self.sockets):
+            socket.sndhwm = 0  # what is sent is counted by the meter, and none of it is to be lost
+            socket.setsockopt(zmq.USE_FD, self.sockets[port - 1])
+            socket.bind(f"ipc:///{port}")  # a name in messages only
+        return port
+
     def init_control(self, context: Any) -> None:
         """As the original, but the debugger's socket is not connected to our own."""
         self.control_socket = context.socket(zmq.ROUTER)
-        bind: Any = self._bind_socket
-        self.control_port = bind(self.control_socket, self.control_port)
         self.debugpy_socket = context.socket(zmq.STREAM)
         self.debug_shell_socket = context.socket(zmq.DEALER)
         for socket in (self.control_socket, self.debugpy_socket, self.debug_shell_socket):
@@ -175,18 +263,17 @@ class App(kernelapp.IPKernelApp):
     def init_io(self) -> None:
         """As the original, and counts what is written."""
         super().init_io()  # type: ignore[no-untyped-call]
-        meter = Meter(self.metered_bytes)
         for stream in (sys.stdout, sys.stderr):
-            stream.write = meter.wrap(stream.write)  # type: ignore[method-assign]
-        self.meter = meter
+            stream.write = self.meter.wrap(stream.write)  # type: ignore[method-assign]
+            stream.flush = self.meter.calm(stream.flush)  # type: ignore[method-assign]
 
 
-def serve(connection: dict[str, Any], accepted_bytes: int, confine: Callable[[], None]) -> None:
+def serve(sockets: list[int], meter: Meter, confine: Callable[[], None]) -> None:
     """Run the kernel until it is killed; `confine` is called before it takes the first cell."""
     vars(kernelapp)["IOPubThread"] = Pub
-    App.metered_bytes = accepted_bytes
+    App.meter, App.sockets = meter, tuple(sockets)
     app: Any = App.instance()
-    app.load_connection_info(connection)
+    app.shell_port, app.iopub_port = 1, 2
     app.config.HistoryManager.enabled = False
     app.config.InteractiveShell.colors = "nocolor"
     app.config.InteractiveShell.xmode = "Plain"
@@ -199,8 +286,8 @@ def serve(connection: dict[str, Any], accepted_bytes: int, confine: Callable[[],
     shell.display_formatter.formatters["text/plain"].for_type(TextDisplayObject, _show_text)
     shell.InteractiveTB.structured_traceback = compact_traceback
     shell.SyntaxTB.structured_traceback = compact_traceback
-    shell.events.register("pre_run_cell", app.meter.reset)
-    shell.events.register("post_execute", _after_cell(os.getpid()))
+    shell.events.register("pre_run_cell", meter.starts)
+    shell.events.register("post_execute", _after_cell(os.getpid(), meter, app.iopub_thread))
     shell.events.register("post_run_cell", _with_words)
     sys.set_int_max_str_digits(0)  # a long computation is bounded by the cell's time
     sys.path.insert(0, "")  # a cell may import what another one wrote
@@ -215,8 +302,11 @@ def _show_text(shown: TextDisplayObject, printer: Any, cycle: bool) -> None:
     printer.text(str(shown.data or ""))
 
 
-def _after_cell(kernel: int) -> Callable[[], None]:
+def _after_cell(kernel: int, meter: Meter, pub: IOPubThread) -> Callable[[], None]:
     def after() -> None:
+        meter.running = False
+        if os.getpid() == kernel and not pub.thread.is_alive():
+            os._exit(1)  # a kernel whose output is lost says nothing true any more
         if os.getpid() != kernel:  # a fork that ran to the end of the cell is no second kernel
             sys.stdout.flush()
             os._exit(0)
@@ -241,7 +331,7 @@ def _print_plainly() -> None:
 
 
 def run(
-    orders: dict[str, Any], connection: dict[str, Any], set_up: Callable[[], None] = lambda: None
+    orders: dict[str, Any], sockets: list[int], set_up: Callable[[], None] = lambda: None
 ) -> None:
     """Confine this process as ordered, then be a kernel; `set_up` is called before its first cell."""
     held = cage.Cage(**{**orders["cage"], "layers": tuple(orders["cage"]["layers"])})
@@ -251,7 +341,7 @@ def run(
         set_up()
         cage.close(held)
 
-    serve(connection, orders["accepted_bytes"], confine)
+    serve(sockets, Meter(orders["accepted_bytes"], orders["sent_bytes"]), confine)
 
 
 def load(modules: Iterable[str]) -> None:
@@ -262,7 +352,7 @@ def load(modules: Iterable[str]) -> None:
     getattr(PyColorize, "theme_table", {}).keys()  # read from files once
 
 
-def main(connection_file: str, orders: str) -> None:
+def main(orders: str, *sockets: str) -> None:
     """Be a cold kernel."""
     load(LATE)
-    run(json.loads(orders), json.loads(Path(connection_file).read_text()))
+    run(json.loads(orders), list(map(int, sockets)))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
-
-from jupyter_client.channels import AsyncZMQSocketChannel
 
 from sandbox.launcher import POLL_S, KernelProcess
 from sandbox.limits import Limits
 from sandbox.output import Output
 from sandbox.result import ExecutionResult, ExecutionStatus, refusal, shares
 from sandbox.watchdog import Watched
+from sandbox.wire import ClosedError, FloodError
 
 LAST_WORDS_S = 0.1  # what a dead kernel had already sent is read for this long
 FLOOD_S = 0.5  # a kernel stops its flood by itself; if it has not by then, it is interrupted
 INTERRUPTS = 2  # the first may be lost in a callback that ignores exceptions
+FLOODED = "more messages than are read"
 
 
 class Kernel:
@@ -52,7 +53,8 @@ class Kernel:
     async def wait_ready(self) -> None:
         """Wait until the kernel answers and we hear what it prints.
 
-        Raises TimeoutError after `start_timeout_s` and RuntimeError when its process ends.
+        Raises TimeoutError after `start_timeout_s` and RuntimeError when its process ends or it
+        does not speak as a kernel does.
         """
         async with self._talking, asyncio.timeout(self._limits.start_timeout_s):
             ready = asyncio.ensure_future(self._greet())
@@ -62,6 +64,8 @@ class Kernel:
                 if not ready.done():
                     raise RuntimeError("the kernel ended while it started")
                 ready.result()
+            except (FloodError, ClosedError) as error:
+                raise RuntimeError(f"the kernel does not answer: {error or FLOODED}") from error
             finally:
                 await _drop(ready, death)
 
@@ -158,10 +162,24 @@ class Kernel:
         self, code: str, output: Output, full: asyncio.Future[None]
     ) -> ExecutionStatus:
         """Send the code; done when its reply and its `idle` are both there (either can be forged)."""
-        cell_id = self._client.execute(code, allow_stdin=False, stop_on_error=False)
-        reply, _ = await asyncio.gather(
-            self._reply(cell_id, output), self._gather(cell_id, output, full)
+        cell_id = self._client.ask(
+            "execute_request",
+            code=code,
+            silent=False,
+            store_history=True,
+            user_expressions={},
+            allow_stdin=False,
+            stop_on_error=False,
         )
+        try:
+            reply, _ = await asyncio.gather(
+                self._reply(cell_id), self._gather(cell_id, output, full)
+            )
+        except FloodError:
+            self.stop(FLOODED)
+            return ExecutionStatus.KILLED
+        if reply is None:
+            return ExecutionStatus.DIED
         if any(part.get("source") == "ask_exit" for part in _dicts(reply.get("payload"))):
             return ExecutionStatus.DIED  # it ends a moment later
         if reply.get("status") == "ok":
@@ -170,53 +188,39 @@ class Kernel:
         output.add_error(name, f"{name}: {reply.get('evalue', '')}")
         return ExecutionStatus.ERROR
 
-    async def _reply(self, cell_id: str, output: Output) -> dict[str, Any]:
-        while True:
-            kind, parent, content = await self._receive(self._client.shell_channel, output)
-            if kind == "execute_reply" and parent == cell_id:
-                return content
+    async def _reply(self, cell_id: str) -> dict[str, Any] | None:
+        """The reply's content; None where the kernel ended without one."""
+        with contextlib.suppress(ClosedError):
+            while True:
+                kind, parent, content = await self._client.hear(self._client.shell)
+                if kind == "execute_reply" and parent == cell_id:
+                    return content
+        return None
 
     async def _gather(self, cell_id: str, output: Output, full: asyncio.Future[None]) -> None:
-        while True:
-            kind, parent, content = await self._receive(self._client.iopub_channel, output)
-            if parent == cell_id:
-                if kind == "status" and content.get("execution_state") == "idle":
-                    return
-                output.add(kind, content)
-            if output.full and not full.done():
-                full.set_result(None)
+        """All that the cell put out, until the kernel is idle again or ended."""
+        with contextlib.suppress(ClosedError):
+            while True:
+                kind, parent, content = await self._client.hear(self._client.iopub)
+                if parent == cell_id:
+                    if kind == "status" and content.get("execution_state") == "idle":
+                        return
+                    output.add(kind, content)
+                if output.full and not full.done():
+                    full.set_result(None)
 
     async def _greet(self) -> None:
         """A reply alone does not mean that output is heard: that takes the welcome."""
-        self._client.kernel_info()
-        for channel, wanted in (
-            (self._client.iopub_channel, "iopub_welcome"),
-            (self._client.shell_channel, "kernel_info_reply"),
-        ):
-            kind = ""
-            while kind != wanted:
-                kind, _, _ = await self._receive(channel, Output(self._limits.accepted_bytes))
+        await self._client.open()
+        while (await self._client.hear(self._client.iopub)).kind != "iopub_welcome":
+            pass
+        asked = self._client.ask("kernel_info_request")
+        while (await self._client.hear(self._client.shell)).parent != asked:
+            pass
 
     async def _died(self) -> None:
         while self.alive:  # noqa: ASYNC110 - a process sets no event
             await asyncio.sleep(POLL_S)
-
-    async def _receive(
-        self, channel: AsyncZMQSocketChannel, output: Output
-    ) -> tuple[str, str, dict[str, Any]]:
-        """The next message as (type, id of its parent, content); empty where it is malformed."""
-        frames = await channel.socket.recv_multipart()
-        # With messages waiting the line above does not yield, and nobody's deadline would pass.
-        await asyncio.sleep(0)
-        output.weigh(sum(map(len, frames)))
-        try:
-            _, parts = self._client.session.feed_identities(frames)
-            message = self._client.session.deserialize(parts)
-            kind, parent = message["msg_type"], message["parent_header"].get("msg_id", "")
-            content = message["content"]
-        except Exception:  # anything can be sent to us
-            return "", "", {}
-        return str(kind), str(parent), content if isinstance(content, dict) else {}
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ _TERMINAL_CODES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_]|)"
 )
 ERROR_BYTES = 4_000  # most that is kept of a traceback
-TRAFFIC_FACTOR = 8  # bytes on the wire that one accepted byte may cost
 
 
 class Output:
@@ -23,18 +22,13 @@ class Output:
     def __init__(self, accepted_bytes: int) -> None:
         self._most = accepted_bytes
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self._traffic = 0
         self.bytes = 0
         self.error = ""
 
     @property
     def full(self) -> bool:
-        """Whether the cell has written, or its kernel has sent, more than is accepted."""
-        return self.bytes >= self._most or self._traffic > TRAFFIC_FACTOR * self._most
-
-    def weigh(self, size: int) -> None:
-        """Count `size` bytes received, whatever they say."""
-        self._traffic += size
+        """Whether the cell has written more than is accepted."""
+        return self.bytes >= self._most
 
     def add(self, kind: str, content: dict[str, Any]) -> None:
         """Take one IOPub message of the cell."""
@@ -55,7 +49,7 @@ class Output:
     def add_error(self, name: object, text: str) -> None:
         """Note the exception that ended the cell, unless it is known already."""
         if not self.error and isinstance(name, str):
-            self.error = name[:200]
+            self.error = name[:200] or "an error without a name"
             if text not in self.text("stderr"):  # IPython prints a few kinds itself
                 # Kept even where the output is full: it says what went wrong.
                 self._break_line("stderr")

@@ -35,14 +35,14 @@ def signal_group(leader: int, number: int) -> None:
         os.killpg(leader, number)
 
 
-def kill_tree(leader: psutil.Process) -> None:
+def kill_tree(leader: int) -> None:
     """Kill a group and everything that descends from its leader, at once."""
-    signal_group(leader.pid, signal.SIGSTOP)  # so that the list below does not change
+    signal_group(leader, signal.SIGSTOP)  # so that the list below does not change
     try:
-        below = leader.children(recursive=True)
+        below = psutil.Process(leader).children(recursive=True)
     except psutil.Error:
         below = []
-    signal_group(leader.pid, signal.SIGKILL)
+    signal_group(leader, signal.SIGKILL)
     for process in below:
         with contextlib.suppress(psutil.Error):
             process.kill()

@@ -12,14 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import zmq
-import zmq.asyncio
-
+from sandbox.client import SENT
 from sandbox.folders import remove_folder
 from sandbox.hardening.cage import FOLDERS, Cage
 from sandbox.isolation import Isolation, isolation
 from sandbox.limits import Limits
-from sandbox.output import TRAFFIC_FACTOR
 from sandbox.processes import MARK, SafetyNet, kill_marked
 from sandbox.uids import Uids, end_all
 
@@ -27,8 +24,6 @@ log = logging.getLogger(__name__)
 
 BOOT = Path(__file__).with_name("boot.py")
 SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux and 104 on macOS
-QUEUED_MESSAGES = 32  # unread messages a channel holds; the rest waits inside the kernel
-RECONNECT_MS = 20  # a kernel's sockets appear some 100 ms after we connect
 PLACE_CHARACTERS = 16  # of a folder's name, which nobody can guess
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -58,24 +53,15 @@ class Place:
             **dict.fromkeys(("TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR"), str(self.folder / "tmp")),
         }
 
-    @property
-    def transport(self) -> dict[str, str]:
-        """Where its sockets are: jupyter-client's `transport` and `ip`."""
-        address = self.folder / "run" / "s"
-        if ipc_fits(address):
-            return {"transport": "ipc", "ip": str(address)}
-        return {"transport": "tcp", "ip": "127.0.0.1"}
-
 
 class Workspace:
-    """The folder, the uids and the message context that one launcher's kernels share."""
+    """The folder and the uids that one launcher's kernels share."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.isolation: Isolation = isolation()
         self.folder = _short_folder()
         self.prefix = f"{uuid.uuid4().hex}."
-        self.context = _context(limits)
         self._uids = Uids() if "uid" in self.isolation.layers else None
         if self._uids is not None:
             self.folder.chmod(0o711)  # so that a kernel reaches what is its own
@@ -112,7 +98,11 @@ class Workspace:
             processes=limits.processes,
             shm_bytes=limits.shm_bytes,
         )
-        return {"cage": asdict(cage), "accepted_bytes": limits.accepted_bytes}
+        return {
+            "cage": asdict(cage),
+            "accepted_bytes": limits.accepted_bytes,
+            "sent_bytes": SENT * limits.accepted_bytes,
+        }
 
     def free(self, place: Place) -> None:
         """Forget a place where nothing runs any more. May take a while: not for the event loop."""
@@ -131,7 +121,6 @@ class Workspace:
 
     def close(self) -> None:
         """Remove everything; nothing runs any more."""
-        self.context.destroy(linger=0)
         remove_folder(self.folder)
         if self._uids is not None:
             self._uids.close()
@@ -152,26 +141,12 @@ def common_environment(mark: str) -> dict[str, str]:
     }
 
 
-def ipc_fits(address: Path) -> bool:
-    """Whether sockets can be made at this address."""
-    return bool(zmq.has("ipc")) and len(os.fsencode(f"{address}-00")) <= SOCKET_PATH_BYTES
-
-
 def _clear_shm(uid: int) -> None:
     """Remove the files that a uid left in the /dev/shm that all share."""
     for path in Path("/dev/shm").iterdir():
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == uid:
                 path.unlink()
-
-
-def _context(limits: Limits) -> zmq.asyncio.Context:
-    context = zmq.asyncio.Context()
-    context.setsockopt(zmq.LINGER, 0)
-    context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-    context.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
-    context.setsockopt(zmq.MAXMSGSIZE, TRAFFIC_FACTOR * limits.accepted_bytes + (64 << 10))
-    return context
 
 
 def _short_folder() -> Path:

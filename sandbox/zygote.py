@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy
 
 from sandbox import guest
 from sandbox.folders import remove_folder
+from sandbox.hardening.listening import listen
 from sandbox.hardening.reaper import end_all_by_fork
 from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from sandbox.hardening.tree import children, kill_below, send
@@ -100,9 +102,14 @@ class Zygote:
             self._control.sendall(json.dumps(answer).encode() + b"\n")
 
     def _start(self, order: dict[str, Any]) -> int:
-        pid = os.fork()
-        if pid == 0:
-            _become_kernel(order)
+        sockets = listen(Path(order["cage"]["folder"]), tuple(order["sockets"]))
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become_kernel(order, [each.detach() for each in sockets])
+        finally:
+            for each in sockets:
+                each.close()
         uid = order["cage"]["uid"] if "uid" in order["cage"]["layers"] else None
         self._kernels[order["start"]] = (pid, uid)
         return pid
@@ -141,7 +148,7 @@ class Zygote:
         return left
 
 
-def _become_kernel(order: dict[str, Any]) -> None:
+def _become_kernel(order: dict[str, Any], sockets: list[int]) -> None:
     """Never returns."""
     try:
         signal.set_wakeup_fd(-1)
@@ -153,13 +160,14 @@ def _become_kernel(order: dict[str, Any]) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
-        os.closerange(3, log)
-        os.closerange(log + 1, os.sysconf("SC_OPEN_MAX"))
+        kept = [2, *sorted([log, *sockets]), os.sysconf("SC_OPEN_MAX")]
+        for before, after in pairwise(kept):
+            os.closerange(before + 1, after)
         os.environ.update(order["environment"])
         os.chdir(Path(order["cage"]["folder"], "work"))
         gc.enable()
         numpy.random.seed()  # else all kernels draw the same numbers
-        guest.run(order, order["connection"], lambda: os.close(log))
+        guest.run(order, sockets, lambda: os.close(log))
     except BaseException:
         os.write(log, traceback.format_exc().encode())
     finally:

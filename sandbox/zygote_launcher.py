@@ -9,19 +9,16 @@ import os
 import select
 import signal
 import sys
-from typing import Any
 
-from jupyter_client.asynchronous.client import AsyncKernelClient
-
+from sandbox.client import HEARD, Client
 from sandbox.launcher import REAP_S, ColdLauncher, KernelProcess, Launcher
 from sandbox.limits import Limits
 from sandbox.processes import kill_marked, signal_group
-from sandbox.workspace import Place, Workspace, ipc_fits
+from sandbox.workspace import Place, Workspace
 from sandbox.zygote_client import ZygoteClient
 
 log = logging.getLogger(__name__)
 
-PORTS = ("shell", "iopub", "stdin", "control", "hb")
 TRIES = 3  # in a row of warming a zygote, before every kernel starts cold
 
 
@@ -51,20 +48,14 @@ class ZygoteLauncher:
         if zygote is None:
             return await self._cold.launch()
         place = self.workspace.open()
-        connection: dict[str, Any] = {
-            **place.transport,
-            "key": os.urandom(16).hex(),
-            "signature_scheme": "hmac-sha256",
-            **{f"{name}_port": number for number, name in enumerate(PORTS, 1)},
-        }
         orders = {
             **self.workspace.orders(place, zygote.pid),
             "environment": place.environment,
-            "connection": connection,
+            "sockets": HEARD,
         }
         try:
             pid = await zygote.start(place.number, orders)
-            return _ForkedKernel(pid, place, zygote, self.workspace, connection)
+            return _ForkedKernel(pid, place, zygote, self.workspace)
         except BaseException:  # whatever was started ends before its place is free again
             zygote.end(place.number)
             with contextlib.suppress(OSError, TimeoutError):
@@ -123,8 +114,8 @@ class _ForkedKernel:
         place: Place,
         zygote: ZygoteClient,
         workspace: Workspace,
-        connection: Any,
     ) -> None:
+        self.client = Client(place.folder, workspace.limits)
         self.pid = pid
         self.folder = place.folder
         self._descriptor = os.pidfd_open(pid)  # ours, whoever has the number later
@@ -134,10 +125,6 @@ class _ForkedKernel:
         self._zygote = zygote
         self._workspace = workspace
         self._killed = False
-        self.client = AsyncKernelClient(context=workspace.context)
-        self.client.load_connection_info(connection)
-        # No heartbeat (a thread each) and no stdin.
-        self.client.start_channels(stdin=False, hb=False, control=False)
 
     def alive(self) -> bool:
         return not (self._killed or self._death.poll(0))
@@ -155,8 +142,7 @@ class _ForkedKernel:
             self._zygote.end(self._place.number)
 
     async def reap(self) -> None:
-        self.client.shell_channel.stop()
-        self.client.iopub_channel.stop()
+        self.client.close()
         os.close(self._descriptor)
         try:
             async with asyncio.timeout(REAP_S):
@@ -167,10 +153,5 @@ class _ForkedKernel:
 
 
 def default_launcher(limits: Limits) -> Launcher:
-    """A zygote where there can be one (Linux, and sockets that are files), cold kernels elsewhere."""
-    if sys.platform == "linux":
-        launcher = ZygoteLauncher(limits)
-        if ipc_fits(launcher.workspace.folder / ("x" * 16) / "run" / "s"):
-            return launcher
-        launcher.workspace.close()
-    return ColdLauncher(limits)
+    """A zygote on Linux, cold kernels elsewhere."""
+    return ZygoteLauncher(limits) if sys.platform == "linux" else ColdLauncher(limits)

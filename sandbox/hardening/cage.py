@@ -28,7 +28,7 @@ SHARED_FORKS = (
     4  # without a uid of its own a kernel shares its process limit with the user's others
 )
 
-FOLDERS = ("work", "tmp", "run")
+FOLDERS = ("work", "tmp")
 WRITABLE = tuple(
     Path("/dev", name) for name in ("null", "zero", "full", "tty", "ptmx", "pts", "shm")
 )
@@ -48,8 +48,8 @@ SYSTEM = tuple(
 class Cage:
     """What confines one kernel.
 
-    `layers` names those that must hold. `folder` has `work`, `tmp` and `run` in it, which belong to
-    the kernel. `parent` is the process with which the kernel dies. With `read_anywhere` a uid of its
+    `layers` names those that must hold. `folder` has `work` and `tmp` in it, which belong to the
+    kernel. `parent` is the process with which the kernel dies. With `read_anywhere` a uid of its
     own may read what Landlock lets it, whoever owns it (an interpreter in somebody's home).
     """
 

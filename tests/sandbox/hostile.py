@@ -96,7 +96,7 @@ STUCK = [
         "        except BaseException: pass\n"
         "get_ipython().showtraceback = bomb\nwhile True: pass",
     ),
-    _stuck("stop_iopub", "get_ipython().kernel.iopub_thread.stop()"),
+    _stuck("stop_iopub", "get_ipython().kernel.iopub_thread.stop()", DIED),
     _stuck(
         "monkeypatch_builtins",
         "import builtins\nfor n in ('len', 'isinstance', 'getattr', 'dict'): setattr(builtins, n, None)",
@@ -202,7 +202,7 @@ DENIED = [
     _denied("netlink", "import socket; socket.socket(16, 3, 0)", NO_NETWORK, "seccomp"),
     _denied(
         "unix_other_kernel",
-        "import socket; socket.socket(1).connect('{peer}/run/s-1')",
+        "import socket; socket.socket(1).connect('{peer}/shell')",
         needs="seccomp",
     ),
     _denied("unix_datagram", "import socket; socket.socket(1, 2)", needs="seccomp"),
@@ -338,12 +338,116 @@ CONTAINED = [
         "import sympy, builtins, sys; sympy.factor = None; sys.path.clear()",
         (OK, ERROR),
     ),
+]
+# Past the kernel's own bounds: `s` is the socket on which its output leaves, used as it is.
+RAW = """
+import json, os, stat, threading, time
+from jupyter_client.session import Session
+from ipykernel.kernelapp import IPKernelApp
+s = get_ipython().kernel.iopub_thread.socket
+parent = get_ipython().kernel.get_parent()
+session = Session(key=b'')
+start = [b'<IDS|MSG>', b'', json.dumps({{'msg_type': 'stream'}}).encode(),
+         json.dumps({{'msg_id': parent['header']['msg_id']}}).encode(), b'{{}}']
+"""
+IN_BACKGROUND = "threading.Thread(target=flood, daemon=True).start()"
+
+
+def _flood(name: str, code: str, *ends: str, told: str = "", timeout_s: float = 8.0) -> Case:
+    flooded = "(more messages than are read)"
+    return Case(name, RAW + code, ends or (KILLED,), told or flooded, timeout_s)
+
+
+MESSAGES = [
+    _flood("many_parts", "s.send_multipart([b''] * 500_000)"),
+    _flood("many_large_parts", "while True: s.send_multipart([b'x' * (8 << 20)] * 8)"),
+    _flood("large_messages", "while True: s.send(b'x' * (8 << 20))"),
+    _flood("small_messages", "while True: s.send(b'')"),
+    _flood("messages_of_all_that_is_read", "while True: s.send(b'x' * 1_000_000)"),
+    _flood(
+        "forged_errors",
+        "e = {{'ename': '', 'evalue': '', 'traceback': ['x']}}\n"
+        "for _ in range(20_000): session.send(s, 'error', e, parent=parent)",
+    ),
+    _flood(
+        "forged_text",
+        "while True: s.send_multipart([*start, json.dumps({{'text': 'x' * 10**5}}).encode()])",
+    ),
+    _flood(
+        "deeply_nested", "while True: s.send_multipart([*start, b'[' * 500_000 + b']' * 500_000])"
+    ),
+    _flood(
+        "many_small_objects",
+        "while True: s.send_multipart([*start, b'{{\"a\":[' + b'[],' * 300_000 + b'1]}}'])",
+    ),
+    _flood(
+        "bytes_of_no_message",
+        "for d in range(256):\n"
+        "    try:\n"
+        "        if stat.S_ISSOCK(os.fstat(d).st_mode):\n"
+        "            os.set_blocking(d, True)\n"
+        "            for _ in range(20): os.write(d, b'\\x01\\x00' * 100_000)\n"
+        "    except OSError: pass\n",
+        KILLED,
+        DIED,
+        told="restarted",
+    ),
+    _flood(
+        "a_part_that_never_comes",
+        "for d in range(256):\n"
+        "    try:\n"
+        "        if stat.S_ISSOCK(os.fstat(d).st_mode): os.write(d, b'\\x02' + b'\\xff' * 8)\n"
+        "    except OSError: pass\ntime.sleep(9)",
+        told="restarted",
+        timeout_s=2,
+    ),
+    _flood(
+        "flood_by_replies",
+        "r = IPKernelApp.instance().shell_socket\n"
+        "while True: r.send_multipart([*get_ipython().kernel._parent_ident['shell'], b'x' * 10**6])",
+        KILLED,
+        ERROR,  # it is another thread's socket
+        told="ed",
+    ),
     Case(
-        "traffic",
+        "large_mimes",
+        "display({{'text/plain': 'x', **{{f'a/{{i}}': 'y' * 10**6 for i in range(10)}}}}, raw=True)",
+        (OK,),
+        "x",
+    ),
+    Case(
+        "large_buffers",
+        "k = get_ipython().kernel\n"
+        "k.session.send(k.iopub_socket, 'comm_msg', {{}}, buffers=[b'x' * 10**8])",
+        (OK,),
+    ),
+    Case(
+        "large_payload",
+        "p = {{'source': 'page', 'data': ['x' * 10**7] * 99}}\n"
+        "get_ipython().payload_manager.write_payload(p)",
+        (OK,),
+    ),
+    Case("displays", "while True: display('x' * 1000)", (ERROR,), "more than 1000000 characters"),
+    Case("flushes", "while True: print(1, flush=True)", (TIMEOUT,), "variables kept", timeout_s=2),
+    Case(
+        "comm_messages",
         "k = get_ipython().kernel\n"
         "while True: k.session.send(k.iopub_socket, 'comm_msg', {{'x': 'y' * 10**5}})",
-        (ERROR, KILLED, TIMEOUT),
-        timeout_s=5,
+        (TIMEOUT,),
+        timeout_s=1,
     ),
 ]
-CASES = [*TIMEOUTS, *STUCK, *DEATHS, *ERRORS, *DENIED, *CONTAINED]
+# They flood when their cell is over; the next cell pays for it with its state.
+LATER = [
+    Case(
+        "flood_between_cells",
+        f"{RAW}def flood():\n    while True: s.send(b'x' * (8 << 20))\n{IN_BACKGROUND}",
+        (OK, KILLED),
+    ),
+    Case(
+        "small_flood_between_cells",
+        f"{RAW}def flood():\n    while True: s.send(b'')\n{IN_BACKGROUND}",
+        (OK, KILLED),
+    ),
+]
+CASES = [*TIMEOUTS, *STUCK, *DEATHS, *ERRORS, *DENIED, *CONTAINED, *MESSAGES]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,11 @@ from sandbox.hardening.tree import descendants
 from sandbox.isolation import isolation
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
+from sandbox.ports import Sandbox
 from sandbox.result import for_model
 from sandbox.zygote_launcher import ZygoteLauncher
-from tests.sandbox.conftest import until
-from tests.sandbox.hostile import CASES, DIED, KILLED, Case
+from tests.sandbox.conftest import entries, until
+from tests.sandbox.hostile import CASES, DIED, KILLED, LATER, Case
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,6 +34,7 @@ LIMITS = Limits(
     spares=2,
 )
 SECRET = "swordfish-1234"
+GROWTH_BYTES = 64 << 20
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,6 +45,14 @@ async def pool() -> AsyncIterator[KernelPool]:
     del os.environ["API_TOKEN"]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def neighbour(pool: KernelPool) -> AsyncIterator[Sandbox]:
+    """A trajectory that runs all the while, and is to notice nothing."""
+    async with pool.lease() as sandbox:
+        await sandbox.execute("n = 0", 20)
+        yield sandbox
+
+
 def running(pool: KernelPool) -> set[int]:
     """What the zygote started or inherited, other than the pool's kernels."""
     assert isinstance(pool._launcher, ZygoteLauncher)
@@ -48,28 +61,60 @@ def running(pool: KernelPool) -> set[int]:
     return set(descendants([pool._launcher._zygote.pid])) - kernels
 
 
+def memory(name: str) -> int:
+    """Bytes of this process that /proc names so."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split(f"{name}:")[1].split()[0]) << 10
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """This process may not grow by much meanwhile, not even for a moment."""
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM is the peak from here on
+    before = memory("VmRSS")
+    yield
+    assert memory("VmHWM") - before < GROWTH_BYTES
+
+
+async def counts(neighbour: Sandbox) -> None:
+    before = await neighbour.execute("n += 1; n - 1", 20)
+    after = await neighbour.execute("n", 20)
+    assert (before.status, after.status) == ("ok", "ok"), (before, after)
+    assert int(after.stdout) == int(before.stdout) + 1 >= 1
+
+
+def filled(code: str, pool: KernelPool, problems: Path) -> str:
+    """The cell, with what it names."""
+    for name, value in {
+        "solver": os.getpid(),
+        "zygote": pool._launcher._zygote.pid,  # type: ignore[union-attr]
+        "input": problems,
+        "repository": ROOT,
+        "peer": pool._ready[0].watched.folder,
+    }.items():
+        code = code.replace(f"{{{name}}}", str(value))
+    return code.replace("{{", "{").replace("}}", "}")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_hostile(pool: KernelPool, case: Case, tmp_path: Path) -> None:
+async def test_hostile(pool: KernelPool, neighbour: Sandbox, case: Case, tmp_path: Path) -> None:
     if case.needs and case.needs not in isolation().layers:
         pytest.skip(f"{case.needs} is not in force here: {isolation()}")
     if "{solver}" in case.code and "kill" in case.code and not isolation().signals_stopped:
         pytest.skip("this Linux cannot stop signals between processes of one user")
     problems = tmp_path / "input.csv"
     problems.write_text("id,problem\n")
+    shared = entries(Path("/dev/shm"))
     async with pool.lease() as sandbox:
         assert (await sandbox.execute("x = 7", 20)).status == "ok"
         assert await until(lambda: bool(pool._ready), 20)
-        code = case.code
-        for name, value in {
-            "solver": os.getpid(),
-            "zygote": pool._launcher._zygote.pid,  # type: ignore[union-attr]
-            "input": problems,
-            "repository": ROOT,
-            "peer": pool._ready[0].watched.folder,
-        }.items():
-            code = code.replace(f"{{{name}}}", str(value))
-        code = code.replace("{{", "{").replace("}}", "}")
-        result = await sandbox.execute(code, case.timeout_s)
+        code = filled(case.code, pool, problems)
+        with little_memory():
+            before = time.monotonic()
+            attack = asyncio.create_task(sandbox.execute(code, case.timeout_s))
+            await counts(neighbour)
+            result = await attack
+            assert time.monotonic() - before < case.timeout_s + LIMITS.grace_s + 1, result
         assert result.status in case.ends, result
         told = for_model(result, LIMITS)
         assert case.told in told
@@ -79,6 +124,28 @@ async def test_hostile(pool: KernelPool, case: Case, tmp_path: Path) -> None:
         assert lost == result.state_lost
         after = await sandbox.execute("x", 20)
         assert after.error == "NameError" if lost else "7\n" in after.stdout, after
+    await nothing_is_left(pool)
+    await counts(neighbour)
     assert problems.read_text() == "id,problem\n"
+    assert entries(Path("/dev/shm")) == shared
+
+
+@pytest.mark.parametrize("case", LATER, ids=lambda case: case.name)
+async def test_hostile_between_cells(pool: KernelPool, neighbour: Sandbox, case: Case) -> None:
+    with little_memory():
+        async with pool.lease() as sandbox:
+            assert (await sandbox.execute("x = 7", 20)).status == "ok"
+            assert await until(lambda: bool(pool._ready), 20)
+            code = filled(case.code, pool, Path())
+            assert (await sandbox.execute(code, 20)).status in case.ends
+            await asyncio.sleep(0.5)
+            await counts(neighbour)
+            lost = await sandbox.execute("x", 20)
+            assert lost.state_lost, lost
+            assert (await sandbox.execute("1 + 1", 20)).stdout == "2\n"
+    await nothing_is_left(pool)
+
+
+async def nothing_is_left(pool: KernelPool) -> None:
     assert await until(lambda: not pool._ends and not pool._starts, 20)
     assert await until(lambda: not running(pool), 3), running(pool)

@@ -154,7 +154,7 @@ async def test_an_interpreter_that_does_not_work(executable: str) -> None:
 async def test_a_start_that_hangs_is_given_up() -> None:
     limits = Limits(spares=0, start_timeout_s=0.3)
     launcher = ColdLauncher(limits, "/bin/sleep")
-    launcher._command = lambda place: ["/bin/sleep", "60"]  # type: ignore[method-assign]
+    launcher._command = lambda *_: ["/bin/sleep", "60"]  # type: ignore[method-assign]
     async with KernelPool(limits, launcher) as pool, pool.lease() as sandbox:
         result = await sandbox.execute("1", 20)
         assert result.status is ExecutionStatus.UNAVAILABLE
@@ -181,13 +181,7 @@ async def test_a_kernel_nobody_waits_for_any_more_stays_as_a_spare() -> None:
         assert (result.stdout, result.state_lost) == ("1\n", False)
 
 
-async def test_works_over_tcp_where_paths_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.workspace.SOCKET_PATH_BYTES", 1)
-    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
-        assert (await sandbox.execute("1 + 1", 30)).stdout == "2\n"
-
-
-async def test_closing_is_complete() -> None:
+async def test_closing_is_quick_and_complete() -> None:
     async with KernelPool(Limits(spares=6, start_concurrency=3)) as pool, pool.lease() as sandbox:
         pid = await pid_of(sandbox)
         assert await until(lambda: len(pool._ready) >= 4, 30)

@@ -197,12 +197,6 @@ class TestOutput:
         assert len(output.text("stdout").encode()) <= 1000
         assert 0 < len(output.text("stderr").encode()) <= ERROR_BYTES + 1
 
-    def test_traffic_without_output_fills_it_too(self) -> None:
-        output = Output(1000)
-        output.weigh(8_001)
-        assert output.full
-        assert output.bytes == 0
-
     def test_an_error_is_told_once(self) -> None:
         output = Output(1000)
         output.add("stream", {"name": "stderr", "text": "UsageError: no\n"})

@@ -12,10 +12,9 @@ import psutil
 import pytest
 
 from sandbox.hardening.tree import descendants
-from sandbox.launcher import ColdLauncher
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
-from sandbox.zygote_launcher import TRIES, ZygoteLauncher, default_launcher
+from sandbox.zygote_launcher import TRIES, ZygoteLauncher
 from tests.sandbox.conftest import entries, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a zygote on Linux only")
@@ -99,15 +98,6 @@ async def test_without_a_zygote_kernels_start_cold(
                 await asyncio.wait({launcher._warming})
     assert caplog.text.count("no zygote, kernels start cold") == TRIES
     assert str(broken) in caplog.text  # why
-
-
-async def test_where_sockets_cannot_be_files_kernels_start_cold(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("sandbox.workspace.SOCKET_PATH_BYTES", 1)
-    launcher = default_launcher(SMALL)
-    assert isinstance(launcher, ColdLauncher)
-    await launcher.aclose()
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing() -> None:
