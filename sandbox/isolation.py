@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.limits import Layer
-from sandbox.uids import first_uid
+from sandbox.uids import trial_uid
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _probed(user: int, executable: str) -> Isolation:
         return Isolation(missing=dict.fromkeys(ORDER, "only on Linux"))
     found_at = (importlib.util.find_spec(name) for name in ("argparse", "numpy"))
     libraries = [str(spec.origin) for spec in found_at if spec is not None]
-    command = [executable, "-I", str(PROBE), str(first_uid() - 1), *libraries]
+    command = [executable, "-I", str(PROBE), str(trial_uid()), *libraries]
     try:
         found = json.loads(
             subprocess.run(

@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import fcntl
+import os
+import random
+import stat
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from pathlib import Path
 
 KERNELS = 256  # that one solver can run at a time
 BLOCK = 2 * KERNELS  # a kernel has two uids: its own, and that of who ends it
-BLOCKS = 64
-FIRST_OF_MANY, FIRST_OF_FEW = 1 << 30, 20_000  # few: a container that has only some uids
+# Many: ids that no distribution and no container manager hands out. Few: a container that has only
+# some, of which those above are likely to be free.
+MANY, FEW = range(0x7000_0000, 0x7FFE_0000), range(20_000, 60_000)
+LOCKS = "sandbox-uids"  # the name of a folder
 REAPER = Path(__file__).with_name("hardening") / "reaper.py"
 REAPER_TIMEOUT_S = 5.0
 
 
 class Uids:
-    """A block of uids that no other solver on this machine uses while this object lives."""
+    """A block of uids that no other solver on this machine uses while this object lives.
+
+    The block is drawn at random, locked by a file that only root can reach, and refused when anything
+    runs as one of its ids: a solver in another container, with which no file is shared, would be seen
+    by its processes, or has drawn another one of half a million. `descriptor` is the lock; whoever
+    inherits it keeps the block after our end.
+    """
 
     def __init__(self) -> None:
-        self._lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        for number in range(BLOCKS):
-            # A name in the abstract namespace is ours until we end, however we do.
-            with contextlib.suppress(OSError):
-                self._lock.bind(f"\0sandbox-uids-{number}")
+        folder = _lock_folder()
+        ids = _ids()
+        starts = range(ids.start, ids.stop - BLOCK + 1, BLOCK)
+        for start in random.sample(starts, min(len(starts), 1000)):
+            self._path = folder / str(start)
+            if (descriptor := _locked(self._path)) is None:
+                continue
+            if not _in_use(range(start, start + BLOCK)):
                 break
+            os.close(descriptor)
         else:
-            self._lock.close()
             raise OSError("every block of user ids is taken; are other solvers running?")
-        start = first_uid() + number * BLOCK
+        self.descriptor = descriptor
         self._free = deque(range(start, start + BLOCK, 2))
 
     def take(self) -> int:
@@ -45,7 +60,9 @@ class Uids:
 
     def close(self) -> None:
         """Let others use the block."""
-        self._lock.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self.descriptor)
 
 
 def end_all(uid: int) -> None:
@@ -55,11 +72,52 @@ def end_all(uid: int) -> None:
         subprocess.run(command, env={}, timeout=REAPER_TIMEOUT_S, stderr=subprocess.DEVNULL)
 
 
-def first_uid() -> int:
-    """Where the blocks start; no kernel gets the uid before it."""
+def trial_uid() -> int:
+    """One that no kernel gets, to try with which layers hold."""
+    return _ids().start - 1
+
+
+def _ids() -> range:
+    """Where the blocks are: `MANY`, where this user namespace has them."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = map(int, line.split())
-        end = FIRST_OF_MANY + BLOCKS * BLOCK
-        if inside <= FIRST_OF_MANY and end <= inside + count:
-            return FIRST_OF_MANY
-    return FIRST_OF_FEW
+        if inside < MANY.start and MANY.stop <= inside + count:
+            return MANY
+    return FEW
+
+
+def _lock_folder() -> Path:
+    """A folder that is root's alone; nobody else can have made it. Raises OSError."""
+    for place in ("/run", "/var/run", "/dev/shm", tempfile.gettempdir()):
+        folder = Path(place, LOCKS)
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and (found.st_uid, found.st_mode & 0o77) == (0, 0):
+                return folder
+    raise OSError("no folder for the locks of user ids: /run cannot be written to")
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that locks the file of this name; None while somebody else's does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:  # else its owner removed it between the two lines above
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _in_use(ids: range) -> bool:
+    """Whether anything runs as one of these."""
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if process.name.isdecimal():
+                words = (process / "status").read_text().split("\nUid:")[1].split()[:4]
+                if any(int(word) in ids for word in words):
+                    return True
+    return False

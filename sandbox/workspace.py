@@ -69,6 +69,11 @@ class Workspace:
         self.net = SafetyNet(self.prefix, self.folder)
         self.net.arm()
 
+    @property
+    def locks(self) -> list[int]:
+        """Descriptors of what must stay locked while a kernel of ours runs."""
+        return [] if self._uids is None else [self._uids.descriptor]
+
     def open(self) -> Place:
         """A place for one kernel. Raises OSError."""
         uid = None if self._uids is None else self._uids.take()

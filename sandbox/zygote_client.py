@@ -36,7 +36,8 @@ class ZygoteClient:
             with self._log.open("ab") as errors:
                 self._process = subprocess.Popen(
                     [*command, str(workspace.folder), str(os.getpid())],
-                    pass_fds=[theirs.fileno()],
+                    # With the lock the uids stay ours until the last process that has one is gone.
+                    pass_fds=[theirs.fileno(), *workspace.locks],
                     env=environment,
                     cwd="/",
                     start_new_session=True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from sandbox.launcher import ColdLauncher, Launcher
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.ports import Sandbox
-from sandbox.uids import BLOCK, Uids, first_uid
+from sandbox.uids import BLOCK, FEW, LOCKS, Uids, trial_uid
 from sandbox.zygote_launcher import ZygoteLauncher
 from tests.sandbox.conftest import entries, running, until
 
@@ -208,13 +210,12 @@ async def test_shared_memory_that_is_not_private_is_cleared(
 
 
 @as_root
-def test_uids_are_nobody_elses() -> None:
+def test_uids_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = Uids(), Uids()
     try:
         mine, theirs = {one.take() for _ in range(9)}, {other.take() for _ in range(9)}
         assert len(mine | theirs) == 18
-        assert min(mine | theirs) >= first_uid()
-        assert len({uid // BLOCK for uid in mine}) == 1
+        assert min(mine | theirs) > trial_uid()
         for _ in range(BLOCK // 2 - 9):
             one.take()
         with pytest.raises(OSError, match="no more than"):
@@ -224,9 +225,86 @@ def test_uids_are_nobody_elses() -> None:
     finally:
         one.close()
         other.close()
+
+
+@pytest.fixture
+def few_uids(monkeypatch: pytest.MonkeyPatch) -> range:
+    """As many as make two blocks, so that what is drawn is known."""
+    few = range(FEW.start, FEW.start + 2 * BLOCK)
+    monkeypatch.setattr("sandbox.uids._ids", lambda: few)
+    return few
+
+
+@as_root
+def test_blocks_of_uids_run_out_and_come_back(few_uids: range) -> None:
+    one, other = Uids(), Uids()
+    assert {one.take(), other.take()} == {few_uids.start, few_uids.start + BLOCK}
+    with pytest.raises(OSError, match="every block of user ids is taken"):
+        Uids()
+    one.close()
     again = Uids()
-    assert again.take() <= min(mine | theirs)  # a block that was given up is free
     again.close()
+    other.close()
+    for start in (few_uids.start, few_uids.start + BLOCK):
+        assert str(start) not in entries(Path("/run", LOCKS))
+
+
+@as_root
+def test_uids_of_a_solver_that_shares_no_file_are_seen(
+    few_uids: range, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As from another container: by what runs, and not by the names of sockets."""
+    taken = few_uids.start + 6
+    theirs = subprocess.Popen(["/bin/sleep", "60"], user=taken, group=taken)
+    names = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for number, name in enumerate(names):
+        name.bind(f"\0sandbox-uids-{number}")
+    try:
+        uids = Uids()
+        assert uids.take() == few_uids.start + BLOCK
+        uids.close()
+    finally:
+        theirs.kill()
+        theirs.wait()
+        for name in names:
+            name.close()
+
+
+SOLVERS = """
+import asyncio, sys
+from sandbox.pool import KernelPool
+from sandbox.limits import Limits
+async def main():
+    async with KernelPool(Limits(spares=0)) as pool, pool.lease() as sandbox:
+        print((await sandbox.execute("import os; os.getuid()", 60)).stdout.strip(), flush=True)
+        sys.stdin.readline()
+        for _ in range(5):
+            async with pool.lease() as other:
+                await other.execute("1", 60)
+        print((await sandbox.execute("6 * 7", 60)).stdout.strip(), flush=True)
+asyncio.run(main())
+"""
+
+
+@as_root
+def test_two_solvers_in_networks_of_their_own_leave_each_other_alone() -> None:
+    alone = ["unshare", "--net"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("no network namespaces are to be had here")
+    solvers = [
+        subprocess.Popen(
+            [*alone, sys.executable, "-c", SOLVERS],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    uids = [solver.stdout.readline() for solver in solvers if solver.stdout]
+    said = [solver.communicate("\n")[0] for solver in solvers]
+    assert len(set(uids)) == 2
+    assert said == ["42\n", "42\n"]
 
 
 def test_a_folder_goes_whatever_is_in_it(tmp_path: Path) -> None:
