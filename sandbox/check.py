@@ -15,14 +15,18 @@ from pathlib import Path
 import psutil
 
 from sandbox.isolation import Isolation, isolation
+from sandbox.kernel import FLOODED
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.processes import alive
 from sandbox.result import ExecutionResult, ExecutionStatus, for_model
+from sandbox.uids import BLOCK, Uids
 
 LIMITS = Limits(
+    shm_bytes=32 << 20,
     grace_s=1.0,
     memory_bytes=1 << 30,
+    resident_bytes=1 << 29,
     file_bytes=16 << 20,
     folder_bytes=32 << 20,
     spares=2,
@@ -47,6 +51,44 @@ import ctypes
 libc = ctypes.CDLL(None)
 print([libc.unshare(0x10000000), libc.mount(b'x', b'.', b'tmpfs', 0, None), libc.ptrace(0, 0, 0, 0),
        libc.syscall(425, 8, ctypes.create_string_buffer(256))])
+"""
+BEYOND = """
+import fcntl, mmap
+def refused(action):
+    try: action()
+    except OSError: return True
+    return False
+pair = socket.socketpair()
+file = open(os.__file__)
+print(all(map(refused, {actions})))
+"""
+REACH = [
+    "lambda: socket.socket(1).bind('s')",
+    "lambda: pair[0].listen()",
+    "lambda: socket.send_fds(pair[0], [b'x'], [0])",
+    "lambda: fcntl.fcntl(file.fileno(), fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+    "lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+    "lambda: fcntl.ioctl(file, 0x40086602, bytes(8))",
+]
+HIDDEN = [
+    "lambda: mmap.mmap(-1, 1 << 20)",
+    "lambda: open('/dev/zero', 'r+b')",
+    "lambda: os.memfd_create('x')",
+    "lambda: fcntl.fcntl(os.pipe()[0], 1031, 1 << 20)",
+]
+SURROUNDINGS = [
+    "lambda: open('/proc/self/net/unix')",
+    "lambda: open(f'/proc/self/task/{os.getpid()}/net/unix')",
+    "lambda: open('/dev/ptmx', 'r+b', 0)",
+    "lambda: os.symlink('x', '../shell')",
+]
+FLOOD = """
+s = get_ipython().kernel.iopub_thread.socket
+while True: s.send_multipart([b'x' * (1 << 20)] * 8)
+"""
+SHM = """
+for number in range(99):
+    with open(f'/dev/shm/{number}', 'wb') as file: file.write(bytes(4 << 20))
 """
 CLEAN = """
 def inode(descriptor):
@@ -113,24 +155,35 @@ def _claims(held: Isolation) -> list[_Claim]:
     owner = "a uid of its own, kill(-1)" if "uid" in held.layers else "subreaper, walk of /proc"
     tree = without("uid", "subreaper")
     linux = sys.platform == "linux"
-    counted = "uid" in held.layers or held.private_devices
+    # A namespace counts for itself, but not what root's own user runs.
+    counted = "uid" in held.layers or (held.private_shm and os.geteuid() != 0)
     signals = "" if held.signals_stopped else without("uid")
+    seccomp, landlock = without("seccomp"), without("landlock")
+    shm = "" if held.private_shm else f"kernels have none here: {held.missing.get('shm', 'no')}"
+    hidden = seccomp or ("" if held.readable else "resident pages only: we may not look into them")
     return [
         _Claim("G1 an answer in time", "absolute deadline, interrupt, kill", _in_time),
         _Claim("G2 bounded output", "counted in the kernel and again outside", _bounded),
         _Claim("G3 the solver is not harmed", "a kernel is another process", _unharmed),
+        _Claim("G3 a flood of messages", "bounded while it is read", _flooded),
         _Claim("G4 a fresh process each time", "never reused", _fresh),
         _Claim("G5 no secrets, own folder, no stdin", "allow-list, 0700, /dev/null", _clean),
         _Claim("G6 nothing is left running", "killed at release", _swept),
         _Claim("G7 isolation is announced", "log, result, require", _announced),
-        _Claim("H1 no network", "seccomp", _no_network, without("seccomp")),
-        _Claim("H1 no way around", "seccomp", _no_way_around, without("seccomp")),
-        _Claim("H2 writes in its folder only", "Landlock", _no_writes, without("landlock")),
-        _Claim("H3 reads of libraries only", "Landlock", _no_reads, without("landlock")),
+        _Claim("H1 no network", "seccomp", _no_network, seccomp),
+        _Claim("H1 no way around", "seccomp", _no_way_around, seccomp),
+        _Claim("H1 no reach into others", "seccomp", _all_refused(REACH), seccomp),
+        _Claim("H2 writes in its folder only", "Landlock", _no_writes, landlock),
+        _Claim("H3 reads of libraries only", "Landlock", _no_reads, landlock),
+        _Claim("H3 no ports, peers, terminals", "Landlock", _all_refused(SURROUNDINGS), landlock),
         _Claim("H4 no signals to the solver", "uid, Landlock scope", _no_signals, signals),
+        _Claim("H4 uids of its own", "locks of root's", _own_uids, without("uid")),
         _Claim("H5 daemons are found", owner, _swept, tree),
         _Claim("H6 no orphans after SIGKILL", "parent-death signal", _no_orphans, tree),
         _Claim("limit on memory", "RLIMIT_AS", _memory, "" if linux else "macOS has none"),
+        _Claim("limit on memory of all it started", "watchdog", _tree_memory),
+        _Claim("no memory that is not counted", "seccomp, watchdog", _all_refused(HIDDEN), hidden),
+        _Claim("limit on /dev/shm", "a tmpfs of its own", _shm, shm),
         _Claim(
             "limit on processes", "RLIMIT_NPROC", _processes, "" if counted else "watchdog only"
         ),
@@ -202,12 +255,12 @@ async def _no_writes(pool: KernelPool) -> bool:
     with _open_folder() as folder:
         result = await _run(pool, f"open({folder + '/file'!r}, 'w')")
         inside = await _run(pool, "open('file', 'w').write('x')")
-        untouched = _empty(folder)
+        untouched = not _names(folder)
     return _refused(result) and untouched and inside.status is ExecutionStatus.OK
 
 
-def _empty(folder: str) -> bool:
-    return not any(Path(folder).iterdir())
+def _names(folder: str) -> set[str]:
+    return {entry.name for entry in Path(folder).iterdir()}
 
 
 async def _no_reads(pool: KernelPool) -> bool:
@@ -256,6 +309,40 @@ async def _processes(pool: KernelPool) -> bool:
 async def _memory(pool: KernelPool) -> bool:
     result = await _run(pool, "b = bytearray(100 << 30)")
     return "[MemoryError: 1 GiB limit; variables kept.]" in for_model(result, LIMITS)
+
+
+async def _flooded(pool: KernelPool) -> bool:
+    return (await _run(pool, FLOOD)).stopped == FLOODED
+
+
+def _all_refused(actions: list[str]) -> Callable[[KernelPool], Awaitable[bool]]:
+    async def refused(pool: KernelPool) -> bool:
+        code = BEYOND.replace("{actions}", f"[{', '.join(actions)}]")
+        return (await _run(pool, code)).stdout == "True\n"
+
+    return refused
+
+
+async def _own_uids(pool: KernelPool) -> bool:
+    uid = int((await _run(pool, "os.getuid()")).stdout)
+    others = Uids()
+    try:
+        return uid not in range(others.take(), others.take() + BLOCK) and uid != os.getuid()
+    finally:
+        others.close()
+
+
+async def _tree_memory(pool: KernelPool) -> bool:
+    code = (
+        "import time\nfor _ in range(3):\n    if os.fork() == 0:\n"
+        "        b = bytearray(b'x') * (250 << 20); time.sleep(30)\ntime.sleep(30)"
+    )
+    return (await _run(pool, code)).stopped.endswith("of memory")
+
+
+async def _shm(pool: KernelPool) -> bool:
+    full = (await _run(pool, SHM)).error == "OSError"
+    return full and "0" not in _names("/dev/shm")
 
 
 async def _file(pool: KernelPool) -> bool:

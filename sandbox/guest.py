@@ -4,25 +4,31 @@ Either in a fork of the zygote or in a process of its own, by `boot.py`. Never i
 Nothing here is trusted by the solver; the bounds that matter are checked again outside.
 """
 
+import asyncio
+import codecs
 import contextlib
 import importlib
 import json
 import os
 import re
+import select
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import zmq
 from ipykernel import kernelapp
 from ipykernel.control import ControlThread
 from ipykernel.iostream import IOPubThread
+from ipykernel.ipkernel import IPythonKernel
 from ipykernel.shellchannel import ShellChannelThread
 from IPython.core.display import TextDisplayObject
 from IPython.utils import PyColorize
@@ -45,6 +51,8 @@ HEARD = ("error", "status", "execute_reply", "kernel_info_reply")
 TEXTS = 8  # a text is sent in pieces of this part of all that is accepted
 MOST_ITEMS = 16  # of a list in a message
 MESSAGE_BYTES = 2 << 10  # what a message counts besides its text
+INSTALLS = re.compile(r"\b(?:pip3?|conda|mamba|uv|apt|apt-get)\s+(?:\S+\s+)*?install\b")
+PIPE_BYTES, POLL_S = 1 << 16, 0.05  # of a shell command's output
 FLUSHES, FLUSH_S = 1000, 0.02  # so many flushes a cell, and then one in that time
 SHOWN_FRAMES = 5  # of a traceback: the first and the last
 SHOWN_CHARACTERS = 200  # of a line of code in it
@@ -148,15 +156,19 @@ def text_of(content: Any, name: str) -> str:
     return text if isinstance(text, str) else ""
 
 
+def of_cell(filename: str) -> bool:
+    """Whether code of this name is a cell's."""
+    return f"{os.sep}ipykernel_{os.getpid()}{os.sep}" in filename
+
+
 def compact_traceback(
     kind: type[BaseException], error: BaseException, trace: object, *_: object, **__: object
 ) -> list[str]:
     """A short plain traceback: the frames of cells only, then the error."""
-    here = f"{os.sep}ipykernel_{os.getpid()}{os.sep}"
     # For the syntax errors of a cell IPython passes a list instead, mostly empty.
     frames = trace if isinstance(trace, list) else traceback.extract_tb(trace)  # type: ignore[arg-type]
     lines = []
-    for frame in (frame for frame in frames if here in frame.filename):
+    for frame in (frame for frame in frames if of_cell(frame.filename)):
         place = "" if frame.name == "<module>" else f", in {frame.name}"
         lines.append(f"line {frame.lineno}{place}: {(frame.line or '')[:SHOWN_CHARACTERS]}")
     if len(lines) > SHOWN_FRAMES:
@@ -218,6 +230,38 @@ class BoundedSession(Session):
         return super().send(stream, message, ident=named.get("ident"))
 
 
+class Kernel(IPythonKernel):
+    """The kernel, which replies whatever becomes of a cell."""
+
+    async def do_execute(self, *arguments: Any, **options: Any) -> Any:
+        """As the original, which does not reply where IPython itself fails: code that is too deep."""
+        try:
+            return await super().do_execute(*arguments, **options)  # type: ignore[no-untyped-call]
+        except (Exception, KeyboardInterrupt) as error:
+            count = self.shell.execution_count if self.shell is not None else 0
+            failed = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
+            return {"status": "error", "execution_count": count, **failed}
+
+    @contextlib.contextmanager
+    def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
+        """Cancel the cell while it waits; raise in it while it runs."""
+        loop = asyncio.get_running_loop()
+
+        def interrupted(_: int, frame: FrameType | None) -> None:
+            while frame is not None:
+                if of_cell(frame.f_code.co_filename):
+                    raise KeyboardInterrupt
+                frame = frame.f_back
+            loop.call_soon_threadsafe(future.cancel)
+
+        before = signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            if signal.getsignal(signal.SIGINT) is interrupted:  # else its time is over, see below
+                signal.signal(signal.SIGINT, before)
+
+
 class App(kernelapp.IPKernelApp):
     """The kernel application, told all it needs by its owner: it reads and writes no files."""
 
@@ -268,11 +312,12 @@ class App(kernelapp.IPKernelApp):
             stream.flush = self.meter.calm(stream.flush)  # type: ignore[method-assign]
 
 
-def serve(sockets: list[int], meter: Meter, confine: Callable[[], None]) -> None:
+def serve(sockets: list[int], meter: Meter, confine: Callable[[], None], *, network: bool) -> None:
     """Run the kernel until it is killed; `confine` is called before it takes the first cell."""
     vars(kernelapp)["IOPubThread"] = Pub
     App.meter, App.sockets = meter, tuple(sockets)
     app: Any = App.instance()
+    app.kernel_class = Kernel
     app.shell_port, app.iopub_port = 1, 2
     app.config.HistoryManager.enabled = False
     app.config.InteractiveShell.colors = "nocolor"
@@ -286,6 +331,7 @@ def serve(sockets: list[int], meter: Meter, confine: Callable[[], None]) -> None
     shell.display_formatter.formatters["text/plain"].for_type(TextDisplayObject, _show_text)
     shell.InteractiveTB.structured_traceback = compact_traceback
     shell.SyntaxTB.structured_traceback = compact_traceback
+    shell.system = _system(shell, network=network)
     shell.events.register("pre_run_cell", meter.starts)
     shell.events.register("post_execute", _after_cell(os.getpid(), meter, app.iopub_thread))
     shell.events.register("post_run_cell", _with_words)
@@ -316,6 +362,39 @@ def _after_cell(kernel: int, meter: Meter, pub: IOPubThread) -> Callable[[], Non
     return after
 
 
+def _system(shell: Any, *, network: bool) -> Callable[[str], None]:
+    """What `!` does: no terminal (there is none), nothing to read, and the output as it comes."""
+
+    def system(command: str) -> None:
+        line = shell.var_expand(command, depth=1)
+        if not network and INSTALLS.search(line):
+            sys.stdout.write("[no network in this sandbox]: nothing can be installed\n")
+            shell.user_ns["_exit_code"] = 1
+            return
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        process = subprocess.Popen(
+            line,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        try:
+            with process.stdout as output:
+                # What it started in the background may hold the pipe open for ever.
+                while process.poll() is None or select.select([output], [], [], 0)[0]:
+                    if select.select([output], [], [], POLL_S)[0]:
+                        if not (data := os.read(output.fileno(), PIPE_BYTES)):
+                            break
+                        sys.stdout.write(decode(data))
+            shell.user_ns["_exit_code"] = process.wait()
+        finally:
+            process.kill()
+
+    return system
+
+
 def _with_words(result: Any) -> None:
     """The kernel's reply needs the text of an error: without one it would never be sent."""
     try:
@@ -341,7 +420,8 @@ def run(
         set_up()
         cage.close(held)
 
-    serve(sockets, Meter(orders["accepted_bytes"], orders["sent_bytes"]), confine)
+    meter = Meter(orders["accepted_bytes"], orders["sent_bytes"])
+    serve(sockets, meter, confine, network="seccomp" not in held.layers)
 
 
 def load(modules: Iterable[str]) -> None:

@@ -33,7 +33,8 @@ class Isolation:
     layers: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     read_anywhere: bool = False  # kernels keep the capability to read files of any owner
-    private_devices: bool = False  # each kernel has its own /dev/shm and /dev/pts
+    private_shm: bool = False  # each kernel has a /dev/shm of its own
+    readable: bool = True  # the processes of kernels can be looked into, to count their memory
     signals_stopped: bool = False  # the solver and the other kernels cannot be signalled
 
     @property
@@ -92,6 +93,7 @@ def _probed(user: int, executable: str) -> Isolation:
         layers=tuple(layers),
         missing=missing,
         read_anywhere=found["read_anywhere"],
-        private_devices=found["private_devices"],
+        private_shm=found["private_shm"],
+        readable=found["readable"],
         signals_stopped=found["signals_stopped"],
     )

@@ -40,7 +40,7 @@ class Kernel:
     @property
     def watched(self) -> Watched:
         """What a watchdog looks at."""
-        return Watched(self._process.pid, self._process.folder)
+        return Watched(self._process.pid, self._process.folder, self._process.readable)
 
     @property
     def keeps_files(self) -> bool:

@@ -38,6 +38,11 @@ class KernelProcess(Protocol):
         ...
 
     @property
+    def readable(self) -> bool:
+        """Whether its processes can be looked into; see `sandbox.watchdog`."""
+        ...
+
+    @property
     def client(self) -> Client:
         """Connected, and not opened yet."""
         ...
@@ -159,6 +164,7 @@ class _ColdProcess:
         self.client = client
         self.pid = process.pid
         self.folder = place.folder
+        self.readable = workspace.isolation.readable
 
     def alive(self) -> bool:
         return not self._killed and self._process.poll() is None

@@ -16,7 +16,7 @@ from sandbox.launcher import Launcher
 from sandbox.lease import KernelUnavailableError, Lease
 from sandbox.limits import Limits
 from sandbox.ports import Sandbox
-from sandbox.watchdog import POLL_S, violations
+from sandbox.watchdog import Watchdog, Watched
 from sandbox.zygote_launcher import default_launcher
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class KernelPool:
         self._slots = asyncio.Semaphore(self._limits.start_concurrency)
         self._starting = 0  # starts that have no kernel yet
         self._wanted = 0  # kernels hinted at and not taken yet
-        self._watch: asyncio.Task[None] | None = None
+        self._watchdog: Watchdog | None = None
 
     @property
     def isolation(self) -> str:
@@ -56,7 +56,16 @@ class KernelPool:
         (await asyncio.to_thread(isolation)).require(self._limits.require)
         self._launcher = self._given_launcher or default_launcher(self._limits)
         log.info("sandbox isolation: %s", self.isolation)
-        self._watch = asyncio.create_task(self._keep_watch())
+        loop = asyncio.get_running_loop()
+
+        def found(reasons: dict[Watched, str]) -> None:
+            loop.call_soon_threadsafe(self._stop, reasons)
+
+        self._watchdog = Watchdog(
+            lambda: [kernel.watched for kernel in tuple(self._kernels)],
+            found,
+            self._limits,
+        )
         self._fill()
         return self
 
@@ -184,18 +193,11 @@ class KernelPool:
                 return True
         return False
 
-    async def _keep_watch(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_S)
-            kernels = {kernel.watched: kernel for kernel in self._kernels if kernel.alive}
-            try:
-                found = await asyncio.to_thread(violations, list(kernels), self._limits)
-            except Exception as error:  # a watchdog that fails must not be the end of watching
-                log.error("the watchdog failed", exc_info=error)
-                continue
-            for watched, reason in found.items():
+    def _stop(self, found: dict[Watched, str]) -> None:
+        for kernel in tuple(self._kernels):
+            if kernel.alive and (reason := found.get(kernel.watched)):
                 log.warning("stopped a kernel: %s", reason)
-                kernels[watched].stop(reason)
+                kernel.stop(reason)
 
     def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         def done(task: asyncio.Task[None]) -> None:
@@ -210,10 +212,7 @@ class KernelPool:
 
     async def _close(self) -> None:
         launcher, self._launcher = self._launcher, None
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-            self._watch = None
+        watchdog, self._watchdog = self._watchdog, None
         while self._answer(KernelUnavailableError("the pool is closed")):
             pass
         self._ready.clear()
@@ -224,5 +223,7 @@ class KernelPool:
         while tasks := self._starts | self._ends:  # a cancelled start may leave one more end
             await asyncio.gather(*tasks, return_exceptions=True)
         self._starting = 0
+        if watchdog is not None:
+            await asyncio.to_thread(watchdog.stop)
         if launcher is not None:
             await launcher.aclose()

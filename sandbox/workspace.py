@@ -96,7 +96,7 @@ class Workspace:
             layers=held.layers,
             uid=place.uid,
             read_anywhere=held.read_anywhere,
-            private_devices=held.private_devices,
+            private_shm=held.private_shm,
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
             open_files=limits.open_files,
@@ -113,7 +113,7 @@ class Workspace:
         """Forget a place where nothing runs any more. May take a while: not for the event loop."""
         remove_folder(place.folder)
         if self._uids is not None and place.uid is not None:
-            if not self.isolation.private_devices:
+            if not self.isolation.private_shm:
                 _clear_shm(place.uid)
             self._uids.give_back(place.uid)
 

@@ -1,6 +1,6 @@
 """The fork server: one warmed process of one thread, whose forks become kernels.
 
-Run by `boot.py` with a clean environment, never imported by the solver. It speaks JSON lines over a
+Started by `keeper.py` with a clean environment, never imported by the solver. It speaks JSON lines over a
 socket. Asked `{"start": id, ...}` it answers `{"started": id, "pid": n}`, asked `{"end": id}` it kills
 all of that kernel and, when it is gone, answers `{"ended": id}`; a kernel stays a zombie until then, so
 that its pid is nobody else's. When the solver is gone, or it gets SIGTERM, it kills every kernel and
@@ -26,7 +26,7 @@ from sandbox import guest
 from sandbox.folders import remove_folder
 from sandbox.hardening.listening import listen
 from sandbox.hardening.reaper import end_all_by_fork
-from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.hardening.tree import children, kill_below, send
 
 ROUNDS, ROUND_S = 400, 0.005  # of waiting, at the end, for what was killed
@@ -45,7 +45,7 @@ class Zygote:
     def __init__(self, control: socket.socket, folder: Path, solver: int) -> None:
         self._control = control
         self._folder = folder
-        self._solver = solver
+        self._solver = os.pidfd_open(solver)
         self._kernels: dict[int, tuple[int, int | None]] = {}  # id: (pid, uid)
         self._dying: dict[int, int] = {}  # pid: id
         self._over = False
@@ -85,7 +85,8 @@ class Zygote:
             if not self._reap():
                 break
             time.sleep(ROUND_S)
-        if os.getppid() != self._solver:  # else it still needs the folder, and removes it
+        # While the solver lives it still needs the folder, and removes it.
+        if select.select([self._solver], [], [], 0)[0]:
             remove_folder(self._folder)
 
     def _obey(self, order: dict[str, Any]) -> None:
@@ -174,13 +175,11 @@ def _become_kernel(order: dict[str, Any], sockets: list[int]) -> None:
         os._exit(1)
 
 
-def main(descriptor: str, folder: str, solver: str) -> None:
+def serve(descriptor: int, folder: str, solver: int) -> None:
     """Warm up, say so, serve."""
-    control = socket.socket(fileno=int(descriptor))
-    zygote = Zygote(control, Path(folder), int(solver))
+    control = socket.socket(fileno=descriptor)
+    zygote = Zygote(control, Path(folder), solver)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     gc.disable()  # fewer holes in the memory that the kernels share
     guest.load((*WARM, *guest.LATE))
     threads = len(list(Path("/proc/self/task").iterdir()))
@@ -188,5 +187,5 @@ def main(descriptor: str, folder: str, solver: str) -> None:
         raise SystemExit(f"the zygote has {threads} threads; it must not fork")
     gc.collect()
     gc.freeze()
-    control.sendall(b'{"warm": true}\n')
+    control.sendall(json.dumps({"warm": os.getpid()}).encode() + b"\n")
     zygote.serve()

@@ -31,7 +31,7 @@ class ZygoteClient:
         ours, theirs = socket.socketpair()
         self._log = workspace.folder / "zygote.log"
         environment = {**common_environment(f"{workspace.prefix}zygote."), "HOME": "/"}
-        command = [sys.executable, "-I", "-X", "utf8", str(BOOT), "zygote", str(theirs.fileno())]
+        command = [sys.executable, "-I", "-X", "utf8", str(BOOT), "keeper", str(theirs.fileno())]
         try:
             with self._log.open("ab") as errors:
                 self._process = subprocess.Popen(
@@ -50,7 +50,7 @@ class ZygoteClient:
             raise
         finally:
             theirs.close()
-        self.pid = self._process.pid
+        self.pid = 0  # known when it is warm
         workspace.net.cleaner = self._process
         self._socket = ours
         self._writer: asyncio.StreamWriter | None = None
@@ -129,6 +129,7 @@ class ZygoteClient:
 
     def _take(self, answer: dict[str, Any]) -> None:
         if "warm" in answer and not self._warm.done():
+            self.pid = answer["warm"]
             self._warm.set_result(None)
         elif (start := self._starts.get(answer.get("started", 0))) and not start.done():
             if "pid" in answer:

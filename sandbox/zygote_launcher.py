@@ -118,6 +118,7 @@ class _ForkedKernel:
         self.client = Client(place.folder, workspace.limits)
         self.pid = pid
         self.folder = place.folder
+        self.readable = workspace.isolation.readable
         self._descriptor = os.pidfd_open(pid)  # ours, whoever has the number later
         self._death = select.poll()
         self._death.register(self._descriptor, select.POLLIN)

@@ -18,8 +18,9 @@ from sandbox.hardening.syscalls import (
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
+    can_mount,
     keep_capabilities,
-    mount_private_devices,
+    mount_private_shm,
     prctl,
 )
 
@@ -29,8 +30,13 @@ SHARED_FORKS = (
 )
 
 FOLDERS = ("work", "tmp")
-WRITABLE = tuple(
-    Path("/dev", name) for name in ("null", "zero", "full", "tty", "ptmx", "pts", "shm")
+WRITABLE = (Path("/dev/null"), Path("/dev/full"))
+SHARED_MEMORY = Path("/dev/shm")
+# Of /proc/self, without `net` (the solver's ports, the sockets of others) and `task`, which has it
+# too, and without links: a rule for `root` would be one for everything.
+OF_ITSELF = (
+    *("auxv", "cmdline", "comm", "environ", "fd", "fdinfo", "io", "limits", "maps", "oom_score"),
+    *("oom_score_adj", "smaps", "smaps_rollup", "stat", "statm", "status"),
 )
 SYSTEM = tuple(
     Path("/", name)
@@ -38,7 +44,7 @@ SYSTEM = tuple(
         *("bin", "lib", "lib32", "lib64", "usr/bin", "usr/lib", "usr/lib32", "usr/lib64"),
         *("usr/local/bin", "usr/local/lib", "usr/share/zoneinfo", "usr/share/terminfo"),
         *("etc/ld.so.cache", "etc/localtime", "dev/random", "dev/urandom"),
-        *("proc/self", "proc/cpuinfo", "proc/meminfo", "proc/stat", "proc/loadavg"),
+        *("proc/cpuinfo", "proc/meminfo", "proc/stat", "proc/loadavg"),
         "sys/devices/system/cpu",
     )
 )
@@ -50,7 +56,8 @@ class Cage:
 
     `layers` names those that must hold. `folder` has `work` and `tmp` in it, which belong to the
     kernel. `parent` is the process with which the kernel dies. With `read_anywhere` a uid of its
-    own may read what Landlock lets it, whoever owns it (an interpreter in somebody's home).
+    own may read what Landlock lets it, whoever owns it (an interpreter in somebody's home). Without
+    `private_shm` there is no /dev/shm for it, where Landlock holds.
     """
 
     folder: str
@@ -63,7 +70,7 @@ class Cage:
     shm_bytes: int
     uid: int | None = None
     read_anywhere: bool = False
-    private_devices: bool = False
+    private_shm: bool = False
 
 
 def enter(cage: Cage) -> None:
@@ -73,19 +80,28 @@ def enter(cage: Cage) -> None:
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    if cage.private_devices:
-        mount_private_devices(cage.shm_bytes)
     _limit(cage)
-    if "landlock" in cage.layers:
+    mounted = cage.private_shm and can_mount()
+    if mounted:
+        mount_private_shm(cage.shm_bytes)
+    rules = landlock.Rules() if "landlock" in cage.layers else None
+    if rules is not None:  # as the user that reaches all of these
         folder = Path(cage.folder)
-        landlock.restrict(_readable(), [*WRITABLE, *(folder / name for name in FOLDERS)])
+        rules.allow(_readable())
+        rules.allow([*WRITABLE, *(folder / name for name in FOLDERS)], writing=True)
+    kept = 0
     if "uid" in cage.layers:
         assert cage.uid is not None
-        _become(cage.uid, read_anywhere=cage.read_anywhere and "landlock" in cage.layers)
-    else:
-        keep_capabilities(0)
+        kept = 1 << CAP_DAC_READ_SEARCH if cage.read_anywhere and rules is not None else 0
+        _become(cage.uid, keeping=bool(kept))
+    if cage.private_shm and not mounted:
+        mount_private_shm(cage.shm_bytes)
+    keep_capabilities(kept)
+    if rules is not None:
+        if cage.private_shm:
+            rules.allow([SHARED_MEMORY], writing=True)
+        rules.enforce()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    prctl(PR_SET_DUMPABLE, 1)  # a changed uid hid this process from itself in /proc
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # daemons of a cell stay below this process
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != cage.parent:  # it died before the signal was asked for
@@ -106,17 +122,17 @@ def _readable() -> list[Path]:
         paths += [prefix / name for name in ("bin", "lib", "lib64", "include", "pyvenv.cfg")]
         # A link may lead elsewhere. What is not below a prefix (an editable project) stays hidden.
         paths += [Path(entry) for entry in sys.path if prefix in Path(entry).parents]
-    return paths
+    return [*paths, *(Path("/proc/self", name) for name in OF_ITSELF)]
 
 
-def _become(uid: int, *, read_anywhere: bool) -> None:
+def _become(uid: int, *, keeping: bool) -> None:
+    """Be this user; what capabilities remain is for the caller to say if `keeping` any."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
-    if read_anywhere:
+    if keeping:
         prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(uid, uid, uid)
-    if read_anywhere:
-        keep_capabilities(1 << CAP_DAC_READ_SEARCH)
+    prctl(PR_SET_DUMPABLE, 1)  # a changed uid hid this process from itself in /proc
 
 
 def _limit(cage: Cage) -> None:
@@ -124,7 +140,7 @@ def _limit(cage: Cage) -> None:
     _bound(resource.RLIMIT_FSIZE, cage.file_bytes)
     _bound(resource.RLIMIT_NOFILE, cage.open_files)
     _bound(resource.RLIMIT_CORE, 0)
-    if "uid" in cage.layers or cage.private_devices:  # a namespace counts for itself
+    if "uid" in cage.layers or cage.private_shm:  # a namespace counts for itself
         _bound(resource.RLIMIT_NPROC, cage.processes)
     elif sys.platform == "linux":
         _bound(resource.RLIMIT_NPROC, _tasks_of_ours() + SHARED_FORKS * cage.processes)

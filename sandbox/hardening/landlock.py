@@ -36,39 +36,46 @@ def abi() -> int:
     return max(0, int(version))
 
 
-def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> None:
-    """Allow reading and running below `readable`, everything below `writable`, and nothing else.
+class Rules:
+    """What may be read and written; nothing else may, once they are enforced.
 
-    Paths that do not exist are left out. Where the kernel can, signals to processes that are not
-    confined with this one, and abstract sockets of theirs, are out of reach too. Raises OSError.
+    Where the kernel can, signals to processes that are not confined with this one, and abstract
+    sockets of theirs, are out of reach too. Raises OSError.
     """
-    version = abi()
-    handled = ABI_1
-    handled |= REFER if version >= FIRST_WITH_REFER else 0
-    handled |= TRUNCATE if version >= FIRST_WITH_TRUNCATE else 0
-    handled |= IOCTL_DEV if version >= FIRST_WITH_IOCTL else 0
-    scoped = SCOPE_SIGNAL | SCOPE_ABSTRACT_UNIX_SOCKET if version >= FIRST_WITH_SCOPES else 0
-    attributes = (ctypes.c_uint64 * 3)(handled, 0, scoped)
-    ruleset = checked(
-        libc().syscall(
-            ctypes.c_long(NR_CREATE_RULESET),
-            ctypes.byref(attributes),
-            ctypes.c_size_t(ctypes.sizeof(attributes)),
-            0,
-        ),
-        "landlock_create_ruleset",
-    )
-    try:
-        for path in readable:
-            _allow(ruleset, path, READ & handled)
-        for path in writable:
-            _allow(ruleset, path, handled & ~MAKE_DEVICES)
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
-        checked(
-            libc().syscall(ctypes.c_long(NR_RESTRICT_SELF), ruleset, 0), "landlock_restrict_self"
+
+    def __init__(self) -> None:
+        version = abi()
+        handled = ABI_1
+        handled |= REFER if version >= FIRST_WITH_REFER else 0
+        handled |= TRUNCATE if version >= FIRST_WITH_TRUNCATE else 0
+        handled |= IOCTL_DEV if version >= FIRST_WITH_IOCTL else 0
+        scoped = SCOPE_SIGNAL | SCOPE_ABSTRACT_UNIX_SOCKET if version >= FIRST_WITH_SCOPES else 0
+        attributes = (ctypes.c_uint64 * 3)(handled, 0, scoped)
+        self._handled = handled
+        self._ruleset = checked(
+            libc().syscall(
+                ctypes.c_long(NR_CREATE_RULESET),
+                ctypes.byref(attributes),
+                ctypes.c_size_t(ctypes.sizeof(attributes)),
+                0,
+            ),
+            "landlock_create_ruleset",
         )
-    finally:
-        os.close(ruleset)
+
+    def allow(self, paths: Iterable[Path], *, writing: bool = False) -> None:
+        """Allow reading and running below these, or everything; those that do not exist are left out."""
+        access = self._handled & ~MAKE_DEVICES if writing else READ & self._handled
+        for path in paths:
+            _allow(self._ruleset, path, access)
+
+    def enforce(self) -> None:
+        """Put this thread, and all it starts, under the rules."""
+        try:
+            prctl(PR_SET_NO_NEW_PRIVS, 1)
+            number = ctypes.c_long(NR_RESTRICT_SELF)
+            checked(libc().syscall(number, self._ruleset, 0), "landlock_restrict_self")
+        finally:
+            os.close(self._ruleset)
 
 
 class _PathBeneath(ctypes.Structure):

@@ -33,6 +33,9 @@ CAGE = Cage(
 )
 
 
+MOST_SAID = 1 << 16
+
+
 def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
     """What holds, what does not and why, with `uid` for a uid of a kernel's own.
 
@@ -53,9 +56,11 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         for name in FOLDERS:
             Path(folder, name).mkdir()
         Path(folder, "outside").write_text("x")
-        cage = replace(CAGE, folder=folder, uid=uid, private_devices=True)
-        if _try(cage, libraries).get("failed"):
-            cage = replace(cage, private_devices=False)
+        cage = replace(CAGE, folder=folder, uid=uid, private_shm=True)
+        alone = "uid" in layers - missing.keys()
+        if reason := _try(replace(cage, layers=("uid",) if alone else ()), libraries).get("failed"):
+            cage = replace(cage, private_shm=False)
+            missing["shm"] = reason
         for layer in sorted(layers - missing.keys()):
             if reason := _try(replace(cage, layers=(layer,)), libraries).get("failed"):
                 missing[layer] = reason
@@ -64,6 +69,25 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         if "uid" in cage.layers and not together.get("reads") and "landlock" in cage.layers:
             cage = replace(cage, read_anywhere=True)
             together = _try(cage, libraries)
+            if not together.get("reads") and cage.private_shm:  # a user namespace takes it away
+                missing["shm"] = "a user of its own could not read the interpreter then"
+                cage = replace(cage, private_shm=False)
+                together = _try(cage, libraries)
+            if together.get("failed"):  # nor may this root hand the capability on
+                missing["uid"] = "a user of its own could not read the interpreter"
+                layers.discard("uid")
+                cage = replace(
+                    cage,
+                    layers=tuple(layers - missing.keys()),
+                    read_anywhere=False,
+                    private_shm=True,
+                )
+                together = _try(cage, libraries)
+                missing.pop("shm", None)
+                if reason := together.get("failed"):
+                    missing["shm"] = reason
+                    cage = replace(cage, private_shm=False)
+                    together = _try(cage, libraries)
     if reason := together.get("failed"):
         missing.update(dict.fromkeys(cage.layers, reason))
         cage = replace(CAGE, layers=())
@@ -71,7 +95,8 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         "layers": sorted(cage.layers),
         "missing": missing,
         "read_anywhere": cage.read_anywhere,
-        "private_devices": cage.private_devices,
+        "private_shm": cage.private_shm,
+        "readable": together.get("readable", False),
         "signals_stopped": together.get("signals_stopped", False),
     }
 
@@ -80,7 +105,9 @@ def _try(cage: Cage, libraries: list[Path]) -> dict[str, Any]:
     """Put the layers on in a child and try them; `failed` says what went wrong."""
     parent = os.getpid()
     reading, writing = os.pipe()
+    staying, leaving = os.pipe()  # the child stays until we have looked into it
     if (child := os.fork()) == 0:
+        os.close(leaving)
         try:
             enter(replace(cage, parent=parent))
             close(cage)
@@ -88,12 +115,21 @@ def _try(cage: Cage, libraries: list[Path]) -> dict[str, Any]:
         except BaseException as error:
             found = {"failed": f"{type(error).__name__}: {error}"}
         os.write(writing, json.dumps(found).encode())
+        os.read(staying, 1)
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, "rb") as answer:
-        text = answer.read()
+    os.close(staying)
+    text = os.read(reading, MOST_SAID)
+    readable = all(
+        _allowed(lambda name=name: Path("/proc", str(child), name).read_text())
+        for name in ("maps", "smaps_rollup")
+    )
+    os.close(leaving)
+    os.close(reading)
     os.waitpid(child, 0)
-    return dict(json.loads(text)) if text else {"failed": "the trial ended without a word"}
+    if not text:
+        return {"failed": "the trial ended without a word"}
+    return {**json.loads(text), "readable": readable}
 
 
 def _look(cage: Cage, libraries: list[Path], parent: int) -> dict[str, Any]:

@@ -18,6 +18,11 @@ from sandbox.hardening.syscalls import PR_SET_NO_NEW_PRIVS, checked, libc, prctl
 # Refused whatever the arguments: x86_64, aarch64. None: there is no such call there.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     "connect": (42, 203),
+    "bind": (49, 200),  # what a kernel listens on listens before
+    "listen": (50, 201),
+    # Descriptors on their way between sockets belong to no process that could be looked at.
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     # Talk to the kernel past this filter, or reach into other processes.
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
@@ -53,10 +58,26 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fanotify_init": (300, 262),
     "inotify_add_watch": (254, 27),
     "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "vmsplice": (278, 75),
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+    # What users share by number or name, whoever of theirs made it.
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -66,6 +87,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     # The machine.
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "reboot": (169, 142),
     "kexec_load": (246, 104),
     "kexec_file_load": (320, 294),
@@ -123,12 +146,27 @@ OWN_ONLY: dict[str, tuple[int | None, int | None]] = {
 }
 # Does nothing and says that it did: libzmq aborts when a new thread's own id is refused.
 IGNORED = ((144, 119), (142, 118))  # sched_setscheduler, sched_setparam
-OWN_END = (1, 36)  # prctl: the parent's death signal, being a reaper of orphans
+# prctl: the parent's death signal, being unreadable for who counts memory, being a reaper of orphans.
+OWN_END = (1, 4, 36)
 PRCTL = (157, 167)
-SOCKET, SOCKETPAIR, CLONE, IOCTL = (41, 198), (53, 199), (56, 220), (16, 29)
+SOCKET, SOCKETPAIR, CLONE, IOCTL, FCNTL = (41, 198), (53, 199), (56, 220), (16, 29), (72, 25)
 CLONE3 = 435
+MMAP = (9, 222)
+SHARED_AND_ANONYMOUS = (
+    0x21  # pages that stay when they are no longer mapped, where nobody counts them
+)
 NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
-TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # type into somebody's terminal
+CLONE_PARENT = 0x8000  # a child of our parent's, which nobody would count as ours
+# Not on this list is what acts on files as their owner, on others' terminals and on devices:
+# terminal attributes, size and group, bytes to read, flags of a descriptor, a copy of a file.
+IOCTLS = (
+    *(0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5410, 0x5413, 0x541B, 0x5421),
+    *(0x5450, 0x5451, 0x40049409),
+)
+# fcntl: signals to a process, by the number of which or whenever a file changes, and leases, for
+# which others that open the file wait; and the size of a pipe.
+PIPE_SIZE = 1031
+FCNTLS = (8, 10, 15, 1024, 1026, PIPE_SIZE)
 SOCK_STREAM, SOCK_KIND = 1, 0xF
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 X32 = 0x40000000  # calls of another table, by the same architecture
@@ -191,14 +229,27 @@ def program(column: int, architecture: int, *, as_owner: bool) -> list[Instructi
         steps += _when(pair[column], [(RETURN, 0, 0, FAIL)])
     # The C library then uses `clone`, whose flags can be seen from here.
     steps += _when(CLONE3, [(RETURN, 0, 0, FAIL | errno.ENOSYS)])
-    steps += _when(CLONE[column], [*_load(0), (JUMP_ANY_BIT, 0, 1, NEW_NAMESPACES), *_refuse()])
+    flags = NEW_NAMESPACES | CLONE_PARENT
+    steps += _when(CLONE[column], [*_load(0), (JUMP_ANY_BIT, 0, 1, flags), *_refuse()])
     for numbers in OWN_ONLY.values():
         if (number := numbers[column]) is not None:
             steps += _when(number, [*_load(0), (JUMP_EQUAL, 1, 0, 0), *_refuse()])
     for option in OWN_END:
         steps += _when(PRCTL[column], [*_load(0), (JUMP_EQUAL, 0, 1, option), *_refuse()])
-    for request in (TIOCSTI, TIOCLINUX):
-        steps += _when(IOCTL[column], [*_load(1), (JUMP_EQUAL, 0, 1, request), *_refuse()])
+    for command in FCNTLS:
+        steps += _when(FCNTL[column], [*_load(1), (JUMP_EQUAL, 0, 1, command), *_refuse()])
+    requests = [(JUMP_EQUAL, len(IOCTLS) - at, 0, one) for at, one in enumerate(IOCTLS)]
+    unknown = (RETURN, 0, 0, FAIL | errno.ENOTTY)  # as from a file that does not know the request
+    steps += _when(IOCTL[column], [*_load(1), *requests, unknown])
+    steps += _when(
+        MMAP[column],
+        [
+            *_load(3),
+            (MASK, 0, 0, SHARED_AND_ANONYMOUS),
+            (JUMP_EQUAL, 0, 1, SHARED_AND_ANONYMOUS),
+            *_refuse(),
+        ],
+    )
     for number in (SOCKET[column], SOCKETPAIR[column]):
         # Datagrams can be addressed without a connect.
         steps += _when(

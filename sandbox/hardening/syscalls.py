@@ -14,7 +14,7 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
-CAP_DAC_READ_SEARCH = 2
+CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN = 2, 21
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 1 << 14, 1 << 18
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -52,14 +52,23 @@ def keep_capabilities(mask: int) -> None:
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, bit)
 
 
-def mount_private_devices(size: int) -> None:
-    """Give this process a /dev/shm of its own, of at most `size` bytes, and terminals of its own.
+def can_mount() -> bool:
+    """Whether this process may mount file systems: root may not in most containers."""
+    status = Path("/proc/self/status").read_text()
+    held = int(status.split("CapEff:")[1].split()[0], 16)
+    return bool(held >> CAP_SYS_ADMIN & 1)
 
-    Who is not root gets the right to do so in a user namespace, where it stays the user that it is.
+
+def mount_private_shm(size: int) -> None:
+    """Give this process, and all it starts, a /dev/shm of its own of at most `size` bytes.
+
+    Who may not mount gets the right to in a user namespace, where it stays the user that it is; it
+    holds every capability in there, and has to drop them.
     """
     user, group = os.geteuid(), os.getegid()
-    checked(libc().unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)), "unshare")
-    if user:
+    alone = not can_mount()
+    checked(libc().unshare(CLONE_NEWNS | (CLONE_NEWUSER if alone else 0)), "unshare")
+    if alone:
         for name, line in (
             ("setgroups", "deny"),
             ("uid_map", f"{user} {user} 1"),
@@ -67,10 +76,6 @@ def mount_private_devices(size: int) -> None:
         ):
             Path("/proc/self", name).write_text(line)
     checked(libc().mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount /")
-    for kind, target, options in (
-        ("tmpfs", "/dev/shm", f"size={size},nr_inodes=4096,mode=1777"),
-        ("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0600"),
-    ):
-        flags = ctypes.c_ulong(MS_NOSUID | (MS_NODEV if kind == "tmpfs" else 0))
-        words = (kind.encode(), target.encode(), kind.encode(), flags, options.encode())
-        checked(libc().mount(*words), f"mount {target}")
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
+    options = f"size={size},nr_inodes=4096,mode=1777".encode()
+    checked(libc().mount(b"shm", b"/dev/shm", b"tmpfs", flags, options), "mount /dev/shm")

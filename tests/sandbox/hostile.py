@@ -29,7 +29,7 @@ class Case:
     ends: tuple[str, ...]
     told: str = ""
     timeout_s: float = 10.0
-    needs: str = ""  # a layer of isolation
+    needs: str = ""  # a layer of isolation, or shm
 
 
 def _loop(name: str, code: str, told: str = "variables kept") -> Case:
@@ -241,12 +241,16 @@ DENIED = [
     _refused("limits_of_solver", "import resource; resource.prlimit({solver}, 7, (0, 0))"),
     _refused("pace_of_solver", "os.setpriority(os.PRIO_PROCESS, {solver}, 19)"),
     _refused("pin_solver", "os.sched_setaffinity({solver}, [0])"),
-    _refused("type_into_terminal", "import fcntl; fcntl.ioctl(0, 0x5412, b'x')"),
+    _refused(
+        "type_into_terminal",
+        "import fcntl; fcntl.ioctl(0, 0x5412, b'x')",
+        "Inappropriate ioctl",
+    ),
     Case("become_root", "import os; os.setuid(0)", (ERROR,), "Error", needs="seccomp"),
 ]
 CONTAINED = [
     Case("env_secrets", "import os; print(dict(os.environ))", (OK,)),
-    Case("fork_bomb", "import os\nwhile True: os.fork()", (ERROR, TIMEOUT), timeout_s=3),
+    Case("fork_bomb", "import os\nwhile True: os.fork()", (ERROR, TIMEOUT, KILLED), timeout_s=3),
     Case(
         "fork_sleepers",
         "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(99)",
@@ -285,6 +289,7 @@ CONTAINED = [
         "import multiprocessing as m\ndef f(n): return n * n\nwith m.Pool(2) as p: print(p.map(f, [3, 4]))",
         (OK,),
         "[9, 16]",
+        needs="shm",
     ),
     Case("magics_shell", "!echo $((6 * 7))", (OK,), "42"),
     Case("magics_bash", "%%bash\necho $((6 * 7))", (OK,), "42"),
@@ -309,6 +314,7 @@ CONTAINED = [
         "for i in range(99):\n    with open(f'/dev/shm/{{i}}', 'wb') as f: f.write(bytes(8 << 20))",
         (ERROR,),
         "No space left",
+        needs="shm",
     ),
     Case(
         "many_small_files",
@@ -339,6 +345,132 @@ CONTAINED = [
         (OK, ERROR),
     ),
 ]
+X86 = "os.uname().machine == 'x86_64'"
+
+
+def _number(x86: int, arm: int) -> str:
+    return f"{x86} if {X86} else {arm}"
+
+
+MEMORY_HIDDEN = [
+    _denied("shared_anonymous", "import mmap; mmap.mmap(-1, 900 << 20)", needs="seccomp"),
+    _denied(
+        "shared_zero_device", "import mmap; mmap.mmap(open('/dev/zero', 'r+b').fileno(), 1 << 20)"
+    ),
+    _denied(
+        "descriptors_in_flight",
+        "import socket\na, b = socket.socketpair()\nwhile True:\n"
+        "    with open('f', 'wb') as f: socket.send_fds(a, [b'x'], [f.fileno()])",
+        needs="seccomp",
+    ),
+    _refused(
+        "unreadable_process", "if libc.prctl(4, 0, 0, 0, 0): raise OSError(ctypes.get_errno(), 'x')"
+    ),
+    _refused("sibling", f"call({_number(56, 220)}, 0x8000 | 17, 0, 0, 0, 0)"),
+    _refused("sibling_thread_group", f"call({_number(56, 220)}, 0x8000 | 0x100 | 17, 0, 0, 0, 0)"),
+    _refused("pages_in_pipes", f"call({_number(278, 75)}, 1, 0, 0, 0)"),
+    _refused("file_in_pipes", f"call({_number(276, 77)}, 0, 1, 0, 0)"),
+    _refused("large_pipes", "import fcntl; fcntl.fcntl(os.pipe()[0], 1031, 1 << 20)"),
+    _refused("secret_memory", "call(447, 0)"),
+    Case(
+        "socket_buffers",
+        "import os, socket, time\nfor _ in range(16):\n    if os.fork() == 0:\n"
+        "        pairs = [socket.socketpair() for _ in range(100)]\n"
+        "        for a, _ in pairs:\n            a.setblocking(False)\n"
+        "            a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)\n"
+        "            try:\n                while True: a.send(bytes(1 << 16))\n"
+        "            except BlockingIOError: pass\n        time.sleep(99)\ntime.sleep(99)",
+        (KILLED,),
+        "more than 1 GiB of memory",
+        timeout_s=20,
+    ),
+    Case(
+        "leader_that_left_its_threads",
+        "import os, time, threading, ctypes\nfor _ in range(6):\n    if os.fork() == 0:\n"
+        "        def hold():\n            b = bytearray(b'x') * (400 << 20); time.sleep(99)\n"
+        "        threading.Thread(target=hold).start(); time.sleep(0.5)\n"
+        f"        ctypes.CDLL(None).syscall({_number(60, 93)}, 0)\ntime.sleep(99)",
+        (KILLED,),
+        "more than 1 GiB of memory",
+        timeout_s=20,
+    ),
+    Case(
+        "files_behind_mappings",
+        "import mmap, os, time\nms = []\nfor i in range(20):\n"
+        "    with open('x', 'w+b') as f:\n        f.write(bytes(8 << 20)); f.flush(); os.remove('x')\n"
+        "        ms.append(mmap.mmap(f.fileno(), 4096))\ntime.sleep(99)",
+        (KILLED,),
+        "more than 32 MiB of files",
+        timeout_s=20,
+    ),
+    Case(
+        "private_files_behind_mappings",
+        "import mmap, os, time\nms = []\nfor i in range(20):\n"
+        "    with open('x', 'w+b') as f:\n        f.write(bytes(8 << 20)); f.flush(); os.remove('x')\n"
+        "        ms.append(mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE))\n"
+        "if os.fork(): time.sleep(99)\ntime.sleep(99)",
+        (KILLED,),
+        "more than 32 MiB of files",
+        timeout_s=20,
+    ),
+    Case(  # who may trace looks into it all the same
+        "program_that_cannot_be_read",
+        "import os\nwith open('/bin/sleep', 'rb') as f: data = f.read()\n"
+        "d = os.open('s', os.O_CREAT | os.O_WRONLY, 0o111); os.write(d, data); os.close(d)\n"
+        "!./s 9",
+        (KILLED, TIMEOUT),
+        timeout_s=3,
+    ),
+]
+REACH = [
+    _refused("attach_shared_memory", f"call({_number(30, 196)}, 0, 0, 0)"),
+    _refused("remove_shared_memory", f"call({_number(31, 195)}, 0, 0, 0)"),
+    _refused("send_to_queue", f"call({_number(69, 189)}, 0, b'x' * 16, 1, 0x800)"),
+    _refused("receive_from_queue", f"call({_number(70, 188)}, 0, b'x' * 16, 1, 0, 0x800)"),
+    _refused("remove_queue", f"call({_number(71, 187)}, 0, 0, 0)"),
+    _refused("use_semaphore", f"call({_number(65, 193)}, 0, bytes(6), 1)"),
+    _refused("remove_semaphore", f"call({_number(66, 191)}, 0, 0, 0, 0)"),
+    _refused("unlink_posix_queue", f"call({_number(241, 181)}, b'x')"),
+    _refused("lease", "import fcntl; fcntl.fcntl(open(os.__file__).fileno(), 1024, 0)"),
+    _refused("signals_by_descriptor", "import fcntl; fcntl.fcntl(0, 8, {solver})"),
+    _refused("signal_of_choice", "import fcntl; fcntl.fcntl(0, 10, 9)"),
+    _refused(
+        "file_flags",
+        "import fcntl; fcntl.ioctl(open(os.__file__), 0x40086602, bytes(8))",
+        "Inappropriate ioctl",
+    ),
+    _refused(
+        "file_project",
+        "import fcntl; fcntl.ioctl(open(os.__file__), 0x401C5820, bytes(28))",
+        "Inappropriate ioctl",
+    ),
+    _denied("bind", "import socket; socket.socket(1).bind('s')", needs="seccomp"),
+    _denied(
+        "bind_abstract",
+        "import socket; socket.socket(1).bind('\\0sandbox-uids-1')",
+        needs="seccomp",
+    ),
+    _denied("listen", "import socket; socket.socketpair()[0].listen()", needs="seccomp"),
+    _refused("asynchronous_io", f"call({_number(206, 0)}, 1 << 15, ctypes.byref(ctypes.c_long()))"),
+    _refused("sync", f"call({_number(162, 81)})", ""),
+    _refused("sync_file_system", f"call({_number(306, 267)}, 0)"),
+]
+CAGE = [
+    _denied("ports_of_solver", "open('/proc/self/net/tcp').read()"),
+    _denied("sockets_of_peers", "open('/proc/self/net/unix').read()"),
+    _denied(
+        "sockets_by_thread", "import os; open(f'/proc/self/task/{{os.getpid()}}/net/unix').read()"
+    ),
+    _denied("sockets_by_own_thread", "open('/proc/thread-self/net/unix').read()"),
+    _denied("sockets_by_parent", "open('/proc/{solver}/net/unix').read()"),
+    _denied("take_terminals", "import os\nwhile True: os.openpty()", "Error"),
+    _denied("open_multiplexer", "open('/dev/ptmx', 'r+b', 0)", "Error"),
+    _denied("link_for_a_socket", "import os; os.symlink('/var/run/docker.sock', '../shell')"),
+    _denied("folder_for_a_socket", "import os; os.mkdir('../run')"),
+    _denied("rename_own_folder", "import os; os.rename('../work', '../run')"),
+    _denied("shared_memory_of_all", "import os; os.listdir('/proc/{solver}/root/dev/shm')"),
+]
+
 # Past the kernel's own bounds: `s` is the socket on which its output leaves, used as it is.
 RAW = """
 import json, os, stat, threading, time
@@ -372,6 +504,10 @@ MESSAGES = [
     _flood(
         "forged_text",
         "while True: s.send_multipart([*start, json.dumps({{'text': 'x' * 10**5}}).encode()])",
+        KILLED,
+        ERROR,
+        TIMEOUT,
+        told="xxx",
     ),
     _flood(
         "deeply_nested", "while True: s.send_multipart([*start, b'[' * 500_000 + b']' * 500_000])"
@@ -385,7 +521,6 @@ MESSAGES = [
         "for d in range(256):\n"
         "    try:\n"
         "        if stat.S_ISSOCK(os.fstat(d).st_mode):\n"
-        "            os.set_blocking(d, True)\n"
         "            for _ in range(20): os.write(d, b'\\x01\\x00' * 100_000)\n"
         "    except OSError: pass\n",
         KILLED,
@@ -450,4 +585,15 @@ LATER = [
         (OK, KILLED),
     ),
 ]
-CASES = [*TIMEOUTS, *STUCK, *DEATHS, *ERRORS, *DENIED, *CONTAINED, *MESSAGES]
+CASES = [
+    *TIMEOUTS,
+    *STUCK,
+    *DEATHS,
+    *ERRORS,
+    *DENIED,
+    *CONTAINED,
+    *MEMORY_HIDDEN,
+    *REACH,
+    *CAGE,
+    *MESSAGES,
+]

@@ -141,9 +141,10 @@ async def value(sandbox: Sandbox, code: str) -> object:
 @linux
 async def test_every_thread_of_a_kernel_is_confined() -> None:
     async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
-        modes = "[open(f'/proc/self/task/{t}/status').read().split('Seccomp:')[1].split()[0]"
-        seen = await value(sandbox, f"import os; {modes} for t in os.listdir('/proc/self/task')]")
-        assert isinstance(seen, list)
+        pid = await value(sandbox, "import os; os.getpid()")
+        tasks = Path(f"/proc/{pid}/task")
+        statuses = [(tasks / name / "status").read_text() for name in entries(tasks)]
+        seen = [status.split("Seccomp:")[1].split()[0] for status in statuses]
         assert len(seen) > 3
         assert set(seen) == {"2"}
         escape = """
@@ -183,22 +184,36 @@ async def test_kernels_do_not_draw_the_same_numbers() -> None:
 
 
 @linux
-async def test_terminals_and_shared_memory_are_a_kernels_own() -> None:
-    look = "import os; print(sorted(os.listdir('/dev/shm') + os.listdir('/dev/pts')))"
-    take = "import pty; open('/dev/shm/mine', 'w'); ends = pty.openpty()"
-    if not isolation().private_devices:
+async def test_shared_memory_is_a_kernels_own_and_bounded() -> None:
+    if not isolation().private_shm:
         pytest.skip("no mounts of one's own are to be had here")
-    async with KernelPool(SMALL) as pool, pool.lease() as one, pool.lease() as other:
-        assert (await one.execute(take, 20)).status == "ok"
-        assert await value(one, look) == ["0", "mine", "ptmx"]
-        assert await value(other, look) == ["ptmx"]
+    look = "import os; print(os.listdir('/dev/shm'))"
+    fill = "f = open('/dev/shm/mine', 'wb')\nwhile True: f.write(bytes(1 << 20)); f.flush()"
+    limits = Limits(spares=0, shm_bytes=8 << 20)
+    async with KernelPool(limits) as pool, pool.lease() as one, pool.lease() as other:
+        assert (await one.execute(fill, 20)).error == "OSError"
+        assert await value(one, look) == ["mine"]
+        assert await value(other, look) == []
+    assert "mine" not in entries(Path("/dev/shm"))
+
+
+@linux
+async def test_where_shared_memory_cannot_be_private_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = replace(isolation(), private_shm=False)
+    monkeypatch.setattr("sandbox.workspace.isolation", lambda: held)
+    left = f"left-{os.getpid()}"
+    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
+        result = await sandbox.execute(f"open('/dev/shm/{left}', 'w')", 20)
+        assert result.error == "PermissionError"
+        assert (await sandbox.execute("1 + 1", 20)).stdout == "2\n"
+    assert left not in entries(Path("/dev/shm"))
 
 
 @as_root
-async def test_shared_memory_that_is_not_private_is_cleared(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    held = replace(isolation(), private_devices=False)
+async def test_shared_memory_without_landlock_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = replace(isolation(), private_shm=False, layers=("uid",))
     monkeypatch.setattr("sandbox.workspace.isolation", lambda: held)
     left = Path("/dev/shm", f"left-{os.getpid()}")
     async with KernelPool(SMALL) as pool:

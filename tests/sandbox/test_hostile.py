@@ -98,7 +98,9 @@ def filled(code: str, pool: KernelPool, problems: Path) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_hostile(pool: KernelPool, neighbour: Sandbox, case: Case, tmp_path: Path) -> None:
-    if case.needs and case.needs not in isolation().layers:
+    if case.needs == "shm" and not isolation().private_shm:
+        pytest.skip("no /dev/shm of one's own is to be had here")
+    if case.needs not in ("", "shm", *isolation().layers):
         pytest.skip(f"{case.needs} is not in force here: {isolation()}")
     if "{solver}" in case.code and "kill" in case.code and not isolation().signals_stopped:
         pytest.skip("this Linux cannot stop signals between processes of one user")
@@ -137,11 +139,12 @@ async def test_hostile_between_cells(pool: KernelPool, neighbour: Sandbox, case:
             assert (await sandbox.execute("x = 7", 20)).status == "ok"
             assert await until(lambda: bool(pool._ready), 20)
             code = filled(case.code, pool, Path())
-            assert (await sandbox.execute(code, 20)).status in case.ends
+            first = await sandbox.execute(code, 20)
+            assert first.status in case.ends
             await asyncio.sleep(0.5)
             await counts(neighbour)
-            lost = await sandbox.execute("x", 20)
-            assert lost.state_lost, lost
+            then = await sandbox.execute("x", 20)
+            assert first.state_lost or then.state_lost, (first, then)
             assert (await sandbox.execute("1 + 1", 20)).stdout == "2\n"
     await nothing_is_left(pool)
 

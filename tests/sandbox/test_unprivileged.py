@@ -20,7 +20,12 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 SOMEBODY = 54_321
-SUITES = ("test_hostile.py", "test_contract.py", "test_hardening.py")
+SUITES = (
+    "test_hostile.py",
+    "test_contract.py",
+    "test_hardening.py",
+    "test_zygote.py::test_daemons_end_with_a_zygote_that_is_killed",
+)
 
 
 def interpreter(folder: Path) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 
 import pytest
 
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.result import ExecutionStatus, for_model
-from sandbox.watchdog import violations
+from sandbox.watchdog import Watched, too_many_files, too_much_memory
 from tests.sandbox.conftest import running
 
 HOLD = "import time\nb = bytearray(b'x') * (300 << 20)\ntime.sleep(20)"
@@ -33,12 +35,12 @@ async def test_the_largest_kernel_goes_when_the_machine_is_full() -> None:
         pid = int((await one.execute("import os; os.getpid()", 20)).stdout)
         await other.execute("1", 20)
         kernels = [kernel.watched for kernel in pool._kernels]
-        found = violations(kernels, limits)
+        found = too_much_memory(kernels, limits)
         assert [(kernel.pid, reason) for kernel, reason in found.items()] == [
             (pid, "the machine's memory is nearly used up")
         ]
-        assert not violations(kernels, Limits())
-        assert not violations([], limits)
+        assert not too_much_memory(kernels, Limits())
+        assert not too_much_memory([], limits)
 
 
 async def test_processes_are_counted_where_no_limit_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +48,9 @@ async def test_processes_are_counted_where_no_limit_is(monkeypatch: pytest.Monke
         code = "import subprocess as s\np = [s.Popen(['sleep', '99']) for _ in range(20)]; p[0].pid"
         pid = int((await sandbox.execute(code, 20)).stdout)
         kernels = [kernel.watched for kernel in pool._kernels]
-        assert violations(kernels, Limits(processes=16)) == {kernels[0]: "more than 16 processes"}
+        assert too_much_memory(kernels, Limits(processes=16)) == {
+            kernels[0]: "more than 16 processes"
+        }
     await asyncio.sleep(1)
     assert not running(pid)
 
@@ -64,16 +68,86 @@ async def test_a_watchdog_that_fails_goes_on(
 ) -> None:
     calls = []
 
-    def broken(*_: object) -> None:
+    def broken(*_: object) -> int:
         calls.append(1)
         raise RuntimeError("no /proc today")
 
-    monkeypatch.setattr("sandbox.pool.violations", broken)
-    monkeypatch.setattr("sandbox.pool.POLL_S", 0.01)
-    async with KernelPool(Limits(spares=0)):
+    monkeypatch.setattr("sandbox.watchdog.available_bytes", broken)
+    monkeypatch.setattr("sandbox.watchdog.POLL_S", 0.01)
+    async with KernelPool(Limits(spares=1)):
         while len(calls) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert "no /proc today" in caplog.text
+
+
+async def test_memory_is_looked_at_while_folders_are_counted_and_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A look at folders that takes for ever, and every thread of the event loop's own busy."""
+    over = threading.Event()
+
+    def slow(*_: object) -> int:
+        over.wait(60)
+        return 0
+
+    monkeypatch.setattr("sandbox.watchdog._stored", slow)
+    limits = Limits(spares=0, resident_bytes=1 << 28)
+    async with KernelPool(limits) as pool, pool.lease() as sandbox:
+        busy = [asyncio.to_thread(over.wait, 60) for _ in range(64)]
+        waiting = asyncio.gather(*busy)
+        try:
+            result = await sandbox.execute(HOLD, 20)
+        finally:
+            over.set()
+            await waiting
+        assert result.stopped == "more than 0.25 GiB of memory"
+
+
+SOCKETS = """
+import os, socket, time
+for _ in range(4):
+    if os.fork() == 0:
+        pairs = [socket.socketpair() for _ in range(60)]
+        for one, _ in pairs:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)
+            one.setblocking(False)
+            try:
+                while True: one.send(bytes(1 << 16))
+            except BlockingIOError: pass
+        time.sleep(60)
+os.getpid()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_who_hides_memory_goes_and_not_its_neighbour() -> None:
+    async with KernelPool(Limits(spares=0)) as pool, pool.lease() as one, pool.lease() as other:
+        await one.execute("b = bytearray(b'x') * (100 << 20)", 20)
+        pid = int((await other.execute(SOCKETS, 20)).stdout)
+        await asyncio.sleep(1)
+        kernels = [kernel.watched for kernel in pool._kernels]
+        found = too_much_memory(kernels, Limits(floor_bytes=1 << 50))
+        assert [kernel.pid for kernel in found] == [pid]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_what_cannot_be_looked_into_counts_as_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hidden(_: object) -> None:
+        raise PermissionError
+
+    async with KernelPool(Limits(spares=0)) as pool, pool.lease() as sandbox:
+        await sandbox.execute("1", 20)
+        monkeypatch.setattr("sandbox.watchdog._descriptors", hidden)
+        kernel = next(iter(pool._kernels)).watched
+        for look, limits in (
+            (too_much_memory, Limits(resident_bytes=1 << 28)),
+            (too_many_files, Limits()),
+        ):
+            assert list(look([kernel], limits)) == [kernel]
+            told = Watched(kernel.pid, kernel.folder, readable=False)  # nothing could be there
+            assert not look([told], limits)
 
 
 async def test_earlier_cells_are_run_again() -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 import zmq
 
+from sandbox.client import _parsed
 from sandbox.wire import (
     GREETING,
     LEAST_WEIGHT,
@@ -142,3 +143,22 @@ async def test_nothing_is_read_ahead_of_what_is_asked_for() -> None:
         await opened.open()
         await asyncio.sleep(0.2)
         assert len(opened._reader._buffer) < 1 << 19  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("part", "taken"),
+    [
+        (b'{"text": "' + b"x" * 10**6 + b'"}', True),
+        (b'{"text": "' + b"\\u0000" * 10**5 + b'"}', True),
+        (b'{"a": [' + b"[]," * 10**5 + b"1]}", False),
+        (b'{"a": [' + b'"",' * 10**5 + b"1]}", False),
+        (b'{"a": "' + b'\\"' * 10**5, False),
+        (b"[" * 10**4, False),
+    ],
+)
+def test_what_is_more_structure_than_text_is_not_parsed(part: bytes, taken: bool) -> None:
+    if taken:
+        assert _parsed(part)["text"]
+    else:
+        with pytest.raises((ValueError, RecursionError)):
+            _parsed(part)

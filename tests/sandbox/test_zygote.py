@@ -70,6 +70,41 @@ async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
     assert not psutil.Process().children()
 
 
+DAEMON = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    if (daemon := os.fork()) == 0:
+        os.execve('/bin/sleep', ['sleep', '300'], {})
+    with open('pid', 'w') as file: file.write(str(daemon))
+    os._exit(0)
+os.wait(); print(open('pid').read())
+"""
+
+
+async def test_daemons_end_with_a_zygote_that_is_killed() -> None:
+    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
+        daemon = int((await sandbox.execute(DAEMON, 20)).stdout)
+        orphan = f"{DAEMON.rstrip()}\nos._exit(1)"
+        assert running(daemon)
+        await sandbox.execute(orphan, 20)
+        second = int((await sandbox.execute(DAEMON, 20)).stdout)
+        zygote = pool._launcher._zygote  # type: ignore[union-attr]
+        psutil.Process(zygote.pid).kill()
+        assert await until(lambda: not running(daemon) and not running(second), 5)
+        keeper = zygote._process
+        assert await until(lambda: keeper.poll() is not None, 5)
+
+
+async def test_kernels_end_with_a_keeper_that_is_killed() -> None:
+    async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
+        daemon = int((await sandbox.execute(DAEMON, 20)).stdout)
+        zygote = pool._launcher._zygote  # type: ignore[union-attr]
+        zygote._process.kill()
+        assert await until(lambda: not running(daemon) and not running(zygote.pid), 5)
+        assert (await sandbox.execute("1 + 1", 30)).stdout == "2\n"
+
+
 async def test_a_zygote_that_just_died_is_asked_for_nothing_more() -> None:
     """The launch after the one that found it dead starts cold, though no other is warm yet."""
     launcher = ZygoteLauncher(SMALL)
