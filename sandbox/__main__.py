@@ -1,20 +1,22 @@
-"""`python -m sandbox check` and `python -m sandbox run FILE.py`."""
+"""`python -m sandbox check`, `python -m sandbox run FILE...` and `python -m sandbox mcp`."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from sandbox.check import check as try_claims
-from sandbox.isolation import isolation
-from sandbox.limits import Limits
+from sandbox.isolation import IsolationError, isolation
+from sandbox.limits import Layer, Limits
 from sandbox.pool import KernelPool
 from sandbox.result import ExecutionStatus, for_model
 
@@ -29,6 +31,8 @@ def check() -> None:
     console = Console()
     held = isolation()
     console.print(f"isolation: {held} ({held.level})", highlight=False)
+    for layer, reason in held.missing.items():
+        console.print(f"missing: {layer} ({reason})", highlight=False)
     findings = asyncio.run(try_claims())
     table = Table("guarantee", "mechanism", "holds")
     for finding in findings:
@@ -41,18 +45,47 @@ def check() -> None:
 
 @app.command()
 def run(
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="cells, parted by # %%")
-    ],
+    files: Annotated[list[Path], typer.Argument(help="cells, parted by # %%; - is stdin")],
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds a cell")] = 30.0,
 ) -> None:
-    """Run a file in a sandbox and print what a model would be told; exit code 1 after a failure."""
+    """Run files one after the other in one interpreter and print what a model would be told.
+
+    Exit code 1 when a cell fails, 2 when a file cannot be read.
+    """
     try:
-        cells = [cell for cell in CELL.split(file.read_text(encoding="utf-8")) if cell.strip()]
+        cells = [cell for file in files for cell in CELL.split(_text(file)) if cell.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}") from None
+        _refuse(f"cannot be read: {error}")
     if not asyncio.run(_run(cells, timeout)):
         raise typer.Exit(1)
+
+
+@app.command()
+def mcp(
+    timeout: Annotated[float, typer.Option(min=0.1, help="most seconds a call")] = 30.0,
+    require: Annotated[
+        list[str] | None, typer.Option(help="a layer of isolation without which nothing is run")
+    ] = None,
+) -> None:
+    """Serve one stateful Python tool to an MCP client, over stdin and stdout."""
+    try:
+        from sandbox.tool_server import serve
+    except ImportError as error:
+        _refuse(f"the MCP SDK is missing ({error}): pip install 'stop-solver[mcp]'")
+    try:
+        layers = TypeAdapter(tuple[Layer, ...]).validate_python(tuple(require or ()))
+        asyncio.run(serve(Limits(spares=1, cell_timeout_s=timeout, require=layers)))
+    except (IsolationError, ValidationError) as error:
+        _refuse(str(error))
+
+
+def _refuse(why: str) -> NoReturn:
+    typer.echo(f"error: {why}", err=True)
+    raise typer.Exit(2)
+
+
+def _text(file: Path) -> str:
+    return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
 
 
 async def _run(cells: list[str], timeout_s: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import sandbox.__main__ as commands
 from sandbox.check import Finding
 
 RUNNER = CliRunner()
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_claim_holds_here() -> None:
@@ -44,10 +47,42 @@ def test_a_file_is_run_cell_by_cell(tmp_path: Path) -> None:
     assert "isolation: " in said.stderr
 
 
+def test_files_share_one_interpreter(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text("x = 5")
+    second.write_text("x + 1")
+    said = RUNNER.invoke(commands.app, ["run", str(first), str(second), "-"], input="x + 2")
+    assert (said.exit_code, said.stdout) == (0, "[no output]\n6\n7\n")
+
+
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
-    for file, words in ((tmp_path / "none.py", "does not exist"), (binary, "cannot be read")):
+    for file, words in ((tmp_path / "none.py", "No such file"), (binary, "invalid start byte")):
         said = RUNNER.invoke(commands.app, ["run", str(file)])
         assert said.exit_code == 2
-        assert words in said.stderr.replace("\n", " ")
+        assert words in said.stderr
+        assert len(said.stderr.splitlines()) == 1
+
+
+def test_the_tool_server_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
+    monkeypatch.delitem(sys.modules, "sandbox.tool_server", raising=False)
+    said = RUNNER.invoke(commands.app, ["mcp"])
+    assert said.exit_code == 2
+    assert "pip install 'stop-solver[mcp]'" in said.stderr
+
+
+def test_what_the_package_names_is_there_and_nothing_is_loaded_for_it() -> None:
+    code = """
+import sys, sandbox
+assert not [name for name in sys.modules if name.startswith("sandbox.")]
+for name in sandbox.__all__:
+    assert getattr(sandbox, name).__name__ == name
+try: sandbox.nothing
+except AttributeError: print("ok")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "ok\n", done.stderr
