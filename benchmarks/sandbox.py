@@ -29,6 +29,20 @@ from sandbox.ports import Sandbox
 IMPORTS = "import numpy, sympy, mpmath"
 WORK = "sum(sympy.factorint(10**12 + n).__len__() for n in range(20))"
 TRAJECTORIES, CALLS = 24, 10
+RAW = "s = get_ipython().kernel.iopub_thread.socket\n"
+FLOODS = {
+    "messages of 500,000 parts": "while True: s.send_multipart([b''] * 500_000)",
+    "messages of eight parts of 8 MB": "while True: s.send_multipart([b'x' * (8 << 20)] * 8)",
+    "messages of 1 MB": "while True: s.send(b'x' * 10**6)",
+    "empty messages": "while True: s.send(b'')",
+    "forged errors": """
+import json
+parent = {'msg_id': get_ipython().kernel.get_parent()['header']['msg_id']}
+error = {'ename': '', 'traceback': ['x']}
+parts = [b'<IDS|MSG>', b'', json.dumps({'msg_type': 'error'}).encode(),
+         json.dumps(parent).encode(), b'{}', json.dumps(error).encode()]
+while True: s.send_multipart(parts)""",
+}
 
 
 class Plain:
@@ -171,6 +185,52 @@ async def trajectories(pool: KernelPool) -> tuple[float, float]:
     return rates[0], rates[1]
 
 
+def resident(name: str) -> float:
+    """MB of this process that /proc names so."""
+    return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) / 1000
+
+
+def reset_peak() -> None:
+    """VmHWM is the peak from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+async def beside_a_flood(pool: KernelPool, flood: str) -> tuple[float, float, float]:
+    """Seconds of the slowest empty cell of a neighbour, alone and during the flood; MB that we grow."""
+    async with our_kernels(pool, 2) as (neighbour, hostile):
+
+        async def slowest(cells: int) -> float:
+            times = []
+            for _ in range(cells):
+                before = time.perf_counter()
+                assert (await neighbour.execute("", 30)).status == "ok"
+                times.append(time.perf_counter() - before)
+                await asyncio.sleep(0.01)
+            return max(times)
+
+        alone = await slowest(50)
+        reset_peak()
+        before = resident("VmRSS")
+        during = 0.0
+        for _ in range(3):  # it is replaced, and floods again
+            attack = asyncio.ensure_future(hostile.execute(flood, 5))
+            while not attack.done():
+                during = max(during, await slowest(5))
+            assert (await attack).state_lost
+        return alone, during, resident("VmHWM") - before
+
+
+async def floods(pool: KernelPool) -> None:
+    print(
+        "\n| a neighbour floods by | empty cell, slowest | then | target | solver grows | target |"
+    )
+    print("|---|---|---|---|---|---|")
+    for what, code in FLOODS.items():
+        alone, during, grown = await beside_a_flood(pool, RAW + code)
+        figures = f"{alone:.3f} s | {during:.3f} s | < 0.5 s | {grown:.0f} MB | < 64 MB"
+        print(f"| {what} | {figures} |", flush=True)
+
+
 async def settled(pool: KernelPool) -> None:
     while pool._ends or pool._starts:
         await asyncio.gather(*pool._ends, *pool._starts)
@@ -190,7 +250,7 @@ async def main(quick: bool) -> None:
         before = time.perf_counter()
         async with our_kernels(pool, 1):
             warm = time.perf_counter() - before
-        for count in (1, 4) if quick else (1, 16, 32):
+        for count in (1, 4) if quick else (1, 16, 24, 32):
             plain, ours = await started(pool, count, 1 if count > 16 else repeats)
             target = ">= 8" if count == 16 else ""
             row(f"start {count}", plain, ours, "s", target, ratio=plain / ours)
@@ -206,6 +266,7 @@ async def main(quick: bool) -> None:
         plain, ours = await trajectories(pool)
         what = f"{TRAJECTORIES} trajectories of {CALLS} cells"
         row(what, plain, ours, "cells/s", "", ratio=ours / plain)
+        await floods(pool)
     print(f"\nfirst kernel of a pool, the zygote's warm-up included: {warm:.2f} s")
 
 
