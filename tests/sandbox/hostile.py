@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 OK, ERROR, TIMEOUT, KILLED, DIED = "ok", "error", "timeout", "killed", "died"
@@ -321,21 +322,22 @@ CONTAINED = [
         "for i in range(10**6): open(str(i), 'w').close()",
         (KILLED,),
         "more than 32 MiB of files",
-        timeout_s=20,
+        timeout_s=60,
     ),
     Case(
         "files_without_name",
         "import os, time\nfs = []\nfor i in range(20):\n    f = open('x', 'wb'); os.remove('x')\n"
-        "    f.write(bytes(8 << 20)); f.flush(); fs.append(f)\ntime.sleep(20)",
+        "    f.write(bytes(8 << 20)); f.flush(); fs.append(f)\ntime.sleep(99)",
         (KILLED,),
         "more than 32 MiB of files",
-        timeout_s=20,
+        timeout_s=60,
     ),
     Case(
         "deep_folders",
-        "import os, time\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\ntime.sleep(20)",
+        "import os, time\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\ntime.sleep(99)",
         (KILLED,),
         "of files",
+        timeout_s=60,
     ),
     Case("symlink_in_cwd", "import os; os.symlink('/', 'all'); os.symlink('{input}', 'i')", (OK,)),
     Case("unreadable_folder", "import os; os.makedirs('a/b'); os.chmod('a', 0)", (OK, ERROR)),
@@ -382,7 +384,7 @@ MEMORY_HIDDEN = [
         "            except BlockingIOError: pass\n        time.sleep(99)\ntime.sleep(99)",
         (KILLED,),
         "more than 1 GiB of memory",
-        timeout_s=20,
+        timeout_s=60,
     ),
     Case(
         "leader_that_left_its_threads",
@@ -392,7 +394,7 @@ MEMORY_HIDDEN = [
         f"        ctypes.CDLL(None).syscall({_number(60, 93)}, 0)\ntime.sleep(99)",
         (KILLED,),
         "more than 1 GiB of memory",
-        timeout_s=20,
+        timeout_s=60,
     ),
     Case(
         "files_behind_mappings",
@@ -401,7 +403,7 @@ MEMORY_HIDDEN = [
         "        ms.append(mmap.mmap(f.fileno(), 4096))\ntime.sleep(99)",
         (KILLED,),
         "more than 32 MiB of files",
-        timeout_s=20,
+        timeout_s=60,
     ),
     Case(
         "private_files_behind_mappings",
@@ -411,7 +413,7 @@ MEMORY_HIDDEN = [
         "if os.fork(): time.sleep(99)\ntime.sleep(99)",
         (KILLED,),
         "more than 32 MiB of files",
-        timeout_s=20,
+        timeout_s=60,
     ),
     Case(  # who may trace looks into it all the same
         "program_that_cannot_be_read",
@@ -585,15 +587,30 @@ LATER = [
         (OK, KILLED),
     ),
 ]
-CASES = [
-    *TIMEOUTS,
-    *STUCK,
-    *DEATHS,
-    *ERRORS,
-    *DENIED,
-    *CONTAINED,
-    *MEMORY_HIDDEN,
-    *REACH,
-    *CAGE,
-    *MESSAGES,
-]
+KINDS = (
+    TIMEOUTS,
+    STUCK,
+    DEATHS,
+    ERRORS,
+    DENIED,
+    CONTAINED,
+    MEMORY_HIDDEN,
+    REACH,
+    CAGE,
+    MESSAGES,
+)
+CASES = [case for kind in KINDS for case in kind]
+# At least four of each kind, from all of its list: what is tried at every level of isolation.
+REPRESENTATIVE = [case for kind in KINDS for case in kind[:: len(kind) // 4]]
+
+
+def selected() -> list[str]:
+    """What pytest is to run of test_hostile.py at a level besides its own.
+
+    The representative cells, or all of them where SANDBOX_HOSTILE is `all`.
+    """
+    module = "tests/sandbox/test_hostile.py"
+    if os.environ.get("SANDBOX_HOSTILE") == "all":
+        return [module]
+    cells = [f"{module}::test_hostile[{case.name}]" for case in REPRESENTATIVE]
+    return [*cells, f"{module}::test_hostile_between_cells"]

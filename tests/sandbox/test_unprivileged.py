@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox.hostile import selected
+
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
     pytest.mark.skipif(os.geteuid() != 0, reason="not root: all other tests are unprivileged"),
@@ -20,12 +22,12 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 SOMEBODY = 54_321
-SUITES = (
-    "test_hostile.py",
-    "test_contract.py",
-    "test_hardening.py",
-    "test_zygote.py::test_daemons_end_with_a_zygote_that_is_killed",
-)
+SUITES = {
+    "hostile": selected(),
+    "contract": ["tests/sandbox/test_contract.py"],
+    "hardening": ["tests/sandbox/test_hardening.py"],
+    "zygote": ["tests/sandbox/test_zygote.py::test_daemons_end_with_a_zygote_that_is_killed"],
+}
 
 
 def interpreter(folder: Path) -> str:
@@ -74,7 +76,7 @@ def home() -> Iterator[Path]:
 @pytest.mark.parametrize("suite", SUITES)
 def test_unprivileged(home: Path, suite: str) -> None:
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={home}/pytest"]
-    command = [interpreter(home), "-m", "pytest", f"tests/sandbox/{suite}", *options]
+    command = [interpreter(home), "-m", "pytest", *SUITES[suite], *options]
     done = as_somebody(command, home)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
