@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(
-    grace_s=0.6,
+    grace_s=1.0,
     memory_bytes=1 << 30,
     resident_bytes=1 << 30,
     folder_bytes=32 << 20,
@@ -48,7 +48,7 @@ async def pool() -> AsyncIterator[KernelPool]:
 async def neighbour(pool: KernelPool) -> AsyncIterator[Sandbox]:
     """A trajectory that runs all the while, and is to notice nothing."""
     async with pool.lease() as sandbox:
-        await sandbox.execute("n = 0", 20)
+        await sandbox.execute("n = 0", 60)
         yield sandbox
 
 
@@ -76,8 +76,8 @@ def little_memory() -> Iterator[None]:
 
 
 async def counts(neighbour: Sandbox) -> None:
-    before = await neighbour.execute("n += 1; n - 1", 20)
-    after = await neighbour.execute("n", 20)
+    before = await neighbour.execute("n += 1; n - 1", 60)
+    after = await neighbour.execute("n", 60)
     assert (before.status, after.status) == ("ok", "ok"), (before, after)
     assert int(after.stdout) == int(before.stdout) + 1 >= 1
 
@@ -105,10 +105,10 @@ async def test_hostile(pool: KernelPool, neighbour: Sandbox, case: Case, tmp_pat
         pytest.skip("this Linux cannot stop signals between processes of one user")
     problems = tmp_path / "input.csv"
     problems.write_text("id,problem\n")
-    shared = entries(Path("/dev/shm"))
+    shared = set(entries(Path("/dev/shm")))
     async with pool.lease() as sandbox:
-        assert (await sandbox.execute("x = 7", 20)).status == "ok"
-        assert await until(lambda: bool(pool._ready), 20)
+        assert (await sandbox.execute("x = 7", 60)).status == "ok"
+        assert await until(lambda: bool(pool._ready), 60)
         code = filled(case.code, pool, problems)
         with little_memory():
             attack = asyncio.create_task(sandbox.execute(code, case.timeout_s))
@@ -121,31 +121,32 @@ async def test_hostile(pool: KernelPool, neighbour: Sandbox, case: Case, tmp_pat
         assert len(told.encode()) < LIMITS.output_bytes + 400
         lost = result.status in (KILLED, DIED)
         assert lost == result.state_lost
-        after = await sandbox.execute("x", 20)
+        after = await sandbox.execute("x", 60)
         assert after.error == "NameError" if lost else "7\n" in after.stdout, after
     await nothing_is_left(pool)
     await counts(neighbour)
     assert problems.read_text() == "id,problem\n"
-    assert entries(Path("/dev/shm")) == shared
+    # Others of this machine use it too, for a moment.
+    assert await until(lambda: set(entries(Path("/dev/shm"))) <= shared, 20)
 
 
 @pytest.mark.parametrize("case", LATER, ids=lambda case: case.name)
 async def test_hostile_between_cells(pool: KernelPool, neighbour: Sandbox, case: Case) -> None:
     with little_memory():
         async with pool.lease() as sandbox:
-            assert (await sandbox.execute("x = 7", 20)).status == "ok"
-            assert await until(lambda: bool(pool._ready), 20)
+            assert (await sandbox.execute("x = 7", 60)).status == "ok"
+            assert await until(lambda: bool(pool._ready), 60)
             code = filled(case.code, pool, Path())
             first = await sandbox.execute(code, 20)
             assert first.status in case.ends
             await asyncio.sleep(0.5)
             await counts(neighbour)
-            then = await sandbox.execute("x", 20)
+            then = await sandbox.execute("x", 60)
             assert first.state_lost or then.state_lost, (first, then)
-            assert (await sandbox.execute("1 + 1", 20)).stdout == "2\n"
+            assert (await sandbox.execute("1 + 1", 60)).stdout == "2\n"
     await nothing_is_left(pool)
 
 
 async def nothing_is_left(pool: KernelPool) -> None:
-    assert await until(lambda: not pool._ends and not pool._starts, 20)
-    assert await until(lambda: not running(pool), 3), running(pool)
+    assert await until(lambda: not pool._ends and not pool._starts, 60)
+    assert await until(lambda: not running(pool), 20), running(pool)

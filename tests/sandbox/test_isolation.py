@@ -91,7 +91,7 @@ async def test_cwd_is_private_and_removed(pool: KernelPool) -> None:
         await one.execute("open('helper.py', 'w').write('def f(): return 5')", 5)
         assert await value(one, "import helper; helper.f()") == 5
         await one.execute("os.makedirs('a/b'); os.chmod('a/b', 0); os.chmod('a', 0)", 5)
-    assert await until(lambda: not (entries(first.parent) or entries(second.parent)), 5)
+    assert await until(lambda: not (entries(first.parent) or entries(second.parent)), 20)
 
 
 async def test_history_leaves_no_file(sandbox: Sandbox) -> None:
@@ -106,14 +106,14 @@ async def test_children_end_with_the_lease(pool: KernelPool) -> None:
         pids = await value(sandbox, DAEMONS)
         assert isinstance(pids, list)
         assert all(map(running, pids))
-    assert await until(lambda: not any(map(running, pids)), 3)
+    assert await until(lambda: not any(map(running, pids)), 20)
 
 
 async def test_daemons_of_a_kernel_that_died_are_found(sandbox: Sandbox) -> None:
     pids = await value(sandbox, DAEMONS)
     assert isinstance(pids, list)
     await sandbox.execute("os._exit(0)", 5)
-    assert await until(lambda: not any(map(running, pids)), 3)
+    assert await until(lambda: not any(map(running, pids)), 20)
 
 
 SOLVER = """
@@ -153,8 +153,8 @@ async def test_a_killed_solver_leaves_nothing() -> None:
     try:
         assert all(map(running, kernels))
         process.kill()
-        assert await until(lambda: not any(map(running, kernels + children)), 3)
-        assert await until(lambda: not folder.exists(), 3)
+        assert await until(lambda: not any(map(running, kernels + children)), 20)
+        assert await until(lambda: not folder.exists(), 20)
     finally:
         process.wait()
 
@@ -163,7 +163,7 @@ async def test_a_terminated_solver_leaves_nothing() -> None:
     process, kernels, children, folder = await asyncio.to_thread(solver)
     process.terminate()
     assert await asyncio.to_thread(process.wait, 5) == -signal.SIGTERM
-    assert await until(lambda: not any(map(running, kernels + children)), 1)
+    assert await until(lambda: not any(map(running, kernels + children)), 20)
     assert not entries(folder)
 
 
@@ -188,5 +188,5 @@ async def test_a_solver_that_closes_nothing_leaves_nothing() -> None:
         subprocess.run, [sys.executable, "-c", CARELESS], cwd=ROOT, capture_output=True, text=True
     )
     pid, cwd = process.stdout.split()
-    assert await until(lambda: not running(int(pid)), 1)
+    assert await until(lambda: not running(int(pid)), 20)
     assert not entries(Path(cwd).parent)

@@ -41,6 +41,7 @@ async def test_a_thousand_cells_of_which_a_tenth_are_hostile() -> None:
     )
     numbers = iter(range(CELLS))
     rows: dict[int, ExecutionResult] = {}
+    children = set(psutil.Process().children())
     async with KernelPool(LIMITS) as pool:
         launcher = pool._launcher
         assert isinstance(launcher, ZygoteLauncher)
@@ -56,7 +57,8 @@ async def test_a_thousand_cells_of_which_a_tenth_are_hostile() -> None:
                         rows[number] = await sandbox.execute(code, SHORT_S)
 
         async def settled() -> tuple[int, int, int, float]:
-            assert await until(lambda: not (pool._ends or pool._starts), 30)
+            settling = until(lambda: not (pool._ends or pool._starts), 120)
+            assert await settling, (pool._ends, pool._starts)
             assert launcher._zygote is not None
             kernels = {kernel.watched.pid for kernel in pool._kernels}
             others = set(descendants([launcher._zygote.pid])) - kernels
@@ -80,7 +82,7 @@ async def test_a_thousand_cells_of_which_a_tenth_are_hostile() -> None:
     for was, came in zip(before[:3], after[:3], strict=True):
         assert came <= was + 2, (before, after)
     assert after[3] - before[3] < 32, (before, after)
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= children
     assert not entries(launcher.workspace.folder)
 
 

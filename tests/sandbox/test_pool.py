@@ -88,7 +88,7 @@ async def test_fifty_leases_leave_nothing_behind() -> None:
                     assert (await sandbox.execute("1", 60)).stdout == "1\n"
 
         async def settle() -> tuple[int, int, int]:
-            await until(lambda: not (pool._ends or pool._starts), 10)
+            await until(lambda: not (pool._ends or pool._starts), 60)
             children = process.children(recursive=True)
             return process.num_fds(), len(children), len(entries(launched))
 

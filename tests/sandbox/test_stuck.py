@@ -65,7 +65,7 @@ async def test_killed_when_it_does_not_yield(sandbox: Sandbox, code: str) -> Non
     result = await sandbox.execute("x = 7\n" + code, 0.5)
     assert result.status is ExecutionStatus.KILLED
     assert result.state_lost
-    assert await until(lambda: not running(pid), 2)
+    assert await until(lambda: not running(pid), 20)
     after = await sandbox.execute("x", 20)
     assert (after.error, after.state_lost) == ("NameError", False)
 
@@ -95,7 +95,7 @@ async def test_a_death_between_cells_is_told_by_the_next(
     pid = await pid_of(sandbox)
     kernel = next(kernel for kernel in pool._kernels if kernel.watched.pid == pid)
     psutil.Process(pid).kill()
-    assert await until(lambda: not kernel.alive, 2)
+    assert await until(lambda: not kernel.alive, 20)
     result = await sandbox.execute("1 + 1", 20)
     assert (result.status, result.stdout) == (ExecutionStatus.OK, "2\n")
     assert result.state_lost
@@ -109,7 +109,7 @@ async def test_cancelling_a_cell_leaves_no_process(sandbox: Sandbox) -> None:
     cell.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cell
-    assert await until(lambda: not running(pid), 1)
+    assert await until(lambda: not running(pid), 20)
     assert (await sandbox.execute("1", 20)).state_lost
 
 
@@ -119,7 +119,7 @@ async def test_leaving_a_lease_ends_its_running_cell(pool: KernelPool) -> None:
         cell = asyncio.create_task(sandbox.execute("while True: pass", 60))
         await asyncio.sleep(0.2)
     assert (await cell).status is ExecutionStatus.DIED
-    assert await until(lambda: not running(pid), 1)
+    assert await until(lambda: not running(pid), 20)
     assert (await sandbox.execute("1", 5)).status is ExecutionStatus.UNAVAILABLE
 
 

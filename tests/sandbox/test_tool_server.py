@@ -33,14 +33,14 @@ async def told(client: object, code: str, **options: object) -> str:
 
 async def test_one_stateful_tool_within_the_limits() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    async with mcp.Client(started("--timeout", "2")) as client:
+    async with mcp.Client(started("--timeout", "40")) as client:
         (tool,) = (await client.list_tools()).tools
         assert tool.name == "python"
         assert tool.input_schema["required"] == ["code"]
         assert await told(client, "x = 20\nprint('a')") == "a"
         assert await told(client, "x + 1") == "21"
         assert "ZeroDivisionError" in await told(client, "1/0")
-        assert "variables kept" in await told(client, "while True: pass", timeout_s=0.5)
+        assert "variables kept" in await told(client, "while True: pass", timeout_s=1)
         network = await told(client, "import socket; socket.socket()")
         assert network.endswith("[no network in this sandbox]")
         assert "swordfish" not in await told(client, "import os; dict(os.environ)")

@@ -46,6 +46,7 @@ async def test_kernels_are_forks_of_one_warmed_process() -> None:
 async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    children = set(psutil.Process().children())
     launcher = ZygoteLauncher(SMALL)
     async with KernelPool(SMALL, launcher) as pool, pool.lease() as before, pool.lease() as cold:
         await before.execute("x = 1", 60)
@@ -53,7 +54,7 @@ async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
         first = launcher._zygote.pid
         below = descendants([first])
         psutil.Process(first).kill()
-        assert await until(lambda: not any(map(running, below)), 3)
+        assert await until(lambda: not any(map(running, below)), 20)
         with caplog.at_level(logging.WARNING):
             after = await before.execute("1 + 1", 60)
             assert after.state_lost
@@ -67,7 +68,7 @@ async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
         async with pool.lease() as warm:
             parent = int((await warm.execute(PPID, 60)).stdout)
             assert parent == launcher._zygote.pid
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= children
 
 
 DAEMON = """
@@ -91,9 +92,9 @@ async def test_daemons_end_with_a_zygote_that_is_killed() -> None:
         second = int((await sandbox.execute(DAEMON, 20)).stdout)
         zygote = pool._launcher._zygote  # type: ignore[union-attr]
         psutil.Process(zygote.pid).kill()
-        assert await until(lambda: not running(daemon) and not running(second), 5)
+        assert await until(lambda: not running(daemon) and not running(second), 20)
         keeper = zygote._process
-        assert await until(lambda: keeper.poll() is not None, 5)
+        assert await until(lambda: keeper.poll() is not None, 20)
 
 
 async def test_kernels_end_with_a_keeper_that_is_killed() -> None:
@@ -101,7 +102,7 @@ async def test_kernels_end_with_a_keeper_that_is_killed() -> None:
         daemon = int((await sandbox.execute(DAEMON, 20)).stdout)
         zygote = pool._launcher._zygote  # type: ignore[union-attr]
         zygote._process.kill()
-        assert await until(lambda: not running(daemon) and not running(zygote.pid), 5)
+        assert await until(lambda: not running(daemon) and not running(zygote.pid), 20)
         assert (await sandbox.execute("1 + 1", 30)).stdout == "2\n"
 
 
@@ -113,7 +114,7 @@ async def test_a_zygote_that_just_died_is_asked_for_nothing_more() -> None:
             await sandbox.execute("1", 60)
         assert launcher._zygote is not None
         psutil.Process(launcher._zygote.pid).kill()
-        assert await until(lambda: not launcher._zygote.alive, 3)
+        assert await until(lambda: not launcher._zygote.alive, 20)
         kernel = await launcher.launch()
         kernel.kill()
         await kernel.reap()
@@ -194,7 +195,7 @@ async def test_a_fork_that_returns_is_no_second_kernel() -> None:
     async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
         pid = int((await sandbox.execute("import os; os.getpid()", 60)).stdout)
         assert (await sandbox.execute("os.fork(); print('x', end='')", 60)).status == "ok"
-        assert await until(lambda: not any(map(running, descendants([pid]))), 3)
+        assert await until(lambda: not any(map(running, descendants([pid]))), 20)
         assert (await sandbox.execute("1 + 1", 60)).stdout.endswith("2\n")
 
 
