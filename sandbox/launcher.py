@@ -145,7 +145,7 @@ class ColdLauncher:
 
     def _command(self, place: Place, descriptors: list[int]) -> list[str]:
         orders = json.dumps(self.workspace.orders(place, os.getpid()))
-        command = [self._executable, "-I", "-X", "utf8", str(BOOT), "guest", orders]
+        command = [self._executable, "-I", "-X", "utf8", str(BOOT), "guest.app", orders]
         return [*command, *map(str, descriptors)]
 
 

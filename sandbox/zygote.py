@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy
 
-from sandbox import guest
 from sandbox.folders import remove_folder
+from sandbox.guest import app
 from sandbox.hardening.listening import listen
 from sandbox.hardening.reaper import end_all_by_fork
 from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, prctl
@@ -168,7 +168,7 @@ def _become_kernel(order: dict[str, Any], sockets: list[int]) -> None:
         os.chdir(Path(order["cage"]["folder"], "work"))
         gc.enable()
         numpy.random.seed()  # else all kernels draw the same numbers
-        guest.run(order, sockets, lambda: os.close(log))
+        app.run(order, sockets, lambda: os.close(log))
     except BaseException:
         os.write(log, traceback.format_exc().encode())
     finally:
@@ -181,7 +181,7 @@ def serve(descriptor: int, folder: str, solver: int) -> None:
     zygote = Zygote(control, Path(folder), solver)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.disable()  # fewer holes in the memory that the kernels share
-    guest.load((*WARM, *guest.LATE))
+    app.load((*WARM, *app.LATE))
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise SystemExit(f"the zygote has {threads} threads; it must not fork")
