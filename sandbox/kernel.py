@@ -31,6 +31,7 @@ class Kernel:
         self._client = process.client
         self._talking = asyncio.Lock()
         self._stopped = ""
+        self._used = False
 
     @property
     def alive(self) -> bool:
@@ -40,7 +41,8 @@ class Kernel:
     @property
     def watched(self) -> Watched:
         """What a watchdog looks at."""
-        return Watched(self._process.pid, self._process.folder, self._process.readable)
+        process = self._process
+        return Watched(process.pid, process.folder, process.readable, self._used)
 
     @property
     def keeps_files(self) -> bool:
@@ -77,6 +79,7 @@ class Kernel:
         if (refused := refusal(code, timeout_s, self._limits)) is not None:
             return refused
         async with self._talking:
+            self._used = True
             loop = asyncio.get_running_loop()
             started = loop.time()
             output = Output(self._limits.accepted_bytes)

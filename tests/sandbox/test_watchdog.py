@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.result import ExecutionStatus, for_model
-from sandbox.watchdog import Watched, too_many_files, too_much_memory
-from tests.sandbox.conftest import running
+from sandbox.watchdog import FileLook, Watched, too_much_memory
+from tests.sandbox.conftest import running, until
 
 HOLD = "import time\nb = bytearray(b'x') * (300 << 20)\ntime.sleep(20)"
 EXIT = "import os; os._exit(1)"
@@ -51,8 +52,7 @@ async def test_processes_are_counted_where_no_limit_is(monkeypatch: pytest.Monke
         assert too_much_memory(kernels, Limits(processes=16)) == {
             kernels[0]: "more than 16 processes"
         }
-    await asyncio.sleep(1)
-    assert not running(pid)
+    assert await until(lambda: not running(pid), 20)
 
 
 async def test_a_kernel_stopped_between_cells_is_told() -> None:
@@ -72,7 +72,7 @@ async def test_a_watchdog_that_fails_goes_on(
         calls.append(1)
         raise RuntimeError("no /proc today")
 
-    monkeypatch.setattr("sandbox.watchdog.available_bytes", broken)
+    monkeypatch.setattr("sandbox.watchdog.available_memory", broken)
     monkeypatch.setattr("sandbox.watchdog.POLL_S", 0.01)
     async with KernelPool(Limits(spares=1)):
         while len(calls) < 2:  # noqa: ASYNC110
@@ -90,7 +90,7 @@ async def test_memory_is_looked_at_while_folders_are_counted_and_removed(
         over.wait(60)
         return 0
 
-    monkeypatch.setattr("sandbox.watchdog._stored", slow)
+    monkeypatch.setattr("sandbox.watchdog.stored", slow)
     limits = Limits(spares=0, resident_bytes=1 << 28)
     async with KernelPool(limits) as pool, pool.lease() as sandbox:
         busy = [asyncio.to_thread(over.wait, 60) for _ in range(64)]
@@ -139,15 +139,43 @@ async def test_what_cannot_be_looked_into_counts_as_too_much(
 
     async with KernelPool(Limits(spares=0)) as pool, pool.lease() as sandbox:
         await sandbox.execute("1", 20)
-        monkeypatch.setattr("sandbox.watchdog._descriptors", hidden)
+        monkeypatch.setattr("sandbox.usage._descriptors", hidden)
         kernel = next(iter(pool._kernels)).watched
         for look, limits in (
             (too_much_memory, Limits(resident_bytes=1 << 28)),
-            (too_many_files, Limits()),
+            (FileLook(), Limits()),
         ):
             assert list(look([kernel], limits)) == [kernel]
             told = Watched(kernel.pid, kernel.folder, readable=False)  # nothing could be there
             assert not look([told], limits)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_files_are_counted_of_kernels_that_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def counted(folder: Path, _: int) -> int:
+        looked.append(folder)
+        return 0
+
+    monkeypatch.setattr("sandbox.watchdog.stored", counted)
+    monkeypatch.setattr("sandbox.watchdog.POLL_S", 600)  # the pool's own does not look
+    limits = Limits(spares=0)
+    async with KernelPool(limits) as pool, pool.lease() as sandbox:
+        look = FileLook()
+
+        def again() -> bool:
+            """Whether the files were counted at one more look."""
+            looked.clear()
+            assert not look([kernel.watched for kernel in pool._kernels], limits)
+            return bool(looked)
+
+        await sandbox.execute("import time", 20)
+        assert again()
+        assert await until(lambda: not again(), 20)
+        work = "start = time.process_time()\nwhile time.process_time() - start < 0.05: pass"
+        await sandbox.execute(work, 20)
+        assert again()
 
 
 async def test_earlier_cells_are_run_again() -> None:
