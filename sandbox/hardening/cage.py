@@ -25,9 +25,8 @@ from sandbox.hardening.syscalls import (
 )
 
 OOM_SCORE = "900"  # when memory runs out, kernels go before the solver
-SHARED_FORKS = (
-    4  # without a uid of its own a kernel shares its process limit with the user's others
-)
+# Without a uid of its own a kernel shares its process limit with the user's others.
+SHARED_FORKS = 4
 
 FOLDERS = ("work", "tmp")
 WRITABLE = (Path("/dev/null"), Path("/dev/full"))

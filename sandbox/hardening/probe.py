@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ if __name__ == "__main__":
 from sandbox.hardening import landlock, seccomp
 from sandbox.hardening.cage import FOLDERS, Cage, close, enter
 
+LAYERS = ("landlock", "seccomp", "uid")
 CAGE = Cage(
     folder="",
     parent=0,
@@ -31,9 +33,8 @@ CAGE = Cage(
     processes=16,
     shm_bytes=1 << 20,
 )
-
-
 MOST_SAID = 1 << 16
+UNREADABLE = "a user of its own could not read the interpreter"
 
 
 def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
@@ -41,8 +42,45 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
 
     `libraries` are files that a kernel must be able to read.
     """
-    missing: dict[str, str] = {}
-    layers = {"uid", "landlock", "seccomp"}
+    missing = _not_in_this_linux()
+    with tempfile.TemporaryDirectory(prefix="probe-") as folder:
+        Path(folder).chmod(0o711)
+        for name in FOLDERS:
+            Path(folder, name).mkdir()
+        Path(folder, "outside").write_text("x")
+        cage = replace(CAGE, folder=folder, uid=uid)
+        for layer in LAYERS:
+            if layer not in missing:
+                missing |= _reason(layer, replace(cage, layers=(layer,)))
+        layers = tuple(layer for layer in LAYERS if layer not in missing)
+        user = tuple({"uid"} & set(layers))  # who may not mount does so as that user
+        missing |= _reason("shm", replace(cage, layers=user, private_shm=True))
+        best = replace(cage, layers=layers, private_shm="shm" not in missing)
+        for cage in _choices(best):
+            found = _try(cage, libraries)
+            # Without Landlock nothing helps against files that cannot be read.
+            if found.get("reads") or ("failed" not in found and "landlock" not in layers):
+                break
+        else:
+            missing |= dict.fromkeys(layers, found.get("failed", UNREADABLE))
+            cage, found = CAGE, {}
+    for layer in set(layers) - set(cage.layers):
+        missing.setdefault(layer, UNREADABLE)
+    if not cage.private_shm:
+        missing.setdefault("shm", UNREADABLE)
+    return {
+        "layers": sorted(cage.layers),
+        "missing": missing,
+        "read_anywhere": cage.read_anywhere,
+        "private_shm": cage.private_shm,
+        "readable": found.get("readable", False),
+        "signals_stopped": found.get("signals_stopped", False),
+    }
+
+
+def _not_in_this_linux() -> dict[str, str]:
+    """The layers that need not be tried, and why."""
+    missing = {}
     if os.geteuid() != 0:
         missing["uid"] = "not root"
     if not landlock.abi():
@@ -51,54 +89,28 @@ def probe(uid: int, libraries: list[Path]) -> dict[str, Any]:
         missing["landlock"] = "this Linux cannot keep files from being truncated; 6.2 can"
     if not seccomp.available():
         missing["seccomp"] = "not in this Linux, or not for this machine"
-    with tempfile.TemporaryDirectory(prefix="probe-") as folder:
-        Path(folder).chmod(0o711)
-        for name in FOLDERS:
-            Path(folder, name).mkdir()
-        Path(folder, "outside").write_text("x")
-        cage = replace(CAGE, folder=folder, uid=uid, private_shm=True)
-        alone = "uid" in layers - missing.keys()
-        if reason := _try(replace(cage, layers=("uid",) if alone else ()), libraries).get("failed"):
-            cage = replace(cage, private_shm=False)
-            missing["shm"] = reason
-        for layer in sorted(layers - missing.keys()):
-            if reason := _try(replace(cage, layers=(layer,)), libraries).get("failed"):
-                missing[layer] = reason
-        cage = replace(cage, layers=tuple(layers - missing.keys()))
-        together = _try(cage, libraries)
-        if "uid" in cage.layers and not together.get("reads") and "landlock" in cage.layers:
-            cage = replace(cage, read_anywhere=True)
-            together = _try(cage, libraries)
-            if not together.get("reads") and cage.private_shm:  # a user namespace takes it away
-                missing["shm"] = "a user of its own could not read the interpreter then"
-                cage = replace(cage, private_shm=False)
-                together = _try(cage, libraries)
-            if together.get("failed"):  # nor may this root hand the capability on
-                missing["uid"] = "a user of its own could not read the interpreter"
-                layers.discard("uid")
-                cage = replace(
-                    cage,
-                    layers=tuple(layers - missing.keys()),
-                    read_anywhere=False,
-                    private_shm=True,
-                )
-                together = _try(cage, libraries)
-                missing.pop("shm", None)
-                if reason := together.get("failed"):
-                    missing["shm"] = reason
-                    cage = replace(cage, private_shm=False)
-                    together = _try(cage, libraries)
-    if reason := together.get("failed"):
-        missing.update(dict.fromkeys(cage.layers, reason))
-        cage = replace(CAGE, layers=())
-    return {
-        "layers": sorted(cage.layers),
-        "missing": missing,
-        "read_anywhere": cage.read_anywhere,
-        "private_shm": cage.private_shm,
-        "readable": together.get("readable", False),
-        "signals_stopped": together.get("signals_stopped", False),
-    }
+    return missing
+
+
+def _choices(best: Cage) -> Iterator[Cage]:
+    """Ever less of the best, where that cannot be: its user may not reach the interpreter's files.
+
+    A capability to read them helps, but a user namespace, which a private /dev/shm may need, takes it
+    away, and not every root may hand it on.
+    """
+    yield best
+    if {"uid", "landlock"} <= set(best.layers):
+        yield replace(best, read_anywhere=True)
+        yield replace(best, read_anywhere=True, private_shm=False)
+    without = replace(best, layers=tuple(layer for layer in best.layers if layer != "uid"))
+    yield replace(without, private_shm=True)
+    yield replace(without, private_shm=False)
+
+
+def _reason(name: str, cage: Cage) -> dict[str, str]:
+    """Why this cannot be had; empty where it can."""
+    failed = _try(cage, []).get("failed")
+    return {name: failed} if failed else {}
 
 
 def _try(cage: Cage, libraries: list[Path]) -> dict[str, Any]:

@@ -152,9 +152,7 @@ PRCTL = (157, 167)
 SOCKET, SOCKETPAIR, CLONE, IOCTL, FCNTL = (41, 198), (53, 199), (56, 220), (16, 29), (72, 25)
 CLONE3 = 435
 MMAP = (9, 222)
-SHARED_AND_ANONYMOUS = (
-    0x21  # pages that stay when they are no longer mapped, where nobody counts them
-)
+SHARED_AND_ANONYMOUS = 0x21  # such pages stay when they are not mapped, and nobody counts them
 NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
 CLONE_PARENT = 0x8000  # a child of our parent's, which nobody would count as ours
 # Not on this list is what acts on files as their owner, on others' terminals and on devices:
