@@ -64,7 +64,10 @@ class Client:
         await self.shell.open()
 
     def ask(self, kind: str, **content: object) -> str:
-        """Send a request, and count anew what may come; returns its id, its answers' parent."""
+        """Send a request, and count anew what may come; returns its id, its answers' parent.
+
+        Raises ClosedError where the kernel does not read.
+        """
         self._traffic.left = self._most
         self._count += 1
         name = f"{self._session}-{self._count}"

@@ -165,19 +165,21 @@ class Kernel:
         self, code: str, output: Output, full: asyncio.Future[None]
     ) -> ExecutionStatus:
         """Send the code; done when its reply and its `idle` are both there (either can be forged)."""
-        cell_id = self._client.ask(
-            "execute_request",
-            code=code,
-            silent=False,
-            store_history=True,
-            user_expressions={},
-            allow_stdin=False,
-            stop_on_error=False,
-        )
         try:
+            cell_id = self._client.ask(
+                "execute_request",
+                code=code,
+                silent=False,
+                store_history=True,
+                user_expressions={},
+                allow_stdin=False,
+                stop_on_error=False,
+            )
             reply, _ = await asyncio.gather(
                 self._reply(cell_id), self._gather(cell_id, output, full)
             )
+        except ClosedError:
+            return ExecutionStatus.DIED
         except FloodError:
             self.stop(FLOODED)
             return ExecutionStatus.KILLED

@@ -34,6 +34,7 @@ class Uids:
 
     def __init__(self) -> None:
         folder = _lock_folder()
+        _remove_unlocked(folder)
         ids = _ids()
         starts = range(ids.start, ids.stop - BLOCK + 1, BLOCK)
         for start in random.sample(starts, min(len(starts), 1000)):
@@ -97,6 +98,15 @@ def _lock_folder() -> Path:
             if stat.S_ISDIR(found.st_mode) and (found.st_uid, found.st_mode & 0o77) == (0, 0):
                 return folder
     raise OSError("no folder for the locks of user ids: /run cannot be written to")
+
+
+def _remove_unlocked(folder: Path) -> None:
+    """The locks of solvers that were killed."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if (descriptor := _locked(path)) is not None:
+                path.unlink()
+                os.close(descriptor)
 
 
 def _locked(path: Path) -> int | None:

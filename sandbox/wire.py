@@ -75,8 +75,10 @@ class Channel:
             self.send([SUBSCRIBE_TO_ALL])
 
     def send(self, parts: list[bytes]) -> None:
-        """Send one message; returns at once."""
+        """Send one message; returns at once. Raises ClosedError where the one before is not read yet."""
         assert self._writer is not None
+        if self._writer.transport.get_write_buffer_size():
+            raise ClosedError("the other end does not read")
         for number, part in enumerate(parts, 1):
             more = MORE if number < len(parts) else 0
             self._writer.write(struct.pack(">BQ", more | LONG, len(part)) + part)

@@ -80,11 +80,14 @@ class Workspace:
         self._count += 1
         name = uuid.uuid4().hex[:PLACE_CHARACTERS]
         place = Place(self._count, self.folder / name, f"{self.prefix}{self._count}.", uid)
-        place.folder.mkdir(mode=0o700)
-        for inside in (place.folder, *(place.folder / name for name in FOLDERS)):
-            inside.mkdir(mode=0o700, exist_ok=True)
-            if uid is not None:
-                os.chown(inside, uid, uid)
+        try:
+            for folder in (place.folder, *(place.folder / name for name in FOLDERS)):
+                folder.mkdir(mode=0o700)
+                if uid is not None:
+                    os.chown(folder, uid, uid)
+        except BaseException:
+            self.free(place)
+            raise
         return place
 
     def orders(self, place: Place, parent: int) -> dict[str, Any]:

@@ -55,7 +55,12 @@ class ZygoteLauncher:
         }
         try:
             pid = await zygote.start(place.number, orders)
-            return _ForkedKernel(pid, place, zygote, self.workspace)
+            client = Client(place.folder, self.workspace.limits)
+            try:
+                return _ForkedKernel(pid, client, place, zygote, self.workspace)
+            except BaseException:
+                client.close()
+                raise
         except BaseException:  # whatever was started ends before its place is free again
             zygote.end(place.number)
             with contextlib.suppress(OSError, TimeoutError):
@@ -111,11 +116,12 @@ class _ForkedKernel:
     def __init__(
         self,
         pid: int,
+        client: Client,
         place: Place,
         zygote: ZygoteClient,
         workspace: Workspace,
     ) -> None:
-        self.client = Client(place.folder, workspace.limits)
+        self.client = client
         self.pid = pid
         self.folder = place.folder
         self.readable = workspace.isolation.readable

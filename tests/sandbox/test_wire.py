@@ -74,6 +74,14 @@ async def test_speaks_with_the_library_itself() -> None:
         opened.close()
 
 
+async def test_who_does_not_read_is_sent_nothing_more() -> None:
+    async with channel(HELLO) as opened:
+        await opened.open()
+        opened.send([bytes(4 << 20)])
+        with pytest.raises(ClosedError, match="does not read"):
+            opened.send([b""])
+
+
 async def test_whole_messages_are_read_and_commands_passed_over() -> None:
     said = HELLO + frame(1, b"a") + frame(0, b"b") + frame(4, b"\x04PING") + b"\x00\x02ok"
     async with channel(said) as opened:
