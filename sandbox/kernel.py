@@ -189,8 +189,9 @@ class Kernel:
             return ExecutionStatus.DIED  # it ends a moment later
         if reply.get("status") == "ok":
             return ExecutionStatus.OK
-        name = reply.get("ename")
-        output.add_error(name, f"{name}: {reply.get('evalue', '')}")
+        name, value = reply.get("ename"), reply.get("evalue")
+        if isinstance(name, str) and isinstance(value, str):
+            output.add_error(name, f"{name}: {value}")
         return ExecutionStatus.ERROR
 
     async def _reply(self, cell_id: str) -> dict[str, Any] | None:

@@ -44,12 +44,14 @@ class Output:
         elif kind == "error":
             lines = content.get("traceback")
             if isinstance(lines, list):
-                self.add_error(content.get("ename"), "\n".join(map(str, lines)))
+                texts = (line for line in lines if isinstance(line, str))
+                self.add_error(content.get("ename"), "\n".join(texts))
 
     def add_error(self, name: object, text: str) -> None:
         """Note the exception that ended the cell, unless it is known already."""
         if not self.error and isinstance(name, str):
-            self.error = name[:200] or "an error without a name"
+            told = name[:200].encode("utf-8", "backslashreplace").decode()
+            self.error = told or "an error without a name"
             if text not in self.text("stderr"):  # IPython prints a few kinds itself
                 # Kept even where the output is full: it says what went wrong.
                 self._break_line("stderr")

@@ -1,7 +1,7 @@
 """Counts what kernels hold, by /proc: the memory and the files of a tree of processes.
 
-Pages, pipes, sockets, files with and without a name: all that the filter in `hardening` leaves possible.
-What cannot be looked into counts as too much.
+Pages and what describes them, pipes, sockets, locks, files with and without a name: all that the filter
+in `hardening` leaves possible. What cannot be looked into counts as too much.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import stat
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,20 +20,28 @@ import psutil
 
 TOO_MUCH = sys.maxsize
 PAGE = os.sysconf("SC_PAGE_SIZE")
+PROCESS_BYTES = 4 << 20  # of the system's own for a process: stacks, descriptors, what it waits for
+AREA_BYTES, AREAS = (
+    256,
+    1 << 16,
+)  # of the system's own for an area of memory; most that there can be
+TABLE_SHARE = 512  # page tables take at most this part of all addresses
 PIPE_BYTES = 64 << 10  # a pipe's size, which the filter keeps
+LOCK_BYTES = 256
 ENTRY_BYTES = 8192  # what a file or folder counts at least
 DEEPEST = 64  # folders below folders; deeper ones are there to hide something
-DELETED = " (deleted)"  # how /proc ends the path of a file that has no name any more
+DELETED = b" (deleted)"  # how /proc ends the path of a file that has no name any more
 STATE, PARENT, USER_TIME, SYSTEM_TIME, SIZE, RESIDENT = 0, 1, 11, 12, 20, 21  # of `stat`
 
 
 class Process(NamedTuple):
-    """`resident` in bytes; `ran` for how long, with its threads, in a unit of the system's."""
+    """`resident` and the `locks` of files in bytes; `ran` for how long, in a unit of the system's."""
 
     pid: int
     parent: int
     resident: int
     ran: float
+    locks: int = 0
 
 
 def trees(leaders: Iterable[int]) -> dict[int, list[Process]]:
@@ -49,28 +58,43 @@ def trees(leaders: Iterable[int]) -> dict[int, list[Process]]:
     return found
 
 
-def memory(processes: list[Process], *, readable: bool) -> int:
-    """Bytes that a tree holds: pages (what forks share counts once), its /dev/shm, pipes, full sockets.
+def most_memory(processes: list[Process], addresses: int, open_files: int) -> int:
+    """Bytes that a tree holds at most, as far as they can be told without a closer look.
 
-    `readable`: whoever cannot be looked into hides something.
+    Not its /dev/shm, and not what is in the swap. `addresses` and `open_files` are what each process
+    may have.
+    """
+    described = AREAS * AREA_BYTES + addresses // TABLE_SHARE
+    besides = PROCESS_BYTES + described + open_files * SOCKET_BYTES
+    return sum(process.resident + process.locks + besides for process in processes)
+
+
+def memory(processes: list[Process], enough: int, *, readable: bool) -> int:
+    """Bytes that a tree holds: pages (what forks share counts once), its /dev/shm, full pipes and sockets.
+
+    Counting stops when it is `enough`. `readable`: whoever cannot be looked into hides something.
     """
     if sys.platform != "linux":
         return sum(process.resident for process in processes)
     total = _shared_memory(processes[0].pid)
-    open_ends: set[str] = set()
+    opened: dict[tuple[int, int], int] = {}
     for process in processes:
+        if total > enough:
+            break
+        total += PROCESS_BYTES + process.locks
         try:
             thread = _living_thread(process.pid)
-            total += _proportional(thread)
-            open_ends.update(target for target, _ in _descriptors(thread))
+            total += _pages(thread)
+            opened |= {(end.st_dev, end.st_ino): end.st_mode for _, end in _descriptors(thread)}
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:
             if readable and _holds_memory(process.pid):
                 return TOO_MUCH
             total += process.resident
-    total += PIPE_BYTES * sum(end.startswith("pipe:") for end in open_ends)
-    return total + SOCKET_BYTES * sum(end.startswith("socket:") for end in open_ends)
+    kinds = list(opened.values())
+    total += PIPE_BYTES * sum(map(stat.S_ISFIFO, kinds))
+    return total + SOCKET_BYTES * sum(map(stat.S_ISSOCK, kinds))
 
 
 def stored(folder: Path, enough: int) -> int:
@@ -144,11 +168,17 @@ def available_memory() -> int:
     return left
 
 
+def swapped() -> bool:
+    """Whether the machine has anything in its swap, where no process's resident pages are."""
+    return bool(psutil.swap_memory().used)
+
+
 def _processes() -> list[Process]:
     """Everything that runs."""
     if sys.platform != "linux":
         return list(map(_asked, psutil.process_iter(["ppid", "memory_info", "cpu_times"])))
     found = []
+    locks = _locks()
     for name in os.listdir("/proc"):  # noqa: PTH208 - it is twice as fast
         if name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -161,6 +191,7 @@ def _processes() -> list[Process]:
                         int(fields[PARENT]),
                         int(fields[RESIDENT]) * PAGE,
                         int(fields[USER_TIME]) + int(fields[SYSTEM_TIME]),
+                        LOCK_BYTES * locks.get(name.encode(), 0),
                     )
                 )
     return found
@@ -196,12 +227,21 @@ def _holds_memory(pid: int) -> bool:
     return False
 
 
-def _proportional(thread: str) -> int:
-    """Bytes of its pages, each divided by how many map it."""
-    for line in Path(thread, "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) << 10
-    return 0
+def _pages(thread: str) -> int:
+    """Bytes of its pages, each divided by how many map it, and of what describes them."""
+    total = AREA_BYTES * _maps(thread).count(b"\n")
+    for name in ("smaps_rollup", "status"):
+        for line in Path(thread, name).read_text().splitlines():
+            if line.startswith(("Pss:", "SwapPss:", "VmPTE:")):
+                total += int(line.split()[1]) << 10
+    return total
+
+
+def _maps(thread: str) -> bytes:
+    """Every area of its memory, a line each."""
+    # A thread's number names its process too, and that shows what all of its threads map.
+    with open(f"/proc/{thread.rpartition('/')[2]}/maps", "rb") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _shared_memory(pid: int) -> int:
@@ -214,37 +254,34 @@ def _shared_memory(pid: int) -> int:
     return 0
 
 
-def _descriptors(thread: str) -> list[tuple[str, str]]:
-    """(what it refers to, where /proc has it) of every descriptor of a process."""
+def _descriptors(thread: str) -> list[tuple[str, os.stat_result]]:
+    """Where /proc has each descriptor of a process, and what it refers to."""
     found = []
     for name in os.listdir(f"{thread}/fd"):  # noqa: PTH208
         path = f"{thread}/fd/{name}"
         with contextlib.suppress(FileNotFoundError):
-            found.append((os.readlink(path), path))  # noqa: PTH115 - a third of the time
+            found.append((path, os.stat(path)))  # noqa: PTH116 - a third of the time
     return found
 
 
 def _open_and_deleted(thread: str, folder: str) -> dict[tuple[int, int], int]:
     """Bytes of each file, by its device and number."""
     files = {}
-    for target, path in _descriptors(thread):
-        if target.startswith(folder) and target.endswith(DELETED):
+    for path, found in _descriptors(thread):
+        if found.st_nlink == 0 and stat.S_ISREG(found.st_mode):
             with contextlib.suppress(FileNotFoundError):
-                found = os.stat(path)  # noqa: PTH116
-                files[found.st_dev, found.st_ino] = found.st_blocks * 512
+                if str(Path(path).readlink()).startswith(folder):
+                    files[found.st_dev, found.st_ino] = found.st_blocks * 512
     return files
 
 
 def _mapped_and_deleted(thread: str, folder: bytes) -> dict[tuple[int, int], str]:
     """Where each file is mapped, as `map_files` names it, by its device and number."""
-    # A thread's number names its process too, and that shows what all of its threads map.
-    with open(f"/proc/{thread.rpartition('/')[2]}/maps", "rb") as file:  # noqa: PTH123
-        text = file.read()
     files: dict[tuple[int, int], str] = {}
-    if DELETED.encode() not in text:
+    if DELETED not in (text := _maps(thread)):
         return files
     for line in text.splitlines():
-        if folder in line and line.endswith(DELETED.encode()):
+        if folder in line and line.endswith(DELETED):
             addresses, _, _, device, inode = line.decode(errors="replace").split()[:5]
             major, minor = (int(part, 16) for part in device.split(":"))
             area = "-".join(part.lstrip("0") or "0" for part in addresses.split("-"))
@@ -252,12 +289,26 @@ def _mapped_and_deleted(thread: str, folder: bytes) -> dict[tuple[int, int], str
     return files
 
 
+def _locks() -> dict[bytes, int]:
+    """How many ranges of files each process has locked."""
+    found: dict[bytes, int] = defaultdict(int)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_bytes().splitlines():
+            _, _, lock = line.partition(b"POSIX")
+            if lock:
+                found[lock.split()[2]] += 1
+    return found
+
+
 def _socket_bytes() -> int:
-    """Most that one socket can hold unread: twice the largest buffer that may be asked for."""
-    largest = 212_992  # where /proc/sys is hidden; the usual one
-    with contextlib.suppress(OSError, ValueError):
-        largest = int(Path("/proc/sys/net/core/wmem_max").read_text())
-    return 2 * largest
+    """Most that one socket can hold: twice the largest buffer that may be asked for, and its options."""
+    sizes = []
+    for name, usual in (("wmem_max", 212_992), ("optmem_max", 131_072)):
+        try:
+            sizes.append(int(Path("/proc/sys/net/core", name).read_text()))
+        except (OSError, ValueError):  # where /proc/sys is hidden
+            sizes.append(usual)
+    return 2 * sizes[0] + sizes[1]
 
 
 SOCKET_BYTES = _socket_bytes()

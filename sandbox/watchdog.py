@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.limits import Limits
-from sandbox.usage import SOCKET_BYTES, Process, available_memory, memory, nameless, stored, trees
+from sandbox.usage import (
+    TOO_MUCH,
+    Process,
+    available_memory,
+    memory,
+    most_memory,
+    nameless,
+    stored,
+    swapped,
+    trees,
+)
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +93,14 @@ def too_much_memory(kernels: list[Watched], limits: Limits) -> dict[Watched, str
         return found
     running = trees(kernel.pid for kernel in kernels)
     scarce = available_memory() < limits.floor_bytes
+    closer = scarce or swapped()
     held: dict[Watched, int] = {}
     for kernel in kernels:
         processes = running[kernel.pid]
-        # All that they could hold besides; what is below the limit even so is not looked at closer.
-        hidden = len(processes) * limits.open_files * SOCKET_BYTES + limits.shm_bytes
-        resident = sum(process.resident for process in processes)
-        if scarce or resident + hidden > limits.resident_bytes:
-            held[kernel] = memory(processes, readable=kernel.readable)
+        most = most_memory(processes, limits.memory_bytes, limits.open_files) + limits.shm_bytes
+        if closer or most > limits.resident_bytes:
+            enough = TOO_MUCH if scarce else limits.resident_bytes
+            held[kernel] = memory(processes, enough, readable=kernel.readable)
         if held.get(kernel, 0) > limits.resident_bytes:
             found[kernel] = f"more than {limits.resident_bytes / 2**30:g} GiB of memory"
         elif len(processes) > limits.processes:

@@ -28,6 +28,8 @@ OOM_SCORE = "900"  # when memory runs out, kernels go before the solver
 # Without a uid of its own a kernel shares its process limit with the user's others.
 SHARED_FORKS = 4
 
+SIGNALS = 256  # on their way, and timers, of which a user may have a number
+
 FOLDERS = ("work", "tmp")
 WRITABLE = (Path("/dev/null"), Path("/dev/full"))
 SHARED_MEMORY = Path("/dev/shm")
@@ -139,6 +141,8 @@ def _limit(cage: Cage) -> None:
     _bound(resource.RLIMIT_FSIZE, cage.file_bytes)
     _bound(resource.RLIMIT_NOFILE, cage.open_files)
     _bound(resource.RLIMIT_CORE, 0)
+    if sys.platform == "linux":
+        _bound(resource.RLIMIT_SIGPENDING, SIGNALS)
     if "uid" in cage.layers or cage.private_shm:  # a namespace counts for itself
         _bound(resource.RLIMIT_NPROC, cage.processes)
     elif sys.platform == "linux":

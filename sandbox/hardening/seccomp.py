@@ -56,12 +56,19 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
+    "inotify_init": (253, None),  # a user may have a few
+    "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "vmsplice": (278, 75),
     "splice": (275, 76),
     "tee": (276, 77),
+    "sendfile": (40, 71),
+    # Rules and filters of one's own, of which there is no end.
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "seccomp": (317, 277),
     "io_setup": (206, 0),
     "io_submit": (209, 2),
     # What users share by number or name, whoever of theirs made it.
@@ -146,13 +153,15 @@ OWN_ONLY: dict[str, tuple[int | None, int | None]] = {
 }
 # Does nothing and says that it did: libzmq aborts when a new thread's own id is refused.
 IGNORED = ((144, 119), (142, 118))  # sched_setscheduler, sched_setparam
-# prctl: the parent's death signal, being unreadable for who counts memory, being a reaper of orphans.
-OWN_END = (1, 4, 36)
+# prctl: the parent's death signal, being unreadable for who counts memory, being a reaper of orphans,
+# filters.
+PRCTLS = (1, 4, 36, 22)
 PRCTL = (157, 167)
 SOCKET, SOCKETPAIR, CLONE, IOCTL, FCNTL = (41, 198), (53, 199), (56, 220), (16, 29), (72, 25)
 CLONE3 = 435
 MMAP = (9, 222)
 SHARED_AND_ANONYMOUS = 0x21  # such pages stay when they are not mapped, and nobody counts them
+HUGE_PAGES = 0x40000  # nor these, which the machine has a few of
 NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
 CLONE_PARENT = 0x8000  # a child of our parent's, which nobody would count as ours
 # Not on this list is what acts on files as their owner, on others' terminals and on devices:
@@ -161,10 +170,9 @@ IOCTLS = (
     *(0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5410, 0x5413, 0x541B, 0x5421),
     *(0x5450, 0x5451, 0x40049409),
 )
-# fcntl: signals to a process, by the number of which or whenever a file changes, and leases, for
-# which others that open the file wait; and the size of a pipe.
-PIPE_SIZE = 1031
-FCNTLS = (8, 10, 15, 1024, 1026, PIPE_SIZE)
+# fcntl: signals to a process, by the number of which or whenever a file changes; leases, for which
+# others that open the file wait; the size of a pipe; locks that belong to no process.
+FCNTLS = (8, 10, 15, 1024, 1026, 1031, 37, 38)
 SOCK_STREAM, SOCK_KIND = 1, 0xF
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 X32 = 0x40000000  # calls of another table, by the same architecture
@@ -232,7 +240,7 @@ def program(column: int, architecture: int, *, as_owner: bool) -> list[Instructi
     for numbers in OWN_ONLY.values():
         if (number := numbers[column]) is not None:
             steps += _when(number, [*_load(0), (JUMP_EQUAL, 1, 0, 0), *_refuse()])
-    for option in OWN_END:
+    for option in PRCTLS:
         steps += _when(PRCTL[column], [*_load(0), (JUMP_EQUAL, 0, 1, option), *_refuse()])
     for command in FCNTLS:
         steps += _when(FCNTL[column], [*_load(1), (JUMP_EQUAL, 0, 1, command), *_refuse()])
@@ -243,6 +251,8 @@ def program(column: int, architecture: int, *, as_owner: bool) -> list[Instructi
         MMAP[column],
         [
             *_load(3),
+            (JUMP_ANY_BIT, 0, 1, HUGE_PAGES),
+            *_refuse(),
             (MASK, 0, 0, SHARED_AND_ANONYMOUS),
             (JUMP_EQUAL, 0, 1, SHARED_AND_ANONYMOUS),
             *_refuse(),

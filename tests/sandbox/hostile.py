@@ -373,7 +373,34 @@ MEMORY_HIDDEN = [
     _refused("pages_in_pipes", f"call({_number(278, 75)}, 1, 0, 0, 0)"),
     _refused("file_in_pipes", f"call({_number(276, 77)}, 0, 1, 0, 0)"),
     _refused("large_pipes", "import fcntl; fcntl.fcntl(os.pipe()[0], 1031, 1 << 20)"),
+    _refused(
+        "file_in_pipes_by_sending", "os.sendfile(os.pipe()[1], os.open(os.__file__, 0), 0, 4096)"
+    ),
     _refused("secret_memory", "call(447, 0)"),
+    _refused("huge_pages", "import mmap; mmap.mmap(-1, 2 << 20, flags=0x40022)"),
+    _refused(
+        "rules_without_end", "call(444, ctypes.create_string_buffer(b'\\xff' * 8, 24), 24, 0)"
+    ),
+    _refused("filters_without_end", f"call({_number(317, 277)}, 1, 0, 0)"),
+    _refused(
+        "filters_by_prctl", "if libc.prctl(22, 2, 0, 0, 0): raise OSError(ctypes.get_errno(), 'x')"
+    ),
+    _refused("locks_of_nobody", "import fcntl; fcntl.fcntl(open('l', 'w'), 37, bytes(32))"),
+    _refused(
+        "timers",
+        f"while True: call({_number(222, 107)}, 1, 0, ctypes.byref(ctypes.c_int()))",
+        "Resource temporarily unavailable",
+    ),
+    Case(
+        "fifos_filled",
+        "import os, time\nfor p in range(22):\n    if os.fork() == 0:\n"
+        "        if p < 2: b = bytearray(b'x') * (400 << 20); time.sleep(99)\n"
+        "        for i in range(200):\n            os.mkfifo(f'{{p}}'); f = os.open(f'{{p}}', os.O_RDWR)\n"
+        "            os.remove(f'{{p}}'); os.write(f, bytes(1 << 16))\n        break\ntime.sleep(99)",
+        (KILLED,),
+        "more than 1 GiB of memory",
+        timeout_s=60,
+    ),
     Case(
         "socket_buffers",
         "import os, socket, time\nfor _ in range(16):\n    if os.fork() == 0:\n"
@@ -454,6 +481,13 @@ REACH = [
     ),
     _denied("listen", "import socket; socket.socketpair()[0].listen()", needs="seccomp"),
     _refused("asynchronous_io", f"call({_number(206, 0)}, 1 << 15, ctypes.byref(ctypes.c_long()))"),
+    _refused("notifications", f"call({_number(294, 26)}, 0)"),
+    _refused("notifications_of_all", f"call({_number(300, 262)}, 0, 0)"),
+    _refused("key", f"call({_number(248, 217)}, b'user', b'x', b'y', 1, -4)"),
+    _refused("write_memory", f"call({_number(311, 271)}, {{solver}}, 0, 0, 0, 0, 0)"),
+    _refused("page_faults", f"call({_number(323, 282)}, 1)"),
+    _refused("descriptor_of_solver", "call(438, os.pidfd_open({solver}), 0, 0)"),
+    _refused("disk_of_solver", f"call({_number(251, 30)}, 1, {{solver}}, 3 << 13)"),
     _refused("sync", f"call({_number(162, 81)})", ""),
     _refused("sync_file_system", f"call({_number(306, 267)}, 0)"),
 ]
@@ -537,6 +571,24 @@ MESSAGES = [
         "    except OSError: pass\ntime.sleep(9)",
         told="restarted",
         timeout_s=2,
+    ),
+    _flood(
+        "byte_by_byte",
+        "for d in range(256):\n"
+        "    try:\n"
+        "        if stat.S_ISSOCK(os.fstat(d).st_mode) and os.fork() == 0:\n"
+        "            os.write(d, b'\\x02' + (1_200_000).to_bytes(8, 'big'))\n"
+        "            while True: os.write(d, b'x')\n"
+        "    except OSError: pass\ntime.sleep(9)",
+        told="restarted",
+        timeout_s=2,
+    ),
+    Case(
+        "half_characters",
+        f"{RAW}e = {{{{'ename': '\\ud800', 'evalue': '\\ud800', 'traceback': ['\\ud800']}}}}\n"
+        's.send_multipart([*start[:2], b\'{{"msg_type": "error"}}\', *start[3:], json.dumps(e).encode()])',
+        (OK,),
+        "\\ud800",
     ),
     _flood(
         "flood_by_replies",

@@ -126,6 +126,7 @@ async def test_hostile(pool: KernelPool, neighbour: Sandbox, case: Case, tmp_pat
             await counts(neighbour)
             result = await attack
         assert result.status in case.ends, result
+        assert result.model_dump_json()  # what was sent can be stored
         told = for_model(result, LIMITS)
         assert case.told in told
         assert SECRET not in told

@@ -197,6 +197,11 @@ class TestOutput:
         assert len(output.text("stdout").encode()) <= 1000
         assert 0 < len(output.text("stderr").encode()) <= ERROR_BYTES + 1
 
+    def test_what_cannot_be_stored_is_spelled_out(self) -> None:
+        output = Output(1000)
+        output.add("error", {"ename": "\ud800E", "traceback": ["\ud800 tb", [["nested"]], None]})
+        assert (output.error, output.text("stderr")) == ("\\ud800E", "\\ud800 tb\n")
+
     def test_an_error_is_told_once(self) -> None:
         output = Output(1000)
         output.add("stream", {"name": "stderr", "text": "UsageError: no\n"})
