@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from sandbox import groups
 from sandbox.isolation import Isolation, isolation
 from sandbox.kernel import FLOODED
 from sandbox.limits import Limits
@@ -154,6 +155,7 @@ def _claims(held: Isolation) -> list[_Claim]:
 
     owner = "a uid of its own, kill(-1)" if "uid" in held.layers else "subreaper, walk of /proc"
     tree = without("uid", "subreaper")
+    counting = "watchdog" if groups.parent() is None else "control group, watchdog"
     linux = sys.platform == "linux"
     # A namespace counts for itself, but not what root's own user runs.
     counted = "uid" in held.layers or (held.private_shm and os.geteuid() != 0)
@@ -181,7 +183,7 @@ def _claims(held: Isolation) -> list[_Claim]:
         _Claim("H5 daemons are found", owner, _swept, tree),
         _Claim("H6 no orphans after SIGKILL", "parent-death signal", _no_orphans, tree),
         _Claim("limit on memory", "RLIMIT_AS", _memory, "" if linux else "macOS has none"),
-        _Claim("limit on memory of all it started", "watchdog", _tree_memory),
+        _Claim("limit on memory of all it started", counting, _tree_memory),
         _Claim("no memory that is not counted", "seccomp, watchdog", _all_refused(HIDDEN), hidden),
         _Claim("limit on /dev/shm", "a tmpfs of its own", _shm, shm),
         _Claim(

@@ -13,7 +13,7 @@ from sandbox.hardening.syscalls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG,
 from sandbox.hardening.tree import kill_below
 
 
-def main(descriptor: str, folder: str, solver: str) -> None:
+def main(descriptor: str, folder: str, group: str, solver: str) -> None:
     """Keep one zygote; its end is ours."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -24,7 +24,7 @@ def main(descriptor: str, folder: str, solver: str) -> None:
         if os.getppid() == keeper:
             from sandbox.zygote import serve
 
-            serve(int(descriptor), folder, int(solver))
+            serve(int(descriptor), folder, group, int(solver))
         sys.exit()
 
     def end(*_: object) -> None:

@@ -42,7 +42,7 @@ class Kernel:
     def watched(self) -> Watched:
         """What a watchdog looks at."""
         process = self._process
-        return Watched(process.pid, process.folder, process.readable, self._used)
+        return Watched(process.pid, process.folder, process.readable, process.group, self._used)
 
     @property
     def keeps_files(self) -> bool:

@@ -43,6 +43,11 @@ class KernelProcess(Protocol):
         ...
 
     @property
+    def group(self) -> Path | None:
+        """Its control group, where there are any."""
+        ...
+
+    @property
     def client(self) -> Client:
         """Connected, and not opened yet."""
         ...
@@ -164,6 +169,7 @@ class _ColdProcess:
         self.client = client
         self.pid = process.pid
         self.folder = place.folder
+        self.group = place.group
         self.readable = workspace.isolation.readable
 
     def alive(self) -> bool:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import psutil
 
+from sandbox import groups
 from sandbox.folders import remove_folder
 
 MARK = "SANDBOX_MARK"  # environment variable that every process of a kernel inherits
@@ -80,9 +81,10 @@ class SafetyNet:
     _armed: ClassVar[list[SafetyNet]] = []
     _owner: ClassVar[int] = 0  # process id
 
-    def __init__(self, prefix: str, folder: Path) -> None:
+    def __init__(self, prefix: str, folder: Path, group: Path | None) -> None:
         self._prefix = prefix
         self._folder = folder
+        self._group = group
         self.cleaner: subprocess.Popen[bytes] | None = (
             None  # SIGTERM has it clean up, and it knows more
         )
@@ -120,6 +122,8 @@ class SafetyNet:
                 self.cleaner.terminate()
                 self.cleaner.wait(CLEANER_S)
         kill_marked(self._prefix)
+        if self._group is not None:
+            groups.remove(self._group)
         remove_folder(self._folder)
 
 

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import psutil
 
+from sandbox import groups
+
 TOO_MUCH = sys.maxsize
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROCESS_BYTES = 4 << 20  # of the system's own for a process: stacks, descriptors, what it waits for
@@ -159,12 +161,7 @@ def available_memory() -> int:
     ):
         with contextlib.suppress(OSError, ValueError):
             folder = Path("/sys/fs/cgroup")
-            bound = int((folder / most).read_text())
-            cached = 0
-            for line in (folder / most).with_name("memory.stat").read_text().splitlines():
-                name, _, value = line.partition(" ")
-                cached += int(value) if name in ("inactive_file", "active_file") else 0
-            left = min(left, bound - int((folder / used).read_text()) + cached)
+            left = min(left, int((folder / most).read_text()) - groups.held(folder, used))
     return left
 
 

@@ -6,12 +6,14 @@ the other, nor for whatever else the solver does.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox import groups
 from sandbox.limits import Limits
 from sandbox.usage import (
     TOO_MUCH,
@@ -35,12 +37,13 @@ class Watched:
     """A running kernel: its process, its folder, and whether its processes can be looked into.
 
     Where they can (not in a container whose root may not trace), one that cannot hides something.
-    Until it is `used` no cell has run in it.
+    `group` is its control group, by which Linux counts its memory. Until it is `used` no cell has run in it.
     """
 
     pid: int
     folder: Path
     readable: bool = True
+    group: Path | None = None
     used: bool = field(default=True, compare=False)
 
 
@@ -98,9 +101,9 @@ def too_much_memory(kernels: list[Watched], limits: Limits) -> dict[Watched, str
     for kernel in kernels:
         processes = running[kernel.pid]
         most = most_memory(processes, limits.memory_bytes, limits.open_files) + limits.shm_bytes
-        if closer or most > limits.resident_bytes:
+        if closer or kernel.group or most > limits.resident_bytes:
             enough = TOO_MUCH if scarce else limits.resident_bytes
-            held[kernel] = memory(processes, enough, readable=kernel.readable)
+            held[kernel] = _held(kernel, processes, enough)
         if held.get(kernel, 0) > limits.resident_bytes:
             found[kernel] = f"more than {limits.resident_bytes / 2**30:g} GiB of memory"
         elif len(processes) > limits.processes:
@@ -108,6 +111,13 @@ def too_much_memory(kernels: list[Watched], limits: Limits) -> dict[Watched, str
     if scarce and not found:
         found[max(held, key=lambda kernel: held[kernel])] = "the machine's memory is nearly used up"
     return found
+
+
+def _held(kernel: Watched, processes: list[Process], enough: int) -> int:
+    if kernel.group is not None:
+        with contextlib.suppress(OSError, ValueError):
+            return groups.held(kernel.group)
+    return memory(processes, enough, readable=kernel.readable)
 
 
 class FileLook:

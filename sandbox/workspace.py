@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox import groups
 from sandbox.client import SENT
 from sandbox.folders import remove_folder
 from sandbox.hardening.cage import FOLDERS, Cage
@@ -43,6 +44,7 @@ class Place:
     folder: Path
     mark: str
     uid: int | None
+    group: Path | None  # the control group, where there are any
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,7 +57,7 @@ class Place:
 
 
 class Workspace:
-    """The folder and the uids that one launcher's kernels share."""
+    """The folder, the uids and the control group that one launcher's kernels share."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -65,8 +67,9 @@ class Workspace:
         self._uids = Uids() if "uid" in self.isolation.layers else None
         if self._uids is not None:
             self.folder.chmod(0o711)  # so that a kernel reaches what is its own
+        self.group = _group()
         self._count = 0
-        self.net = SafetyNet(self.prefix, self.folder)
+        self.net = SafetyNet(self.prefix, self.folder, self.group)
         self.net.arm()
 
     @property
@@ -79,8 +82,12 @@ class Workspace:
         uid = None if self._uids is None else self._uids.take()
         self._count += 1
         name = uuid.uuid4().hex[:PLACE_CHARACTERS]
-        place = Place(self._count, self.folder / name, f"{self.prefix}{self._count}.", uid)
+        mark = f"{self.prefix}{self._count}."
+        group = self.group / name if self.group is not None else None
+        place = Place(self._count, self.folder / name, mark, uid, group)
         try:
+            if group is not None:
+                groups.make(group, groups.bounds(self.limits.resident_bytes, self.limits.processes))
             for folder in (place.folder, *(place.folder / name for name in FOLDERS)):
                 folder.mkdir(mode=0o700)
                 if uid is not None:
@@ -98,6 +105,7 @@ class Workspace:
             parent=parent,
             layers=held.layers,
             uid=place.uid,
+            group=str(place.group or ""),
             read_anywhere=held.read_anywhere,
             private_shm=held.private_shm,
             memory_bytes=limits.memory_bytes,
@@ -114,6 +122,8 @@ class Workspace:
 
     def free(self, place: Place) -> None:
         """Forget a place where nothing runs any more. May take a while: not for the event loop."""
+        if place.group is not None:
+            groups.remove(place.group)
         remove_folder(place.folder)
         if self._uids is not None and place.uid is not None:
             if not self.isolation.private_shm:
@@ -129,6 +139,8 @@ class Workspace:
 
     def close(self) -> None:
         """Remove everything; nothing runs any more."""
+        if self.group is not None:
+            groups.remove(self.group)
         remove_folder(self.folder)
         if self._uids is not None:
             self._uids.close()
@@ -147,6 +159,20 @@ def common_environment(mark: str) -> dict[str, str]:
         **dict.fromkeys(ONE_THREAD, "1"),
         MARK: mark,
     }
+
+
+def _group() -> Path | None:
+    """One in which a kernel's can be made."""
+    if (parent := groups.parent()) is None:
+        return None
+    folder = parent / f"sandbox-{uuid.uuid4().hex}"
+    try:
+        groups.make(folder, {})
+        groups.divide(folder)
+    except OSError as error:
+        log.warning("kernels have no control groups: %s", error)
+        return None
+    return folder
 
 
 def _clear_shm(uid: int) -> None:

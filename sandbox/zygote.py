@@ -4,7 +4,7 @@ Started by `keeper.py` with a clean environment, never imported by the solver. I
 socket. Asked `{"start": id, ...}` it answers `{"started": id, "pid": n}`, asked `{"end": id}` it kills
 all of that kernel and, when it is gone, answers `{"ended": id}`; a kernel stays a zombie until then, so
 that its pid is nobody else's. When the solver is gone, or it gets SIGTERM, it kills every kernel and
-all that they started, and ends; the folder goes with the solver.
+all that they started, and ends; the folder and the control group go with the solver.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy
 
+from sandbox import groups
 from sandbox.folders import remove_folder
 from sandbox.guest import app
 from sandbox.hardening.listening import listen
@@ -42,9 +43,12 @@ WARM = (
 class Zygote:
     """Starts kernels and ends them, for as long as the solver lives."""
 
-    def __init__(self, control: socket.socket, folder: Path, solver: int) -> None:
+    def __init__(
+        self, control: socket.socket, folder: Path, group: Path | None, solver: int
+    ) -> None:
         self._control = control
         self._folder = folder
+        self._group = group
         self._solver = os.pidfd_open(solver)
         self._kernels: dict[int, tuple[int, int | None]] = {}  # id: (pid, uid)
         self._dying: dict[int, int] = {}  # pid: id
@@ -85,8 +89,10 @@ class Zygote:
             if not self._reap():
                 break
             time.sleep(ROUND_S)
-        # While the solver lives it still needs the folder, and removes it.
+        # While the solver lives it still needs the folder and the group, and removes them.
         if select.select([self._solver], [], [], 0)[0]:
+            if self._group is not None:
+                groups.remove(self._group)
             remove_folder(self._folder)
 
     def _obey(self, order: dict[str, Any]) -> None:
@@ -175,10 +181,10 @@ def _become_kernel(order: dict[str, Any], sockets: list[int]) -> None:
         os._exit(1)
 
 
-def serve(descriptor: int, folder: str, solver: int) -> None:
+def serve(descriptor: int, folder: str, group: str, solver: int) -> None:
     """Warm up, say so, serve."""
     control = socket.socket(fileno=descriptor)
-    zygote = Zygote(control, Path(folder), solver)
+    zygote = Zygote(control, Path(folder), Path(group) if group else None, solver)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.disable()  # fewer holes in the memory that the kernels share
     app.load((*WARM, *app.LATE))

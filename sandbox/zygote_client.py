@@ -35,7 +35,7 @@ class ZygoteClient:
         try:
             with self._log.open("ab") as errors:
                 self._process = subprocess.Popen(
-                    [*command, str(workspace.folder), str(os.getpid())],
+                    [*command, str(workspace.folder), str(workspace.group or ""), str(os.getpid())],
                     # With the lock the uids stay ours until the last process that has one is gone.
                     pass_fds=[theirs.fileno(), *workspace.locks],
                     env=environment,

@@ -124,6 +124,7 @@ class _ForkedKernel:
         self.client = client
         self.pid = pid
         self.folder = place.folder
+        self.group = place.group
         self.readable = workspace.isolation.readable
         self._descriptor = os.pidfd_open(pid)  # ours, whoever has the number later
         self._death = select.poll()

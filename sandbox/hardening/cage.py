@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox import groups
 from sandbox.hardening import landlock, seccomp
 from sandbox.hardening.syscalls import (
     CAP_DAC_READ_SEARCH,
@@ -58,7 +59,7 @@ class Cage:
     `layers` names those that must hold. `folder` has `work` and `tmp` in it, which belong to the
     kernel. `parent` is the process with which the kernel dies. With `read_anywhere` a uid of its
     own may read what Landlock lets it, whoever owns it (an interpreter in somebody's home). Without
-    `private_shm` there is no /dev/shm for it, where Landlock holds.
+    `private_shm` there is no /dev/shm for it, where Landlock holds. `group` is its control group, if any.
     """
 
     folder: str
@@ -72,6 +73,7 @@ class Cage:
     uid: int | None = None
     read_anywhere: bool = False
     private_shm: bool = False
+    group: str = ""
 
 
 def enter(cage: Cage) -> None:
@@ -81,6 +83,8 @@ def enter(cage: Cage) -> None:
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    if cage.group:
+        groups.join(Path(cage.group))
     _limit(cage)
     mounted = cage.private_shm and can_mount()
     if mounted:
