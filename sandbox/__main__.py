@@ -52,10 +52,7 @@ def run(
 
     Exit code 1 when a cell fails, 2 when a file cannot be read.
     """
-    try:
-        cells = [cell for file in files for cell in CELL.split(_text(file)) if cell.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        _refuse(f"cannot be read: {error}")
+    cells = [cell for file in files for cell in CELL.split(_text(file)) if cell.strip()]
     if not asyncio.run(_run(cells, timeout)):
         raise typer.Exit(1)
 
@@ -85,7 +82,12 @@ def _refuse(why: str) -> NoReturn:
 
 
 def _text(file: Path) -> str:
-    return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        _refuse(f"{file} does not exist")
+    except (OSError, UnicodeDecodeError) as error:
+        _refuse(f"{file} cannot be read: {error}")
 
 
 async def _run(cells: list[str], timeout_s: float) -> bool:
