@@ -58,7 +58,10 @@ def test_files_share_one_interpreter(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
-    for file, words in ((tmp_path / "none.py", "does not exist"), (binary, f"{binary} cannot be read")):
+    for file, words in (
+        (tmp_path / "none.py", "does not exist"),
+        (binary, f"{binary} cannot be read"),
+    ):
         said = RUNNER.invoke(commands.app, ["run", str(file)])
         assert said.exit_code == 2
         assert words in said.stderr

@@ -26,7 +26,7 @@ print(flush=True)
 sys.stdin.readline()
 """
 FIFOS = """
-for _ in range(100):
+for _ in range(200):
     os.mkfifo("f")
     held.append(os.open("f", os.O_RDWR))
     os.remove("f")
@@ -43,7 +43,7 @@ for address in range(start, start + (1 << 32), 2 << 20):
 """
 LOCKS = """
 held.append(open("l", "w"))
-for number in range(5000, 0, -1):
+for number in range(40_000, 0, -1):
     fcntl.lockf(held[0], fcntl.LOCK_EX, 1, 2 * number)
 """
 SOCKETS = "held += [end for _ in range(50) for end in socket.socketpair()]"
@@ -52,12 +52,12 @@ SOCKETS = "held += [end for _ in range(50) for end in socket.socketpair()]"
 @pytest.mark.parametrize(
     ("hold", "least"),
     [
-        (FIFOS, 100 * PIPE_BYTES),
-        ("held += [os.pipe() for _ in range(100)]", 100 * PIPE_BYTES),
+        (FIFOS, 200 * PIPE_BYTES),
+        ("held += [os.pipe() for _ in range(200)]", 200 * PIPE_BYTES),
         (SOCKETS, 100 * SOCKET_BYTES),
         (AREAS, 39_000 * AREA_BYTES),
         (TABLES, 2000 * 4096),
-        (LOCKS, 5000 * LOCK_BYTES),
+        (LOCKS, 40_000 * LOCK_BYTES),
         ("held.append(bytearray(b'x') * (100 << 20))", 100 << 20),
     ],
     ids=["fifos", "pipes", "sockets", "areas", "page tables", "locks", "pages"],
@@ -83,7 +83,8 @@ def test_all_that_a_process_holds_is_counted(tmp_path: Path, hold: str, least: i
         child.stdin.write("\n")
         grown = held() - before
         child.stdin.write("\n")
-    assert least <= grown < least + (8 << 20)
+    # Pages that others map too weigh more or less as these come and go.
+    assert abs(grown - least) < least / 2
 
 
 def test_what_descends_from_a_process_is_its_own() -> None:
