@@ -43,7 +43,7 @@ for address in range(start, start + (1 << 32), 2 << 20):
 """
 LOCKS = """
 held.append(open("l", "w"))
-for number in range(40_000, 0, -1):
+for number in range(10_000, 0, -1):
     fcntl.lockf(held[0], fcntl.LOCK_EX, 1, 2 * number)
 """
 SOCKETS = "held += [end for _ in range(50) for end in socket.socketpair()]"
@@ -57,7 +57,7 @@ SOCKETS = "held += [end for _ in range(50) for end in socket.socketpair()]"
         (SOCKETS, 100 * SOCKET_BYTES),
         (AREAS, 39_000 * AREA_BYTES),
         (TABLES, 2000 * 4096),
-        (LOCKS, 40_000 * LOCK_BYTES),
+        (LOCKS, 10_000 * LOCK_BYTES),
         ("held.append(bytearray(b'x') * (100 << 20))", 100 << 20),
     ],
     ids=["fifos", "pipes", "sockets", "areas", "page tables", "locks", "pages"],
