@@ -175,7 +175,7 @@ class Kernel:
                 allow_stdin=False,
                 stop_on_error=False,
             )
-            reply, _ = await asyncio.gather(
+            reply, idle = await asyncio.gather(
                 self._reply(cell_id), self._gather(cell_id, output, full)
             )
         except ClosedError:
@@ -183,7 +183,7 @@ class Kernel:
         except FloodError:
             self.stop(FLOODED)
             return ExecutionStatus.KILLED
-        if reply is None:
+        if reply is None or not idle:
             return ExecutionStatus.DIED
         if any(part.get("source") == "ask_exit" for part in _dicts(reply.get("payload"))):
             return ExecutionStatus.DIED  # it ends a moment later
@@ -203,17 +203,18 @@ class Kernel:
                     return content
         return None
 
-    async def _gather(self, cell_id: str, output: Output, full: asyncio.Future[None]) -> None:
-        """All that the cell put out, until the kernel is idle again or ended."""
+    async def _gather(self, cell_id: str, output: Output, full: asyncio.Future[None]) -> bool:
+        """All that the cell put out; whether the kernel was idle then, and had not ended."""
         with contextlib.suppress(ClosedError):
             while True:
                 kind, parent, content = await self._client.hear(self._client.iopub)
                 if parent == cell_id:
                     if kind == "status" and content.get("execution_state") == "idle":
-                        return
+                        return True
                     output.add(kind, content)
                 if output.full and not full.done():
                     full.set_result(None)
+        return False
 
     async def _greet(self) -> None:
         """A reply alone does not mean that output is heard: that takes the welcome."""
