@@ -78,14 +78,13 @@ class Cage:
 
 def enter(cage: Cage) -> None:
     """Everything that can be done before the kernel is set up; before any thread is started."""
+    _limit(cage)
     if sys.platform != "linux":
-        _limit(cage)
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     if cage.group:
         groups.join(Path(cage.group))
-    _limit(cage)
     mounted = cage.private_shm and can_mount()
     if mounted:
         mount_private_shm(cage.shm_bytes)
@@ -101,6 +100,8 @@ def enter(cage: Cage) -> None:
         _become(cage.uid, keeping=bool(kept))
     if cage.private_shm and not mounted:
         mount_private_shm(cage.shm_bytes)
+    # Not before: a limit that was there when a namespace is made is one for all that its user runs.
+    _limit_processes(cage)
     keep_capabilities(kept)
     if rules is not None:
         if cage.private_shm:
@@ -145,12 +146,14 @@ def _limit(cage: Cage) -> None:
     _bound(resource.RLIMIT_FSIZE, cage.file_bytes)
     _bound(resource.RLIMIT_NOFILE, cage.open_files)
     _bound(resource.RLIMIT_CORE, 0)
-    if sys.platform == "linux":
-        _bound(resource.RLIMIT_SIGPENDING, SIGNALS)
+
+
+def _limit_processes(cage: Cage) -> None:
     if "uid" in cage.layers or cage.private_shm:  # a namespace counts for itself
         _bound(resource.RLIMIT_NPROC, cage.processes)
-    elif sys.platform == "linux":
+    else:
         _bound(resource.RLIMIT_NPROC, _tasks_of_ours() + SHARED_FORKS * cage.processes)
+    _bound(resource.RLIMIT_SIGPENDING, SIGNALS)
 
 
 def _bound(kind: int, value: int) -> None:

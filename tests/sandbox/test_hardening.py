@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import os
 import socket
@@ -173,6 +174,19 @@ async def test_what_was_not_loaded_before_can_be_loaded_late() -> None:
     )
     async with KernelPool(SMALL) as pool, pool.lease() as sandbox:
         assert await value(sandbox, f"{late}{child}.stdout") == b"5\n"
+
+
+@linux
+async def test_many_kernels_of_one_user_have_room_for_threads() -> None:
+    """Each for itself: the limit on processes is none on all kernels together."""
+    threads = """
+import threading
+for _ in range(10): threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+    async with KernelPool(SMALL) as pool, contextlib.AsyncExitStack() as stack:
+        leases = [await stack.enter_async_context(pool.lease()) for _ in range(10)]
+        results = await asyncio.gather(*(lease.execute(threads, 60) for lease in leases))
+        assert [result.status for result in results] == ["ok"] * 10
 
 
 async def test_kernels_do_not_draw_the_same_numbers() -> None:
