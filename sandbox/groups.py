@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 OWN = Path("/proc/self/cgroup")
 CONTROLLERS = ("memory", "pids")
-OVERSHOOT = (
-    4  # by this part of its memory a kernel may pass its limit, until the watchdog has seen it
-)
+OVERSHOOT = 4  # by this part of it a kernel may pass its limit, until the watchdog has seen it
 TRIES, WAIT_S = 100, 0.01  # of removing a group whose processes end
 
 
@@ -60,9 +58,8 @@ def make(folder: Path, limits: dict[str, int]) -> None:
 
 def divide(folder: Path) -> None:
     """Let groups in this one be bounded. Raises OSError, also while processes are in it."""
-    if CONTROLLERS:
-        words = " ".join(f"+{name}" for name in CONTROLLERS)
-        (folder / "cgroup.subtree_control").write_text(words)
+    words = " ".join(f"+{name}" for name in CONTROLLERS)
+    (folder / "cgroup.subtree_control").write_text(words)
 
 
 def join(folder: Path) -> None:

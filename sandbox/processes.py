@@ -85,9 +85,8 @@ class SafetyNet:
         self._prefix = prefix
         self._folder = folder
         self._group = group
-        self.cleaner: subprocess.Popen[bytes] | None = (
-            None  # SIGTERM has it clean up, and it knows more
-        )
+        # At SIGTERM it cleans up, and it knows more than we do.
+        self.cleaner: subprocess.Popen[bytes] | None = None
 
     def arm(self) -> None:
         """Start guarding the processes marked `prefix` and the folder."""

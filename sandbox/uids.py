@@ -105,8 +105,10 @@ def _remove_unlocked(folder: Path) -> None:
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             if (descriptor := _locked(path)) is not None:
-                path.unlink()
-                os.close(descriptor)
+                try:
+                    path.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def _locked(path: Path) -> int | None:

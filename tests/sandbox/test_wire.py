@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -57,19 +58,20 @@ async def channel(sent: bytes, left: int = 1 << 20) -> AsyncIterator[Channel]:
 async def test_speaks_with_the_library_itself() -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         listening = socket.socket(socket.AF_UNIX)
-        listening.bind("\0test-wire")
+        name = f"\0test-wire-{os.getpid()}"
+        listening.bind(name)
         listening.listen(1)
         ours = socket.socket(socket.AF_UNIX)
-        ours.connect("\0test-wire")
+        ours.connect(name)
         ours.setblocking(False)
         router.setsockopt(zmq.USE_FD, listening.detach())
         router.bind("ipc:///test")
         opened = Channel(ours, "DEALER", Traffic(1 << 20, MOST))
         await opened.open()
         opened.send([b"one", b"", b"x" * 5000])
-        name, *parts = await asyncio.to_thread(router.recv_multipart)
+        peer, *parts = await asyncio.to_thread(router.recv_multipart)
         assert parts == [b"one", b"", b"x" * 5000]
-        router.send_multipart([name, b"y" * 9000, b""])
+        router.send_multipart([peer, b"y" * 9000, b""])
         assert await opened.receive() == [b"y" * 9000, b""]
         opened.close()
 
