@@ -7,7 +7,6 @@ in `hardening` leaves possible. What cannot be looked into counts as too much.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import stat
 import sys
@@ -23,38 +22,38 @@ from sandbox import groups
 TOO_MUCH = sys.maxsize
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROCESS_BYTES = 4 << 20  # of the system's own for a process: stacks, descriptors, what it waits for
-AREA_BYTES, AREAS = (
-    256,
-    1 << 16,
-)  # of the system's own for an area of memory; most that there can be
+AREAS = 1 << 16  # of memory that a process can have
+# Of the system's own for an area, and for each process that it may have come from by forks.
+AREA_BYTES, ANCESTOR_BYTES = 512, 80
 TABLE_SHARE = 512  # page tables take at most this part of all addresses
 PIPE_BYTES = 64 << 10  # a pipe's size, which the filter keeps
+PROC_FILE_BYTES = 32 << 10  # what an open file of /proc may keep of its text: a line with a long path
 LOCK_BYTES = 256
 ENTRY_BYTES = 8192  # what a file or folder counts at least
 DEEPEST = 64  # folders below folders; deeper ones are there to hide something
 DELETED = b" (deleted)"  # how /proc ends the path of a file that has no name any more
-STATE, PARENT, USER_TIME, SYSTEM_TIME, SIZE, RESIDENT = 0, 1, 11, 12, 20, 21  # of `stat`
+EVENT_POLL = "anon_inode:[eventpoll]"
+STATE, PARENT, SIZE, RESIDENT = 0, 1, 20, 21  # of `stat`
 
 
 class Process(NamedTuple):
-    """`resident` and the `locks` of files in bytes; `ran` for how long, in a unit of the system's."""
+    """`resident` and the `locks` of files in bytes."""
 
     pid: int
     parent: int
     resident: int
-    ran: float
     locks: int = 0
 
 
 def trees(leaders: Iterable[int]) -> dict[int, list[Process]]:
-    """What each of these started, itself first; one that is gone has run nothing and holds nothing."""
+    """What each of these started, itself first; one that is gone holds nothing."""
     everything = {process.pid: process for process in _processes()}
     below: dict[int, list[Process]] = defaultdict(list)
     for process in everything.values():
         below[process.parent].append(process)
     found = {}
     for leader in leaders:
-        found[leader] = [everything.get(leader, Process(leader, 0, 0, 0))]
+        found[leader] = [everything.get(leader, Process(leader, 0, 0))]
         for process in found[leader]:
             found[leader] += below[process.pid]
     return found
@@ -66,7 +65,7 @@ def most_memory(processes: list[Process], addresses: int, open_files: int) -> in
     Not its /dev/shm, and not what is in the swap. `addresses` and `open_files` are what each process
     may have.
     """
-    described = AREAS * AREA_BYTES + addresses // TABLE_SHARE
+    described = AREAS * _area_bytes(processes) + addresses // TABLE_SHARE
     besides = PROCESS_BYTES + described + open_files * SOCKET_BYTES
     return sum(process.resident + process.locks + besides for process in processes)
 
@@ -79,6 +78,7 @@ def memory(processes: list[Process], enough: int, *, readable: bool) -> int:
     if sys.platform != "linux":
         return sum(process.resident for process in processes)
     total = _shared_memory(processes[0].pid)
+    proc = Path("/proc").stat().st_dev
     opened: dict[tuple[int, int], int] = {}
     for process in processes:
         if total > enough:
@@ -86,8 +86,10 @@ def memory(processes: list[Process], enough: int, *, readable: bool) -> int:
         total += PROCESS_BYTES + process.locks
         try:
             thread = _living_thread(process.pid)
-            total += _pages(thread)
-            opened |= {(end.st_dev, end.st_ino): end.st_mode for _, end in _descriptors(thread)}
+            total += _pages(thread) + _area_bytes(processes) * _maps(thread).count(b"\n")
+            ends = [end for _, end in _descriptors(thread)]
+            total += PROC_FILE_BYTES * sum(end.st_dev == proc for end in ends)
+            opened |= {(end.st_dev, end.st_ino): end.st_mode for end in ends}
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:
@@ -152,6 +154,41 @@ def nameless(folder: Path, processes: list[Process], largest: int, *, readable: 
     return sum(files.values())
 
 
+def watches(processes: list[Process], enough: int) -> int:
+    """How many descriptors the event polls of a tree watch; counting stops when it is `enough`.
+
+    A file may be watched under every number that it ever had, and all that a user's event polls watch
+    together is limited. Those of who cannot be looked into are not counted.
+    """
+    if sys.platform != "linux":
+        return 0
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            thread = _living_thread(process.pid)
+            for name in os.listdir(f"{thread}/fd"):  # noqa: PTH208
+                with contextlib.suppress(FileNotFoundError):
+                    if os.readlink(f"{thread}/fd/{name}") == EVENT_POLL:  # noqa: PTH115
+                        total += _content(f"{thread}/fdinfo/{name}").count(b"\ntfd:")
+        if total > enough:
+            break
+    return total
+
+
+def ran(processes: list[Process]) -> list[str]:
+    """For how long each thread of a tree ran, to the nanosecond: nothing can be started in no time.
+
+    Raises OSError where that is not known.
+    """
+    found = []
+    for process in processes:
+        tasks = f"/proc/{process.pid}/task"
+        for name in os.listdir(tasks):  # noqa: PTH208
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.append(f"{name} {_content(f'{tasks}/{name}/schedstat')!r}")
+    return found
+
+
 def available_memory() -> int:
     """Bytes that are left on this machine, or in the container that limits this process."""
     left = int(psutil.virtual_memory().available)
@@ -173,7 +210,7 @@ def swapped() -> bool:
 def _processes() -> list[Process]:
     """Everything that runs."""
     if sys.platform != "linux":
-        return list(map(_asked, psutil.process_iter(["ppid", "memory_info", "cpu_times"])))
+        return list(map(_asked, psutil.process_iter(["ppid", "memory_info"])))
     found = []
     locks = _locks()
     for name in os.listdir("/proc"):  # noqa: PTH208 - it is twice as fast
@@ -187,7 +224,6 @@ def _processes() -> list[Process]:
                         int(name),
                         int(fields[PARENT]),
                         int(fields[RESIDENT]) * PAGE,
-                        int(fields[USER_TIME]) + int(fields[SYSTEM_TIME]),
                         LOCK_BYTES * locks.get(name.encode(), 0),
                     )
                 )
@@ -196,15 +232,18 @@ def _processes() -> list[Process]:
 
 def _asked(process: psutil.Process) -> Process:
     """The same where there is no /proc."""
-    memory, times = process.info["memory_info"], process.info["cpu_times"]
-    ran = times.user + times.system if times else math.nan  # differs from any other
-    return Process(process.pid, process.info["ppid"] or 0, memory.rss if memory else 0, ran)
+    memory = process.info["memory_info"]
+    return Process(process.pid, process.info["ppid"] or 0, memory.rss if memory else 0)
 
 
 def _stat(process: str) -> list[bytes]:
     """The fields of `stat` from the state on."""
-    with open(f"{process}/stat", "rb") as file:  # noqa: PTH123 - a third of the time
-        return file.read().rpartition(b")")[2].split()
+    return _content(f"{process}/stat").rpartition(b")")[2].split()
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123 - a third of the time
+        return file.read()
 
 
 def _living_thread(pid: int) -> str:
@@ -224,9 +263,14 @@ def _holds_memory(pid: int) -> bool:
     return False
 
 
+def _area_bytes(processes: list[Process]) -> int:
+    """Of the system's own for an area of memory: Linux lists for it every process that it came from."""
+    return AREA_BYTES + ANCESTOR_BYTES * len(processes)
+
+
 def _pages(thread: str) -> int:
-    """Bytes of its pages, each divided by how many map it, and of what describes them."""
-    total = AREA_BYTES * _maps(thread).count(b"\n")
+    """Bytes of its pages, each divided by how many map it, and of their tables."""
+    total = 0
     for name in ("smaps_rollup", "status"):
         for line in Path(thread, name).read_text().splitlines():
             if line.startswith(("Pss:", "SwapPss:", "VmPTE:")):
@@ -237,8 +281,7 @@ def _pages(thread: str) -> int:
 def _maps(thread: str) -> bytes:
     """Every area of its memory, a line each."""
     # A thread's number names its process too, and that shows what all of its threads map.
-    with open(f"/proc/{thread.rpartition('/')[2]}/maps", "rb") as file:  # noqa: PTH123
-        return file.read()
+    return _content(f"/proc/{thread.rpartition('/')[2]}/maps")
 
 
 def _shared_memory(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""Watches what kernels use that no resource limit bounds: a tree's memory and processes, a folder.
+"""Watches what kernels use that no resource limit bounds: memory, processes, watches, a folder.
 
 Two threads of its own look twice a second, one at memory and one at folders, so that neither waits for
 the other, nor for whatever else the solver does.
@@ -16,20 +16,22 @@ from pathlib import Path
 from sandbox import groups
 from sandbox.limits import Limits
 from sandbox.usage import (
-    TOO_MUCH,
     Process,
     available_memory,
     memory,
     most_memory,
     nameless,
+    ran,
     stored,
     swapped,
     trees,
+    watches,
 )
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+MOST_WATCHES = 1 << 14  # far more than 256 descriptors need, far fewer than a user may have
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Watchdog:
 
 
 def too_much_memory(kernels: list[Watched], limits: Limits) -> dict[Watched, str]:
-    """Which of the kernels hold too much memory or run too many processes, with the reason.
+    """Which of the kernels hold too much memory, or run or watch too many things, with the reason.
 
     When the machine has too little left, the one that holds most.
     """
@@ -102,12 +104,13 @@ def too_much_memory(kernels: list[Watched], limits: Limits) -> dict[Watched, str
         processes = running[kernel.pid]
         most = most_memory(processes, limits.memory_bytes, limits.open_files) + limits.shm_bytes
         if closer or kernel.group or most > limits.resident_bytes:
-            enough = TOO_MUCH if scarce else limits.resident_bytes
-            held[kernel] = _held(kernel, processes, enough)
+            held[kernel] = _held(kernel, processes, limits.resident_bytes)
         if held.get(kernel, 0) > limits.resident_bytes:
             found[kernel] = f"more than {limits.resident_bytes / 2**30:g} GiB of memory"
         elif len(processes) > limits.processes:
             found[kernel] = f"more than {limits.processes} processes"
+        elif kernel.used and watches(processes, MOST_WATCHES) > MOST_WATCHES:
+            found[kernel] = f"more than {MOST_WATCHES} watched descriptors"
     if scarce and not found:
         found[max(held, key=lambda kernel: held[kernel])] = "the machine's memory is nearly used up"
     return found
@@ -123,11 +126,11 @@ def _held(kernel: Watched, processes: list[Process], enough: int) -> int:
 class FileLook:
     """Which of the kernels keep more files than they may, with the reason.
 
-    One that has not run since the last look, within a clock tick, keeps what it kept then.
+    One that has not run since the last look keeps what it kept then.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[Watched, list[tuple[int, float]]] = {}
+        self._seen: dict[Watched, list[str]] = {}
 
     def __call__(self, kernels: list[Watched], limits: Limits) -> dict[Watched, str]:
         """Look at those that have run."""
@@ -137,11 +140,13 @@ class FileLook:
         running = trees(kernel.pid for kernel in kernels)
         for kernel in kernels:
             processes = running[kernel.pid]
-            ran = [(process.pid, process.ran) for process in processes]
-            if before.get(kernel) != ran and self._too_many(kernel, processes, limits):
+            with contextlib.suppress(OSError):
+                self._seen[kernel] = ran(processes)
+                if before.get(kernel) == self._seen[kernel]:
+                    continue
+            if self._too_many(kernel, processes, limits):
                 found[kernel] = f"more than {limits.folder_bytes >> 20} MiB of files"
-            else:
-                self._seen[kernel] = ran
+                self._seen.pop(kernel, None)
         return found
 
     def _too_many(self, kernel: Watched, processes: list[Process], limits: Limits) -> bool:

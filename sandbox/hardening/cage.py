@@ -35,9 +35,10 @@ FOLDERS = ("work", "tmp")
 WRITABLE = (Path("/dev/null"), Path("/dev/full"))
 SHARED_MEMORY = Path("/dev/shm")
 # Of /proc/self, without `net` (the solver's ports, the sockets of others) and `task`, which has it
-# too, and without links: a rule for `root` would be one for everything.
+# too, without `fdinfo` (an open file there holds as much memory as it has text, of which there is no
+# end), and without links: a rule for `root` would be one for everything.
 OF_ITSELF = (
-    *("auxv", "cmdline", "comm", "environ", "fd", "fdinfo", "io", "limits", "maps", "oom_score"),
+    *("auxv", "cmdline", "comm", "environ", "fd", "io", "limits", "maps", "oom_score"),
     *("oom_score_adj", "smaps", "smaps_rollup", "stat", "statm", "status"),
 )
 SYSTEM = tuple(

@@ -52,6 +52,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
     "open_tree_attr": (467, 467),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
     # Files without a path, and memory that no process owns.
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
@@ -164,6 +166,8 @@ SHARED_AND_ANONYMOUS = 0x21  # such pages stay when they are not mapped, and nob
 HUGE_PAGES = 0x40000  # nor these, which the machine has a few of
 NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
 CLONE_PARENT = 0x8000  # a child of our parent's, which nobody would count as ours
+# Without being a thread: what it locks by our descriptors stays locked when it ends, by nobody.
+CLONE_FILES, CLONE_THREAD = 0x400, 0x10000
 # Not on this list is what acts on files as their owner, on others' terminals and on devices:
 # terminal attributes, size and group, bytes to read, flags of a descriptor, a copy of a file.
 IOCTLS = (
@@ -236,7 +240,17 @@ def program(column: int, architecture: int, *, as_owner: bool) -> list[Instructi
     # The C library then uses `clone`, whose flags can be seen from here.
     steps += _when(CLONE3, [(RETURN, 0, 0, FAIL | errno.ENOSYS)])
     flags = NEW_NAMESPACES | CLONE_PARENT
-    steps += _when(CLONE[column], [*_load(0), (JUMP_ANY_BIT, 0, 1, flags), *_refuse()])
+    steps += _when(
+        CLONE[column],
+        [
+            *_load(0),
+            (JUMP_ANY_BIT, 0, 1, flags),
+            *_refuse(),
+            (MASK, 0, 0, CLONE_FILES | CLONE_THREAD),
+            (JUMP_EQUAL, 0, 1, CLONE_FILES),
+            *_refuse(),
+        ],
+    )
     for numbers in OWN_ONLY.values():
         if (number := numbers[column]) is not None:
             steps += _when(number, [*_load(0), (JUMP_EQUAL, 1, 0, 0), *_refuse()])

@@ -19,7 +19,7 @@ FORK = "import os, time\nif os.fork() == 0:\n"
 
 @dataclass(frozen=True)
 class Case:
-    """`code` may name {solver} and {zygote} (pids), {input}, {peer} (folder of another kernel).
+    """`code` may name {solver}, {zygote}, {kernel} (pids), {input}, {peer} (folder of {kernel}, another).
 
     `ends` are the outcomes allowed, `told` must be in the text for the model. Whatever is not killed
     or died keeps its state. Before it may end by itself it has `timeout_s`.
@@ -117,6 +117,9 @@ DEATHS = [
     Case("exit_builtin", "exit()", (DIED,), "kernel died"),
     Case("sys_exit_group", "import os; os.killpg(0, 15)", (DIED,), "kernel died"),
     Case("close_fds", "import os; os.closerange(0, 256)", (DIED, KILLED), timeout_s=0.7),
+    Case(
+        "close_output", "get_ipython().kernel.iopub_thread.socket.close(0)", (DIED,), "kernel died"
+    ),
     Case("exec_other", "import os; os.execv('/bin/true', ['true'])", (DIED,), "kernel died"),
     Case("abort", "import os; os.abort()", (DIED,), "kernel died"),
     Case("atexit_hang", "import atexit, time; atexit.register(time.sleep, 99)\nexit()", (DIED,)),
@@ -385,6 +388,8 @@ MEMORY_HIDDEN = [
     _refused(
         "filters_by_prctl", "if libc.prctl(22, 2, 0, 0, 0): raise OSError(ctypes.get_errno(), 'x')"
     ),
+    _refused("locks_of_the_dead", f"call({_number(56, 220)}, 0x400 | 17, 0, 0, 0, 0)"),
+    _denied("texts_of_open_files", "open('/proc/self/fdinfo/0')"),
     _refused("locks_of_nobody", "import fcntl; fcntl.fcntl(open('l', 'w'), 37, bytes(32))"),
     _refused(
         "timers",
@@ -442,6 +447,19 @@ MEMORY_HIDDEN = [
         "more than 32 MiB of files",
         timeout_s=60,
     ),
+    Case(
+        "areas_of_forks",
+        f"{SYSCALL}import time\nlibc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mmap.argtypes = [ctypes.c_void_p, *[ctypes.c_long] * 5]\n"
+        "libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]\n"
+        "start = libc.mmap(None, 10_000 << 13, 3, 0x22, -1, 0)\n"
+        "ctypes.memset(start, 1, 10_000 << 13)\n"
+        "for area in range(10_000): libc.mprotect(start + (area << 13), 4096, 1)\n"
+        "for _ in range(30):\n    if os.fork() == 0: break\ntime.sleep(99)",
+        (KILLED,),
+        "more than 1 GiB of memory",
+        timeout_s=60,
+    ),
     Case(  # who may trace looks into it all the same
         "program_that_cannot_be_read",
         "import os\nwith open('/bin/sleep', 'rb') as f: data = f.read()\n"
@@ -474,11 +492,6 @@ REACH = [
         "Inappropriate ioctl",
     ),
     _denied("bind", "import socket; socket.socket(1).bind('s')", needs="seccomp"),
-    _denied(
-        "bind_abstract",
-        "import socket; socket.socket(1).bind('\\0sandbox-uids-1')",
-        needs="seccomp",
-    ),
     _denied("listen", "import socket; socket.socketpair()[0].listen()", needs="seccomp"),
     _refused("asynchronous_io", f"call({_number(206, 0)}, 1 << 15, ctypes.byref(ctypes.c_long()))"),
     _refused("notifications", f"call({_number(294, 26)}, 0)"),
@@ -490,6 +503,39 @@ REACH = [
     _refused("disk_of_solver", f"call({_number(251, 30)}, 1, {{solver}}, 3 << 13)"),
     _refused("sync", f"call({_number(162, 81)})", ""),
     _refused("sync_file_system", f"call({_number(306, 267)}, 0)"),
+    _refused("mounts_of_solver", "call(458, ctypes.create_string_buffer(32), bytes(64), 8, 0)"),
+    Case(  # which all of a user's have a limited number of
+        "watches_without_end",
+        "import os, select, time\npolls = [select.epoll() for _ in range(9)]\n"
+        "ends = [os.pipe()[0] for _ in range(20)]\n"
+        "for poll in polls:\n    for end in ends:\n        for d in range(100, 250):\n"
+        "            os.dup2(end, d); poll.register(d, 1)\ntime.sleep(99)",
+        (KILLED,),
+        "more than 16384 watched descriptors",
+        timeout_s=60,
+    ),
+]
+UIDS = [
+    _denied(
+        "bind_names_of_locks",
+        "import socket; socket.socket(1).bind('\\0sandbox-uids-1')",
+        needs="seccomp",
+    ),
+    _denied("list_locks_of_uids", "import os; os.listdir('/run/sandbox-uids')", "Error"),
+    _denied(
+        "lock_uids",
+        "import fcntl\nfor n in range(0x7000_0000, 0x7000_0000 + 512 * 99, 512):\n"
+        "    fcntl.flock(open(f'/run/sandbox-uids/{{n}}', 'w'), fcntl.LOCK_EX)",
+        "Error",
+    ),
+    _refused("uid_of_a_neighbour", "os.setuid(os.getuid() + 2)", "Error"),
+    _refused("uid_of_who_ends_it", "os.setresuid(os.getuid() + 1, -1, os.getuid() + 1)", "Error"),
+    _refused("file_of_a_neighbour", "open('f', 'w'); os.chown('f', os.getuid() + 2, -1)"),
+    _refused("groups_of_others", "os.setgroups([0])"),
+    _denied("other_ids_of_its_own", "open('/proc/self/uid_map', 'w')"),
+    _denied("kill_a_neighbour", "import os; os.kill({kernel}, 9)"),
+    _denied("stop_a_neighbour", "import os; os.killpg({kernel}, 19)"),
+    _denied("files_of_a_neighbour", "import os; os.listdir('/proc/{kernel}/fd')"),
 ]
 CAGE = [
     _denied("ports_of_solver", "open('/proc/self/net/tcp').read()"),
@@ -647,6 +693,7 @@ KINDS = (
     DENIED,
     CONTAINED,
     MEMORY_HIDDEN,
+    UIDS,
     REACH,
     CAGE,
     MESSAGES,

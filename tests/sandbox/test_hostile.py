@@ -100,6 +100,7 @@ def filled(code: str, pool: KernelPool, problems: Path) -> str:
         "zygote": pool._launcher._zygote.pid,  # type: ignore[union-attr]
         "input": problems,
         "repository": ROOT,
+        "kernel": pool._ready[0].watched.pid,
         "peer": pool._ready[0].watched.folder,
     }.items():
         code = code.replace(f"{{{name}}}", str(value))
@@ -112,7 +113,8 @@ async def test_hostile(pool: KernelPool, neighbour: Sandbox, case: Case, tmp_pat
         pytest.skip("no /dev/shm of one's own is to be had here")
     if case.needs not in ("", "shm", *isolation().layers):
         pytest.skip(f"{case.needs} is not in force here: {isolation()}")
-    if "{solver}" in case.code and "kill" in case.code and not isolation().signals_stopped:
+    others = "{solver}" in case.code or "{kernel}" in case.code
+    if others and "kill" in case.code and not isolation().signals_stopped:
         pytest.skip("this Linux cannot stop signals between processes of one user")
     problems = tmp_path / "input.csv"
     problems.write_text("id,problem\n")

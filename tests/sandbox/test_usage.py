@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.usage import AREA_BYTES, LOCK_BYTES, PIPE_BYTES, SOCKET_BYTES, TOO_MUCH, memory, trees
+from sandbox.usage import (
+    ANCESTOR_BYTES,
+    AREA_BYTES,
+    LOCK_BYTES,
+    PIPE_BYTES,
+    PROC_FILE_BYTES,
+    SOCKET_BYTES,
+    TOO_MUCH,
+    memory,
+    ran,
+    trees,
+    watches,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -55,12 +67,13 @@ SOCKETS = "held += [end for _ in range(50) for end in socket.socketpair()]"
         (FIFOS, 200 * PIPE_BYTES),
         ("held += [os.pipe() for _ in range(200)]", 200 * PIPE_BYTES),
         (SOCKETS, 100 * SOCKET_BYTES),
-        (AREAS, 39_000 * AREA_BYTES),
+        (AREAS, 39_000 * (AREA_BYTES + ANCESTOR_BYTES)),
         (TABLES, 2000 * 4096),
         (LOCKS, 10_000 * LOCK_BYTES),
+        ("held += [open('/proc/self/maps', 'rb', 0) for _ in range(200)]", 200 * PROC_FILE_BYTES),
         ("held.append(bytearray(b'x') * (100 << 20))", 100 << 20),
     ],
-    ids=["fifos", "pipes", "sockets", "areas", "page tables", "locks", "pages"],
+    ids=["fifos", "pipes", "sockets", "areas", "page tables", "locks", "texts of /proc", "pages"],
 )
 def test_all_that_a_process_holds_is_counted(tmp_path: Path, hold: str, least: int) -> None:
     with subprocess.Popen(
@@ -98,4 +111,36 @@ def test_what_descends_from_a_process_is_its_own() -> None:
         first, second = trees([child.pid])[child.pid]
         assert (first.pid, second.parent) == (child.pid, child.pid)
         assert min(first.resident, second.resident) > 1 << 20
+        child.stdin.write("\n")
+
+
+WATCHES = """
+import os, select, sys
+end = os.pipe()[0]
+polls = [select.epoll() for _ in range(3)]
+for poll in polls:
+    for number in range(100, 110): os.dup2(end, number); poll.register(number)
+print(flush=True)
+sys.stdin.readline()
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_is_watched_is_counted_and_what_ran_is_seen() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WATCHES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        child.stdout.readline()
+        tree = trees([child.pid])[child.pid]
+        assert watches(tree, 100) == 30
+        while (before := ran(tree)) != ran(tree):  # until it waits
+            pass
+        assert ran(tree) == before
+        child.stdin.write("\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        assert ran(tree) != before
         child.stdin.write("\n")

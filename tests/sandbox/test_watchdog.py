@@ -170,11 +170,10 @@ async def test_files_are_counted_of_kernels_that_ran(monkeypatch: pytest.MonkeyP
             assert not look([kernel.watched for kernel in pool._kernels], limits)
             return bool(looked)
 
-        await sandbox.execute("import time", 20)
+        await sandbox.execute("1", 20)
         assert again()
         assert await until(lambda: not again(), 20)
-        work = "start = time.process_time()\nwhile time.process_time() - start < 0.05: pass"
-        await sandbox.execute(work, 20)
+        await sandbox.execute("1", 20)
         assert again()
 
 
