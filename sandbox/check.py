@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from sandbox import groups
+from sandbox.hardening.seccomp import REFUSED
 from sandbox.isolation import Isolation, isolation
 from sandbox.kernel import FLOODED
 from sandbox.limits import Limits
@@ -34,6 +36,7 @@ LIMITS = Limits(
 )
 SECRET = "SANDBOX_CHECK_SECRET"
 GONE_S = 3.0
+GROWTH_BYTES = 64 << 20
 START_S = 60.0
 DAEMON = """
 import os
@@ -54,11 +57,13 @@ print([libc.unshare(0x10000000), libc.mount(b'x', b'.', b'tmpfs', 0, None), libc
        libc.syscall(425, 8, ctypes.create_string_buffer(256))])
 """
 BEYOND = """
-import fcntl, mmap
+import ctypes, fcntl, mmap
+libc = ctypes.CDLL(None)
+column = 0 if os.uname().machine == 'x86_64' else 1
 def refused(action):
-    try: action()
+    try: return action() == -1
     except OSError: return True
-    return False
+def call(*numbers): return libc.syscall(numbers[column], 0, 0, 0, 0, 0)
 pair = socket.socketpair()
 file = open(os.__file__)
 print(all(map(refused, {actions})))
@@ -70,12 +75,21 @@ REACH = [
     "lambda: fcntl.fcntl(file.fileno(), fcntl.F_SETLEASE, fcntl.F_RDLCK)",
     "lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
     "lambda: fcntl.ioctl(file, 0x40086602, bytes(8))",
+    *(
+        f"lambda: call{numbers}"
+        for name, numbers in REFUSED.items()
+        if name.startswith(("shm", "msg", "sem", "mq_", "io_", "sync", "inotify"))
+        and None not in numbers
+    ),
 ]
 HIDDEN = [
     "lambda: mmap.mmap(-1, 1 << 20)",
     "lambda: open('/dev/zero', 'r+b')",
     "lambda: os.memfd_create('x')",
     "lambda: fcntl.fcntl(os.pipe()[0], 1031, 1 << 20)",
+    "lambda: open('/proc/self/fdinfo/0')",
+    "lambda: libc.prctl(4, 0, 0, 0, 0)",
+    "lambda: libc.syscall((56, 220)[column], 0x8011, 0, 0, 0, 0)",
 ]
 SURROUNDINGS = [
     "lambda: open('/proc/self/net/unix')",
@@ -87,10 +101,55 @@ FLOOD = """
 s = get_ipython().kernel.iopub_thread.socket
 while True: s.send_multipart([b'x' * (1 << 20)] * 8)
 """
+SOCKETS = """
+import time
+for _ in range(6):
+    if os.fork() == 0:
+        pairs = [socket.socketpair() for _ in range(100)]
+        time.sleep(30)
+time.sleep(30)
+"""
+WATCHES = """
+import select, time
+polls = [select.epoll() for _ in range(9)]
+for end in [os.pipe()[0] for _ in range(20)]:
+    for number in range(100, 250):
+        os.dup2(end, number)
+        for poll in polls: poll.register(number, 1)
+time.sleep(30)
+"""
+NAMELESS = """
+import time
+files = []
+for _ in range(9):
+    files.append(open('file', 'wb', 0))
+    files[-1].write(bytes(8 << 20))
+    os.remove('file')
+time.sleep(30)
+"""
 SHM = """
 for number in range(99):
     with open(f'/dev/shm/{number}', 'wb') as file: file.write(bytes(4 << 20))
 """
+TREE = """
+import time
+for _ in range(3):
+    if os.fork() == 0:
+        b = bytearray(b'x') * (250 << 20)
+        time.sleep(30)
+time.sleep(30)
+"""
+FOLDER = """
+import time
+for number in range(9): open(str(number), 'wb').write(bytes(8 << 20))
+time.sleep(30)
+"""
+TOLD = {  # what is said after a cell that keeps the variables
+    "import asyncio; await asyncio.sleep(30)": "variables kept",
+    "+".join(["1"] * 6000): "RecursionError",
+    "!python -c 'input()'": "EOFError",
+    "input()": "input() is unavailable",
+}
 CLEAN = """
 def inode(descriptor):
     try: return os.fstat(descriptor).st_ino
@@ -158,11 +217,14 @@ def _claims(held: Isolation) -> list[_Claim]:
     counting = "watchdog" if groups.parent() is None else "control group, watchdog"
     linux = sys.platform == "linux"
     # A namespace counts for itself, but not what root's own user runs.
-    counted = "uid" in held.layers or (held.private_shm and os.geteuid() != 0)
+    bounded = "uid" in held.layers or (held.private_shm and os.geteuid() != 0)
     signals = "" if held.signals_stopped else without("uid")
     seccomp, landlock = without("seccomp"), without("landlock")
     shm = "" if held.private_shm else f"kernels have none here: {held.missing.get('shm', 'no')}"
-    hidden = seccomp or ("" if held.readable else "resident pages only: we may not look into them")
+    counted = "" if held.readable else "resident pages only: we may not look into them"
+    grouped = "" if groups.parent() is None else "the control group counts them when they are full"
+    sockets = counted or grouped
+    hidden = seccomp or landlock or counted
     return [
         _Claim("G1 an answer in time", "absolute deadline, interrupt, kill", _in_time),
         _Claim("G2 bounded output", "counted in the kernel and again outside", _bounded),
@@ -181,16 +243,21 @@ def _claims(held: Isolation) -> list[_Claim]:
         _Claim("H4 no signals to the solver", "uid, Landlock scope", _no_signals, signals),
         _Claim("H4 uids of its own", "locks of root's", _own_uids, without("uid")),
         _Claim("H5 daemons are found", owner, _swept, tree),
-        _Claim("H6 no orphans after SIGKILL", "parent-death signal", _no_orphans, tree),
+        _Claim("H6 no orphans of a killed solver", "parent-death signal", _no_orphans, tree),
+        _Claim("H6 no orphans of a killed zygote", "its parent", _no_orphans_of_the_zygote, tree),
         _Claim("limit on memory", "RLIMIT_AS", _memory, "" if linux else "macOS has none"),
-        _Claim("limit on memory of all it started", counting, _tree_memory),
-        _Claim("no memory that is not counted", "seccomp, watchdog", _all_refused(HIDDEN), hidden),
+        _Claim("limit on memory of all it started", counting, _stopped_for(TREE, "of memory")),
+        _Claim("limit on what sockets hold", counting, _stopped_for(SOCKETS, "of memory"), sockets),
+        _Claim("limit on watches", "watchdog", _stopped_for(WATCHES, "descriptors"), counted),
+        _Claim("no memory that is not counted", "seccomp, Landlock", _all_refused(HIDDEN), hidden),
         _Claim("limit on /dev/shm", "a tmpfs of its own", _shm, shm),
         _Claim(
-            "limit on processes", "RLIMIT_NPROC", _processes, "" if counted else "watchdog only"
+            "limit on processes", "RLIMIT_NPROC", _processes, "" if bounded else "watchdog only"
         ),
         _Claim("limit on a file", "RLIMIT_FSIZE", _file),
-        _Claim("limit on the folder", "watchdog", _folder),
+        _Claim("limit on the folder", "watchdog", _stopped_for(FOLDER, "of files")),
+        _Claim("limit on deleted files", "watchdog", _stopped_for(NAMELESS, "of files"), counted),
+        _Claim("a model is told what happened", "in words", _told),
     ]
 
 
@@ -275,12 +342,22 @@ async def _no_signals(pool: KernelPool) -> bool:
 
 
 async def _no_orphans(pool: KernelPool) -> bool:
-    pids = await asyncio.to_thread(_killed_solver)
-    return len(pids) == 2 and await _gone(pids)
+    with _solver() as (solver, pids):
+        solver.kill()
+        return len(pids) == 2 and await _gone(pids)
 
 
-def _killed_solver() -> list[int]:
-    """What a solver ran that was killed a moment ago."""
+async def _no_orphans_of_the_zygote(pool: KernelPool) -> bool:
+    with _solver() as (solver, pids):
+        (keeper,) = solver.children()
+        (zygote,) = keeper.children()
+        zygote.kill()
+        return len(pids) == 2 and await _gone(pids)
+
+
+@contextlib.contextmanager
+def _solver() -> Iterator[tuple[psutil.Process, list[int]]]:
+    """Another solver, and the pids of its kernel and of a daemon."""
     process = subprocess.Popen(
         [sys.executable, "-c", SOLVER],
         stdout=subprocess.PIPE,
@@ -288,11 +365,13 @@ def _killed_solver() -> list[int]:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert process.stdout is not None
-    with process.stdout as said:
-        pids = [int(pid) for pid in said.readline().split()]
-    process.kill()
-    process.wait()
-    return pids
+    try:
+        with process.stdout as said:
+            pids = [int(pid) for pid in said.readline().split()]
+        yield psutil.Process(process.pid), pids
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -314,7 +393,21 @@ async def _memory(pool: KernelPool) -> bool:
 
 
 async def _flooded(pool: KernelPool) -> bool:
-    return (await _run(pool, FLOOD)).stopped == FLOODED
+    """Stopped, while a neighbour is answered and the solver stays as large as it is."""
+    async with pool.lease() as neighbour:
+        await neighbour.execute("n = 0", START_S)
+        before = _peak()
+        attack = asyncio.ensure_future(_run(pool, FLOOD))
+        while not attack.done():
+            if (await neighbour.execute("n += 1", START_S)).status is not ExecutionStatus.OK:
+                return False
+        return (await attack).stopped == FLOODED and _peak() - before < GROWTH_BYTES
+
+
+def _peak() -> int:
+    """Most bytes that this process ever held."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10
 
 
 def _all_refused(actions: list[str]) -> Callable[[KernelPool], Awaitable[bool]]:
@@ -334,12 +427,13 @@ async def _own_uids(pool: KernelPool) -> bool:
         others.close()
 
 
-async def _tree_memory(pool: KernelPool) -> bool:
-    code = (
-        "import time\nfor _ in range(3):\n    if os.fork() == 0:\n"
-        "        b = bytearray(b'x') * (250 << 20); time.sleep(30)\ntime.sleep(30)"
-    )
-    return (await _run(pool, code)).stopped.endswith("of memory")
+def _stopped_for(code: str, reason: str) -> Callable[[KernelPool], Awaitable[bool]]:
+    async def stopped(pool: KernelPool) -> bool:
+        result = await _run(pool, code)
+        # A control group may end it before the watchdog does.
+        return result.stopped.endswith(reason) or result.status is ExecutionStatus.DIED
+
+    return stopped
 
 
 async def _shm(pool: KernelPool) -> bool:
@@ -352,9 +446,13 @@ async def _file(pool: KernelPool) -> bool:
     return (await _run(pool, code)).error == "OSError"
 
 
-async def _folder(pool: KernelPool) -> bool:
-    code = "import time\nfor i in range(9): open(str(i), 'wb').write(bytes(8 << 20))\ntime.sleep(9)"
-    return bool((await _run(pool, code)).stopped)
+async def _told(pool: KernelPool) -> bool:
+    async with pool.lease() as sandbox:
+        await sandbox.execute("x = 7", START_S)
+        for code, words in TOLD.items():
+            if words not in for_model(await sandbox.execute(code, 2.0), LIMITS):
+                return False
+        return (await sandbox.execute("x", START_S)).stdout == "7\n"
 
 
 def _refused(result: ExecutionResult) -> bool:

@@ -27,7 +27,9 @@ AREAS = 1 << 16  # of memory that a process can have
 AREA_BYTES, ANCESTOR_BYTES = 512, 80
 TABLE_SHARE = 512  # page tables take at most this part of all addresses
 PIPE_BYTES = 64 << 10  # a pipe's size, which the filter keeps
-PROC_FILE_BYTES = 32 << 10  # what an open file of /proc may keep of its text: a line with a long path
+PROC_FILE_BYTES = (
+    32 << 10
+)  # what an open file of /proc may keep of its text: a line with a long path
 LOCK_BYTES = 256
 ENTRY_BYTES = 8192  # what a file or folder counts at least
 DEEPEST = 64  # folders below folders; deeper ones are there to hide something
