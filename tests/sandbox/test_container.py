@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.hostile import selected
+from tests.sandbox.somebody import home, interpreter
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's"),
@@ -29,10 +30,12 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def without(capabilities: set[int], *command: str) -> subprocess.CompletedProcess[str]:
+def without(
+    capabilities: set[int], *command: str, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
     names = ",".join(map(str, sorted(capabilities)))
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT, names, sys.executable, "-m", *command],
+        [sys.executable, "-c", WITHOUT, names, python, "-m", *command],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "120"},
         capture_output=True,
@@ -55,3 +58,11 @@ def test_the_self_check_holds(kept: set[int]) -> None:
     # Where only root can read the interpreter, a kernel of a usual container has no uid of its own.
     assert re.search(r"isolation: (uid, landlock, seccomp \(L3|landlock, .* \(L2)\)", done.stdout)
     assert " NO" not in done.stdout
+
+
+def test_the_self_check_holds_where_anybody_can_read_the_interpreter() -> None:
+    with home() as folder:
+        folder.chmod(0o755)
+        done = without(set(range(41)) - USUAL, "sandbox", "check", python=interpreter(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "isolation: uid, landlock, seccomp (L3)" in done.stdout
