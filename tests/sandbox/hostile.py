@@ -452,10 +452,10 @@ MEMORY_HIDDEN = [
         f"{SYSCALL}import time\nlibc.mmap.restype = ctypes.c_void_p\n"
         "libc.mmap.argtypes = [ctypes.c_void_p, *[ctypes.c_long] * 5]\n"
         "libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]\n"
-        "start = libc.mmap(None, 10_000 << 13, 3, 0x22, -1, 0)\n"
-        "ctypes.memset(start, 1, 10_000 << 13)\n"
-        "for area in range(10_000): libc.mprotect(start + (area << 13), 4096, 1)\n"
-        "for _ in range(30):\n    if os.fork() == 0: break\ntime.sleep(99)",
+        "start = libc.mmap(None, 4_000 << 13, 3, 0x22, -1, 0)\n"
+        "ctypes.memset(start, 1, 4_000 << 13)\n"
+        "for area in range(4_000): libc.mprotect(start + (area << 13), 4096, 1)\n"
+        "for _ in range(45):\n    if os.fork() == 0: break\ntime.sleep(99)",
         (KILLED,),
         "more than 1 GiB of memory",
         timeout_s=60,

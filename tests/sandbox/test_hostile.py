@@ -163,3 +163,6 @@ async def test_hostile_between_cells(pool: KernelPool, neighbour: Sandbox, case:
 async def nothing_is_left(pool: KernelPool) -> None:
     assert await until(lambda: not pool._ends and not pool._starts, 60)
     assert await until(lambda: not running(pool), 20), running(pool)
+    folder = pool._launcher.workspace.folder  # type: ignore[union-attr]
+    kept = {kernel.watched.folder.name for kernel in pool._kernels}
+    assert set(entries(folder)) == {"zygote.log", *kept}
