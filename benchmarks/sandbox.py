@@ -1,9 +1,11 @@
-"""Our kernels against plain jupyter-client: python -m benchmarks.sandbox [--quick]
+"""Our kernels against plain jupyter-client: python -m benchmarks.sandbox [--quick] [--without-floods]
 
 Both sides in one run, turn by turn, on the same machine; a kernel counts as started when it has
 imported numpy, sympy and mpmath. The plain side starts its kernels all at once, as a program would
 that uses `AsyncKernelManager` directly; ours has every layer of isolation on that this machine has.
-The zygote is warm before the starts are timed, and its warm-up is its own line.
+The zygote is warm before the starts are timed, and its warm-up is its own line. At last a kernel floods
+the solver beside a neighbour. This file also measures an earlier `sandbox`, put in place of its own copy
+there: --without-floods, if nothing bounds them in it.
 """
 
 from __future__ import annotations
@@ -242,7 +244,7 @@ def row(what: str, plain: float, ours: float, unit: str, target: str, *, ratio: 
     )
 
 
-async def main(quick: bool) -> None:
+async def main(quick: bool, flooding: bool) -> None:
     repeats, cells = (1, 60) if quick else (3, 500)
     print(f"isolation: {isolation()}\n")
     print("| | jupyter-client | ours | ratio | target |\n|---|---|---|---|---|")
@@ -266,11 +268,14 @@ async def main(quick: bool) -> None:
         plain, ours = await trajectories(pool)
         what = f"{TRAJECTORIES} trajectories of {CALLS} cells"
         row(what, plain, ours, "cells/s", "", ratio=ours / plain)
-        await floods(pool)
+        if flooding:
+            await floods(pool)
     print(f"\nfirst kernel of a pool, the zygote's warm-up included: {warm:.2f} s")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer kernels and repeats")
-    asyncio.run(main(parser.parse_args().quick))
+    parser.add_argument("--without-floods", action="store_true", help="nothing hostile")
+    options = parser.parse_args()
+    asyncio.run(main(options.quick, not options.without_floods))
