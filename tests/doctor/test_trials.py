@@ -280,7 +280,7 @@ def test_gpus_are_those_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> None:
-    monkeypatch.setattr(examination, "examine", lambda *_: iter(findings))
+    monkeypatch.setattr(examination, "examine", lambda *_, **__: iter(findings))
 
 
 def test_the_table_and_the_exit_code(

@@ -247,7 +247,7 @@ def test_a_limit_cuts_and_says_so(
     [tight, wide] = sweep(slow, grid(parse_sweep(["limit=60s,1h"]), own).policies)
     assert tight.in_time.value < 1 == wide.in_time.value
     assert tight.seconds.value <= 60
-    assert main([str(run), "--sweep", "limit=2s"]) == 0
+    assert main([str(run), "--sweep", "limit=0.1s"]) == 0
     assert "lower bound" in capsys.readouterr().out
 
 
