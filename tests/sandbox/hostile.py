@@ -627,7 +627,7 @@ MESSAGES = [
         "            while True: os.write(d, b'x')\n"
         "    except OSError: pass\ntime.sleep(9)",
         told="restarted",
-        timeout_s=2,
+        timeout_s=5,
     ),
     Case(
         "half_characters",
