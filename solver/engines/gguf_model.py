@@ -86,7 +86,7 @@ def fill(file: GgufFile, settings: Any, dtype: torch.dtype | None) -> Any:
 
 def _fill_linear_layers(model: Any, weights: _Weights) -> None:
     def of(path: str, linear: nn.Linear) -> Weights:
-        weights.file.forget_pages()
+        weights.file.forget_pages()  # those of the layers before: rows are read after this returns
         bias = None
         if linear.bias is not None:
             bias = weights.whole(f"{path}.bias", linear.bias.shape, torch.float32)
