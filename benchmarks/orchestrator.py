@@ -1,12 +1,14 @@
 """Does the solver keep its engine busy? Both sides from one run:
 
     python -m benchmarks.orchestrator [--engine vllm] [--num 10] [--at-once 1 --at-once 4] [--layers 48]
+    python -m benchmarks.orchestrator --model FILE.gguf --preset NAME --problems FILE.csv
 
 For each problem, the share of its wall time, outside tool calls, in which the engine had rows to
 decode (target: at least 90 %); and the sampled tokens a second of the whole solver, one problem at a
 time and several at once, against a bare client that keeps `launch` streams busy on the same engine
-and does nothing else (target on vLLM: at least 0.9). `--layers` makes the model as slow as a larger one: the
-embedded one is so small that kernels and HTTP take longer than its steps, which is so for no real model.
+and does nothing else (target on vLLM and with a real model: at least 0.9). `--layers` makes the model as
+slow as a larger one: the embedded one is so small that kernels and HTTP take longer than its steps, which
+is so for no real model. `--at-once` is 1, 2 and 4 if it is not given, with another preset what that says.
 """
 
 from __future__ import annotations
@@ -134,14 +136,18 @@ def deepened(folder: Path, num_layers: int) -> Path:
 
 
 async def measure(
-    engine: str, num: int, at_once: list[int], layers: int | None, num_tokens: int
+    settings: dict[str, object],
+    preset: str,
+    problems: list[Problem],
+    at_once: list[int],
+    layers: int | None,
+    num_tokens: int,
 ) -> None:
-    settings: dict[str, object] = {"model.engine": engine}
     if layers is not None:  # another model than the adapter's
         folder = deepened(Path(tempfile.mkdtemp()) / "model", layers)
         settings |= {"model.path": str(folder), "prune.scorer": "confidence"}
-    config = load_config("embedded", overrides=settings)
-    problems = load_problems(EXAMPLES)[:num]
+    config = load_config(preset, overrides=settings)
+    at_once = at_once or ([config.budget.problems_at_once] if preset != "embedded" else [1, 2, 4])
     events: list[Event] = []
     async with build.services(
         config, record=events.append, started_at=time.monotonic(), stopping=asyncio.Event()
@@ -168,12 +174,19 @@ async def measure(
 
 def main(
     engine: str = "transformers",
+    model: str | None = None,
+    preset: str = "embedded",
+    problems: Path = EXAMPLES,
     num: int = 10,
-    at_once: Annotated[list[int], typer.Option()] = [1, 2, 4],  # noqa: B006
+    at_once: Annotated[list[int] | None, typer.Option()] = None,
     layers: int | None = None,
     num_tokens: int = 150,
 ) -> None:
-    asyncio.run(measure(engine, num, at_once, layers, num_tokens))
+    settings: dict[str, object] = {"model.engine": engine}
+    if model is not None:
+        settings["model.path"] = model
+    asked = load_problems(problems)[:num]
+    asyncio.run(measure(settings, preset, asked, at_once or [], layers, num_tokens))
 
 
 if __name__ == "__main__":

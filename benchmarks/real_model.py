@@ -1,10 +1,12 @@
-"""A real model on this machine, four ways: python -m benchmarks.real_model FILE.gguf
+"""A real model on this machine, five ways: python -m benchmarks.real_model FILE.gguf
 
-Ours, llama.cpp (`pip install 'stop-solver[bench]'`), `generate` of transformers and, where it is installed,
-vLLM sample from the same prompts, as many tokens, with the same settings and threads. Each has a process of
-its own that loads the model once; rounds are interleaved, and a round's ratio is ours against that side
-in the same round. Time counts from the first request to the last token, prompts included; prompts
-are random ids, and no id ends a sequence. vLLM and `generate` read `--folder`, where it is given.
+Ours, llama.cpp (`pip install 'stop-solver[bench]'`) asked once a stream, llama.cpp asked once for all
+streams (`n`, which reads their prompt once), `generate` of transformers and, where it is installed, vLLM
+sample as the solver does: all streams behind one prompt, as many tokens, with the same settings and threads.
+Each has a process of its own that loads the model once; rounds are interleaved, and a round's ratio is
+ours against that side in the same round. Time counts from the first request to the last token. A request
+for one token a stream goes before; what is left without it is shown as "sampled". Prompts are random ids,
+new ones each time, and no id ends a sequence. vLLM and `generate` read `--folder`, where it is given.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +41,7 @@ _PLAIN_IDS = 1000  # the lowest ids of a vocabulary: bytes and short words
 _VLLM = Path(".venv-vllm/bin/python")
 
 app = typer.Typer(add_completion=False)
-Sample = Callable[[Sequence[list[int]], int], int]  # prompts, tokens each -> tokens sampled
+Sample = Callable[[list[int], int, int], int]  # prompt, streams, tokens each -> tokens sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,15 @@ class Measured:
     @property
     def per_s(self) -> float:
         return self.tokens / self.seconds
+
+    def without(self, first: Measured) -> Measured:
+        """What is left of a round without its prompt and the first token of each stream."""
+        return Measured(
+            self.tokens - first.tokens,
+            self.seconds - first.seconds,
+            self.cpu_s - first.cpu_s,
+            self.peak_bytes,
+        )
 
 
 def ours(model: Path, folder: Path | None, threads: int, dtype: str, streams: int) -> Sample:
@@ -71,15 +83,30 @@ def ours(model: Path, folder: Path | None, threads: int, dtype: str, streams: in
         chunks = engine.generate(str(number), prompt, params)
         return sum([len(chunk.token_ids) async for chunk in chunks])
 
-    async def all_of(prompts: Sequence[list[int]], new: int) -> int:
+    async def all_of(prompt: list[int], streams: int, new: int) -> int:
         async with TransformersEngine(loaded) as engine:
-            asked = (one(engine, number, ids, new) for number, ids in enumerate(prompts))
+            asked = (one(engine, number, prompt, new) for number in range(streams))
             return sum(await asyncio.gather(*asked))
 
-    return lambda prompts, new: asyncio.run(all_of(prompts, new))
+    return lambda prompt, streams, new: asyncio.run(all_of(prompt, streams, new))
 
 
 def llama_cpp(model: Path, folder: Path | None, threads: int, dtype: str, streams: int) -> Sample:
+    ask = _llama_server(model, threads, streams)
+
+    def all_of(prompt: list[int], streams: int, new: int) -> int:
+        with ThreadPoolExecutor(streams) as pool:
+            return sum(pool.map(lambda number: ask(prompt, new, 1, number), range(streams)))
+
+    return all_of
+
+
+def llama_cpp_n(model: Path, folder: Path | None, threads: int, dtype: str, streams: int) -> Sample:
+    ask = _llama_server(model, threads, streams)
+    return lambda prompt, streams, new: ask(prompt, new, streams, 0)
+
+
+def _llama_server(model: Path, threads: int, streams: int) -> Callable[..., int]:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -89,25 +116,14 @@ def llama_cpp(model: Path, folder: Path | None, threads: int, dtype: str, stream
     params.fit_params = params.ctx_shift = params.warmup = False
     server = xllamacpp.Server(params)
 
-    def one(number: int, prompt: list[int], new: int, counts: list[int]) -> None:
+    def ask(prompt: list[int], new: int, copies: int, seed: int) -> int:
         settings = {"temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P, "min_p": 0.0}
-        fixed = {"ignore_eos": True, "cache_prompt": False, "seed": number, "max_tokens": new}
+        fixed = {"ignore_eos": True, "seed": seed, "max_tokens": new, "n": copies}
         answer = server.handle_completions({"prompt": prompt, **settings, **fixed})
-        counts.append(answer["usage"]["completion_tokens"])
+        assert len(answer["choices"]) == copies
+        return copies * int(answer["usage"]["completion_tokens"])
 
-    def all_of(prompts: Sequence[list[int]], new: int) -> int:
-        counts: list[int] = []
-        asked = [
-            threading.Thread(target=one, args=(number, ids, new, counts))
-            for number, ids in enumerate(prompts)
-        ]
-        for thread in asked:
-            thread.start()
-        for thread in asked:
-            thread.join()
-        return sum(counts)
-
-    return all_of
+    return ask
 
 
 def generate(model: Path, folder: Path | None, threads: int, dtype: str, streams: int) -> Sample:
@@ -121,8 +137,8 @@ def generate(model: Path, folder: Path | None, threads: int, dtype: str, streams
     )
     loaded.eval()
 
-    def all_of(prompts: Sequence[list[int]], new: int) -> int:
-        ids = torch.tensor(prompts)
+    def all_of(prompt: list[int], streams: int, new: int) -> int:
+        ids = torch.tensor([prompt] * streams)
         said = loaded.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -153,15 +169,15 @@ def vllm(model: Path, folder: Path | None, threads: int, dtype: str, streams: in
         enforce_eager=True,
     )
 
-    def all_of(prompts: Sequence[list[int]], new: int) -> int:
+    def all_of(prompt: list[int], streams: int, new: int) -> int:
         settings = [
             SamplingParams(
                 temperature=TEMPERATURE, top_k=TOP_K, top_p=TOP_P, seed=number,
                 max_tokens=new, ignore_eos=True,
             )
-            for number in range(len(prompts))
+            for number in range(streams)
         ]  # fmt: skip
-        asked = [TokensPrompt(prompt_token_ids=ids) for ids in prompts]
+        asked = [TokensPrompt(prompt_token_ids=prompt)] * streams
         return sum(
             len(o.outputs[0].token_ids) for o in engine.generate(asked, settings, use_tqdm=False)
         )
@@ -169,7 +185,13 @@ def vllm(model: Path, folder: Path | None, threads: int, dtype: str, streams: in
     return all_of
 
 
-SIDES = {"ours": ours, "llama.cpp": llama_cpp, "generate": generate, "vllm": vllm}
+SIDES = {
+    "ours": ours,
+    "llama.cpp": llama_cpp,
+    "llama.cpp n": llama_cpp_n,
+    "generate": generate,
+    "vllm": vllm,
+}
 
 
 class Side:
@@ -192,10 +214,11 @@ class Side:
         self._reader.start()
         self._answer()
 
-    def sample(self, prompts: Sequence[list[int]], new: int) -> Measured:
-        """Ask it to sample `new` tokens behind each prompt."""
+    def sample(self, prompt: list[int], streams: int, new: int) -> Measured:
+        """Ask it to sample `new` tokens in each of `streams` streams behind the prompt."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompts": prompts, "new": new}) + "\n")
+        asked = {"prompt": prompt, "streams": streams, "new": new}
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         return Measured(**self._answer())
 
@@ -232,7 +255,7 @@ def serve(given: dict[str, Any]) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         began, cpu = time.perf_counter(), time.process_time()
-        tokens = sample(asked["prompts"], asked["new"])
+        tokens = sample(asked["prompt"], asked["streams"], asked["new"])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         measured = Measured(tokens, time.perf_counter() - began, time.process_time() - cpu, peak)
         print(json.dumps(asdict(measured)), flush=True)
@@ -243,31 +266,39 @@ def compare(
 ) -> list[list[str]]:
     """A line a side for so many streams: medians, and the median and range of the rounds' ratios."""
     draw = random.Random(streams)
-    found: dict[str, list[Measured]] = {side.name: [] for side in sides}
+    whole: dict[str, list[Measured]] = {side.name: [] for side in sides}
+    sampled: dict[str, list[Measured]] = {side.name: [] for side in sides}
     for number in range(rounds + 1):
-        prompts = [[draw.randrange(_PLAIN_IDS) for _ in range(prompt)] for _ in range(streams)]
+        before, now = [[draw.randrange(_PLAIN_IDS) for _ in range(prompt)] for _ in range(2)]
         for side in sides:
-            measured = side.sample(prompts, new)
-            assert measured.tokens == streams * new, f"{side.name} sampled {measured.tokens}"
+            first, all_ = side.sample(before, streams, 1), side.sample(now, streams, new)
+            assert (first.tokens, all_.tokens) == (streams, streams * new), side.name
             if number:  # the first one warms up
-                found[side.name].append(measured)
-    return [_line(streams, name, found[name], found["ours"]) for name in found]
-
-
-def _line(
-    streams: int, name: str, theirs: Sequence[Measured], mine: Sequence[Measured]
-) -> list[str]:
-    ratios = sorted(a.per_s / b.per_s for a, b in zip(mine, theirs, strict=True))
-    ratio, goal = median(ratios), TARGETS.get(streams) if name == "llama.cpp" else None
+                whole[side.name].append(all_)
+                sampled[side.name].append(all_.without(first))
     return [
-        str(streams),
-        name,
-        f"{median(one.per_s for one in theirs):.1f}",
-        f"{1000 * median(one.cpu_s / one.tokens for one in theirs):.1f}",
-        f"{max(one.peak_bytes for one in theirs) / 1e9:.2f}",
-        "" if name == "ours" else f"{ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
-        "" if goal is None else f"{goal:.1f}{'' if ratio >= goal else ' SHORT'}",
+        [
+            str(streams),
+            name,
+            f"{median(one.per_s for one in whole[name]):.1f}",
+            f"{median(one.per_s for one in sampled[name]):.1f}",
+            f"{1000 * median(one.cpu_s / one.tokens for one in whole[name]):.1f}",
+            f"{max(one.peak_bytes for one in whole[name]) / 1e9:.2f}",
+            *_ratios(name, whole, TARGETS.get(streams)),
+            *_ratios(name, sampled, None)[:1],
+        ]
+        for name in whole
     ]
+
+
+def _ratios(name: str, found: dict[str, list[Measured]], goal: float | None) -> list[str]:
+    """Ours against that side: median and range of the rounds, and the target where there is one."""
+    if name == "ours":
+        return ["", ""]
+    ratios = [mine.per_s / one.per_s for mine, one in zip(found["ours"], found[name], strict=True)]
+    ratio = median(ratios)
+    aimed = "" if goal is None or name != "llama.cpp" else f"{goal}{' SHORT' * (ratio < goal)}"
+    return [f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})", aimed]
 
 
 @app.command()
@@ -276,10 +307,10 @@ def main(
     folder: Annotated[
         Path | None, typer.Option(help="the same model for generate and vLLM  [the file]")
     ] = None,
-    sides: Annotated[str, typer.Option(help="in the order of a round")] = "ours,llama.cpp,generate",
+    sides: Annotated[str, typer.Option(help="in the order of a round")] = ",".join(list(SIDES)[:4]),
     streams: Annotated[str, typer.Option(help="at once, such as 24,8,1")] = "24,8,1",
-    prompt: Annotated[int, typer.Option(min=1, help="ids of each prompt")] = 64,
-    new: Annotated[int, typer.Option(min=1, help="tokens sampled behind each")] = 64,
+    prompt: Annotated[int, typer.Option(min=1, help="ids of the prompt")] = 64,
+    new: Annotated[int, typer.Option(min=2, help="tokens sampled in each stream")] = 64,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     dtype: Annotated[str, typer.Option(help="of ours")] = "auto",
@@ -300,7 +331,8 @@ def main(
             for n in names
         ]
         lines = [line for n in counts for line in compare(running, n, prompt, new, rounds)]
-    head = ["streams", "", "tok/s", "CPU ms a token", "peak GB", "ours / it", "target"]
+    head = ["streams", "", "tok/s", "sampled tok/s", "CPU ms a token", "peak GB"]
+    head += ["ours / it", "target", "sampled, ours / it"]
     print(f"{model.name}: {prompt} + {new} tokens, {threads} threads, {rounds} rounds\n")
     print("\n".join(markdown_table(head, lines)))
     return None
