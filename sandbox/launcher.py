@@ -196,3 +196,18 @@ class _ColdProcess:
             log.warning("kernel process %d does not go away", self.pid)
         self._workspace.sweep(self._place)
         self._workspace.free(self._place)
+
+
+class NoLauncher:
+    """Where no kernel can be had, as on a full disk: every launch says why."""
+
+    def __init__(self, why: OSError) -> None:
+        self._why = why
+        self.isolation = f"no kernels: {why}"
+
+    async def launch(self) -> KernelProcess:
+        """Raises OSError."""
+        raise OSError(f"no kernels: {self._why}")
+
+    async def aclose(self) -> None:
+        """There is nothing to end."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from sandbox.isolation import isolation
 from sandbox.kernel import Kernel
-from sandbox.launcher import Launcher
+from sandbox.launcher import Launcher, NoLauncher
 from sandbox.lease import KernelUnavailableError, Lease
 from sandbox.limits import Limits
 from sandbox.ports import Sandbox
@@ -54,7 +54,7 @@ class KernelPool:
 
     async def __aenter__(self) -> KernelPool:
         (await asyncio.to_thread(isolation)).require(self._limits.require)
-        self._launcher = self._given_launcher or default_launcher(self._limits)
+        self._launcher = self._given_launcher or _launcher(self._limits)
         log.info("sandbox isolation: %s", self.isolation)
         loop = asyncio.get_running_loop()
 
@@ -227,3 +227,12 @@ class KernelPool:
             await asyncio.to_thread(watchdog.stop)
         if launcher is not None:
             await launcher.aclose()
+
+
+def _launcher(limits: Limits) -> Launcher:
+    """The one for this machine, or, on a full disk, one that says why no kernel can be had."""
+    try:
+        return default_launcher(limits)
+    except OSError as error:
+        log.warning("no kernels: %s", error)
+        return NoLauncher(error)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -72,13 +73,21 @@ class ZygoteClient:
             await self._warm
 
     async def start(self, number: int, orders: dict[str, Any]) -> int:
-        """Fork kernel `number`; returns its pid, which is its own until `ended`."""
+        """Fork kernel `number`; returns its pid, which is its own until `ended`.
+
+        A zygote that does not answer is killed, so that the next kernel has another one.
+        """
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._starts[number] = answer
         try:
             self._say({"start": number, **orders})
             async with asyncio.timeout(START_TIMEOUT_S):
                 return await answer
+        except TimeoutError:
+            log.warning("zygote %d does not answer; killed", self.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)  # its parent, the keeper, sees that and cleans up
+            raise
         finally:
             self._starts.pop(number, None)
 

@@ -225,3 +225,18 @@ async def test_closing_amid_starts_and_cells() -> None:
 async def test_says_what_isolation_is_in_force() -> None:
     assert KernelPool().isolation == str(isolation())
     assert str(Isolation()) == "rlimits, process groups (no file or network isolation)"
+
+
+async def test_without_a_folder_for_kernels_the_pool_opens_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sandbox.workspace.tempfile.mkdtemp", full)
+    async with KernelPool(Limits(spares=1)) as pool, pool.lease() as sandbox:
+        assert "no kernels: cannot make a folder" in pool.isolation
+        told = await sandbox.execute("1 + 1", 10)
+    assert told.status is ExecutionStatus.UNAVAILABLE
+    assert "no kernels: cannot make a folder" in told.stderr
+    assert "no kernels" in caplog.text

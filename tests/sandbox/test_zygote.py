@@ -71,6 +71,22 @@ async def test_a_dead_zygote_is_replaced_and_cold_kernels_start_meanwhile(
     assert set(psutil.Process().children()) <= children
 
 
+async def test_a_frozen_zygote_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.zygote_client.START_TIMEOUT_S", 0.5)
+    launcher = ZygoteLauncher(SMALL)
+    async with KernelPool(SMALL, launcher) as pool:
+        async with pool.lease() as sandbox:
+            await sandbox.execute("1", 60)
+        assert launcher._zygote is not None
+        first = launcher._zygote.pid
+        psutil.Process(first).suspend()
+        for _ in range(4):  # more than were kept ready
+            async with pool.lease() as sandbox:
+                assert (await sandbox.execute("1 + 1", 60)).stdout == "2\n"
+        assert await until(lambda: not running(first), 20)
+        assert await until(lambda: launcher._zygote is not None and launcher._zygote.alive, 20)
+
+
 DAEMON = """
 import os
 if os.fork() == 0:
