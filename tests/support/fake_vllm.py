@@ -55,6 +55,7 @@ class Fault:
 class FakeServer:
     """`faults` are met by the next sampling requests, one each; clearing `thawed` silences everything.
 
+    Without `admits` it answers probes and gives no other request a token, until it is restarted.
     `score` is what its STOP plugin gives a prefix, None without a plugin; `capacity` is in tokens.
     """
 
@@ -67,6 +68,7 @@ class FakeServer:
         None
     )  # told how many completions were asked for
     delay_s: float = 0.0
+    admits: bool = True
     capacity: int | None = None
     caches: bool = True
     cached_details: bool = True
@@ -111,6 +113,7 @@ class FakeServer:
         self.in_flight = 0
 
     async def restart(self) -> None:
+        self.admits = True
         self.thawed.set()
         await self.crash()
         await self.start()
@@ -175,6 +178,8 @@ class FakeServer:
             if self.faults and self.faults[0] is not None and self.faults[0].kind == "dead":
                 return self._say(writer, {"error": {"message": "EngineDeadError"}}, 500)
             return self._say(writer, {})
+        if not self.admits:
+            await asyncio.Event().wait()
         self.bodies.append(body)
         fault = self.faults.popleft() if self.faults else None
         if fault is not None and fault.kind.isdigit():

@@ -17,6 +17,7 @@ from solver.engines.vllm.hosts import Host, ServerLost
 from solver.engines.vllm.waiting import Waiter
 from solver.errors import EngineError, SolverError
 
+MOST_SILENCES = 3  # in a row, though each probe is answered: a server that admits nothing is lost
 _PAUSE_S = 0.2  # between two attempts to connect to a restarted server
 
 
@@ -34,7 +35,8 @@ class Server:
     generation: int = 0
     is_up: bool = True
     given_up: str | None = None
-    active_at: float = 0.0  # loop seconds of its last answer or token
+    active_at: float = 0.0  # loop seconds of its last answer, token or answer to a probe
+    silences: int = 0  # since its last answer or token: progress is judged by these, not by probes
     requests: set[Waiter] = field(default_factory=set)
     probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     recovery: asyncio.Task[None] | None = None
@@ -42,6 +44,7 @@ class Server:
     def record_activity(self) -> None:
         """It has just sent something that only a running engine sends."""
         self.active_at = asyncio.get_running_loop().time()
+        self.silences = 0
         self.host.reset_failures()
 
 
@@ -110,20 +113,31 @@ class Fleet:
         """Forget where a trajectory was."""
         self._placed.pop(trajectory_id, None)
 
-    async def check(self, server: Server, generation: int, since: float, reason: str) -> bool:
-        """Whether the server that was silent since `since` (loop seconds), or failed, still works.
+    async def check(
+        self, server: Server, generation: int, since: float, reason: str, *, silent: bool = False
+    ) -> bool:
+        """Whether the server that was `silent` since `since` (loop seconds), or failed, still works.
 
-        It is lost if it was not active since then and does not answer a probe: then the waits of all its
-        requests are cancelled, and its recovery is started.
+        It is lost if it was not active since then and does not answer a probe, or was silent
+        `MOST_SILENCES` times in a row: then the waits of all its requests are cancelled, and its recovery
+        is started.
         """
         async with server.probe_lock:  # one probe for all requests that fail at the same time
             if server.generation != generation or not server.is_up:
                 return False
             if server.active_at > since:
                 return True
-            if await server.client.answers(self._probe_s) or server.active_at > since:
-                server.active_at = asyncio.get_running_loop().time()
+            answers = await server.client.answers(self._probe_s)
+            if server.active_at > since:  # something came meanwhile
                 return True
+            if answers:
+                server.active_at = asyncio.get_running_loop().time()
+                server.silences += silent
+                if server.silences < MOST_SILENCES:
+                    return True
+                reason = (
+                    f"it answers probes, and no request: silent {server.silences} times in a row"
+                )
             self._mark_lost(server, reason)
             return False
 
@@ -164,6 +178,7 @@ class Fleet:
                 continue
             server.admission.capacity = capacity
             server.generation += 1
+            server.silences = 0
             server.is_up = True
 
     async def aclose(self) -> None:

@@ -68,9 +68,9 @@ class Request(Waiter):
         self._failures = 0
 
     async def check_works(self, since: float) -> bool:
-        """Whether a silent server still answers a probe; if not, its recovery has been started."""
+        """Whether a silent server still works; if not, its recovery has been started."""
         reason = f"silent for {self.silence_s:g} s, and no answer to a probe"
-        return await self._check(since, reason)
+        return await self._check(since, reason, silent=True)
 
     async def failed(self, error: ServerLost) -> None:
         """After a failed attempt: probe the server, leave it, and pause if it still works.
@@ -102,10 +102,12 @@ class Request(Waiter):
         self.leave()
         self._give_up_after_failures("its server was lost")
 
-    async def _check(self, since: float, reason: str) -> bool:
+    async def _check(self, since: float, reason: str, *, silent: bool = False) -> bool:
         assert self.server is not None
         async with self.within(None):
-            return await self.fleet.check(self.server, self._generation, since, reason)
+            return await self.fleet.check(
+                self.server, self._generation, since, reason, silent=silent
+            )
 
     def _give_up_after_failures(self, reason: str) -> None:
         if self._failures >= MAX_FAILURES:
