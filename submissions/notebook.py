@@ -23,6 +23,8 @@ from solver.cli.progress import WorkProgress
 from solver.embedded.paths import EMBEDDED
 from solver.errors import ConfigError, InputError
 from solver.runs.settings import preset_names
+from solver.wheels.driver import cuda_of, oldest_driver
+from solver.wheels.manifest import Manifest
 from submissions.competitions import COMPETITIONS, competition
 from submissions.wheelhouse import ROOT, check_wheelhouse, make_wheelhouse
 
@@ -197,14 +199,15 @@ def wheelhouse(
     constraint: Annotated[
         Path | None,
         typer.Option(
-            readable=False, help="pip's constraints  [constraints.txt; none with vllm, which pins]"
+            readable=False,
+            help="pip's constraints  [constraints.txt, with vllm constraints-vllm.txt]",
         ),
     ] = None,
 ) -> None:
     """Build our wheel and download every other one that an offline machine needs."""
     extras = extra or []
-    if constraint is None and "vllm" not in extras:
-        constraint = ROOT / "constraints.txt"
+    if constraint is None:  # the versions that our tests run
+        constraint = ROOT / ("constraints-vllm.txt" if "vllm" in extras else "constraints.txt")
     with WorkProgress(quiet=False) as progress:
 
         def say(line: str) -> None:
@@ -212,7 +215,7 @@ def wheelhouse(
             progress.report(line)
 
         manifest = make_wheelhouse(out, python, extras, constraint, say)
-    typer.echo(_described(out, manifest.requirement, [wheel.size for wheel in manifest.wheels]))
+    typer.echo(_described(out, manifest))
 
 
 @app.command()
@@ -223,11 +226,17 @@ def verify(
     with WorkProgress(quiet=False) as progress:
         progress.report("checking the hashes")
         manifest = check_wheelhouse(folder)
-    typer.echo(_described(folder, manifest.requirement, [wheel.size for wheel in manifest.wheels]))
+    typer.echo(_described(folder, manifest))
 
 
-def _described(folder: Path, requirement: str, sizes: Sequence[int]) -> str:
-    return f"{folder}: {requirement}, {len(sizes)} wheels, {sum(sizes) / 1e6:,.0f} MB, complete"
+def _described(folder: Path, manifest: Manifest) -> str:
+    wheels = manifest.wheels
+    size = sum(wheel.size for wheel in wheels) / 1e6
+    needed = oldest_driver(cuda_of((wheel.name, wheel.version) for wheel in wheels))
+    driver = f"; NVIDIA driver {needed} or newer" if needed else ""
+    return (
+        f"{folder}: {manifest.requirement}, {len(wheels)} wheels, {size:,.0f} MB, complete{driver}"
+    )
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:

@@ -20,6 +20,7 @@ from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import UserError
 from solver.files.gguf import GgufFile, is_gguf
+from solver.wheels.driver import cuda_of, driver_fault, oldest_driver
 from solver.wheels.manifest import faults, read_manifest
 
 _CUDA_SHARE = 0.8  # of the memory that the in-process engine uses for its cache
@@ -83,14 +84,21 @@ def _checks(config: SolverConfig, wheelhouse: Path | None) -> Iterator[tuple[str
     if wheelhouse is not None:
         yield (
             "wheels",
-            lambda: wheels(wheelhouse, running=platform.python_version(), with_vllm=vllm_here),
+            lambda: wheels(
+                wheelhouse,
+                running=platform.python_version(),
+                with_vllm=vllm_here,
+                driver=facts.driver(),
+            ),
         )
 
 
-def wheels(folder: Path, running: str, *, with_vllm: bool = False) -> Finding:
+def wheels(
+    folder: Path, running: str, *, with_vllm: bool = False, driver: str | None = None
+) -> Finding:
     """A wheelhouse against its manifest; `running` is the Python that would install it.
 
-    `with_vllm`: the config starts a server, so vLLM must be among them.
+    `with_vllm`: the config starts a server, so vLLM must be among them. `driver` is this machine's.
     """
     manifest = read_manifest(folder)
     if found := faults(folder, manifest):
@@ -98,11 +106,15 @@ def wheels(folder: Path, running: str, *, with_vllm: bool = False) -> Finding:
         return fail("wheels", "; ".join(found[:_SHOWN]) + more, "make the wheelhouse again")
     if with_vllm and not any(wheel.name.startswith("vllm") for wheel in manifest.wheels):
         return fail("wheels", "no vllm among them", "make the wheelhouse with --extra vllm")
+    cuda = cuda_of((wheel.name, wheel.version) for wheel in manifest.wheels)
+    if fault := driver_fault(driver, cuda):
+        return fail("wheels", fault, "make the wheelhouse with --constraint FILE of older versions")
     size = gb(sum(wheel.size for wheel in manifest.wheels))
     return ok(
         "wheels",
         f"{len(manifest.wheels)} wheels, {size}, whole, for Python {manifest.python}"
-        + ("" if running.startswith(f"{manifest.python}.") else f" (this is {running})"),
+        + ("" if running.startswith(f"{manifest.python}.") else f" (this is {running})")
+        + (f", driver {needed} or newer" if (needed := oldest_driver(cuda)) else ""),
     )
 
 
@@ -148,7 +160,7 @@ def _gguf(config: SolverConfig, path: Path) -> Finding:
     from solver.engines.loading import check_architecture
 
     if config.model.engine == "vllm":
-        return fail("model", f"{path} runs in process", "take a model folder for --engine vllm")
+        return fail("model", f"{path} runs in process", "take a model folder for model.engine=vllm")
     file = GgufFile(path)
     check_architecture(gguf_settings(file), config.model.context_length)
     return ok("model", f"{file.architecture}, {gb(weights_bytes(path))} of weights in {path}")
@@ -176,6 +188,7 @@ def _gpu(config: SolverConfig, folder: Path) -> Finding:
         share=share,
         need=_need(config, folder, on_cpu=False),
         small=config.model.path == EMBEDDED,
+        driver_fault=driver_fault(facts.driver(), facts.torch_cuda()),
     )
 
 
@@ -204,5 +217,7 @@ def _disk(config: SolverConfig) -> Finding:
 
 def _vllm(config: SolverConfig, folder: Path) -> Finding:
     if find_spec("vllm") is None:
-        return fail("vllm", "not installed", f"{install('vllm')}, or use --server URL")
+        return fail(
+            "vllm", "not installed", f"{install('vllm')}, or name one that runs in vllm.servers"
+        )
     return trials.vllm_flags(config, folder, on_cpu=_on_cpu(config))

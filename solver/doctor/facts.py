@@ -42,13 +42,23 @@ def available_memory() -> int:
 
 def gpus() -> list[Gpu]:
     """The GPUs that the driver knows, whether torch can use them or not."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    rows = (line.rpartition(",") for line in _ask_driver("name,memory.total") if "," in line)
+    return [Gpu(name.strip(), int(mib) << 20) for name, _, mib in rows if mib.strip().isdecimal()]
+
+
+def _ask_driver(fields: str) -> list[str]:
+    """A line for each GPU; none without a driver."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_ASK_S)
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = (line.rpartition(",") for line in told.stdout.splitlines() if "," in line)
-    return [Gpu(name.strip(), int(mib) << 20) for name, _, mib in rows if mib.strip().isdecimal()]
+    return [line.strip() for line in told.stdout.splitlines()]
+
+
+def driver() -> str | None:
+    """The version of the NVIDIA driver; None without one."""
+    return next(iter(_ask_driver("driver_version")), None)
 
 
 def torch_gpus() -> int:
@@ -56,6 +66,14 @@ def torch_gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def torch_cuda() -> str | None:
+    """The CUDA version that torch was built for; None for a CPU build."""
+    import torch
+
+    version: str | None = torch.version.cuda
+    return version
 
 
 def free_disk() -> dict[str, int]:

@@ -41,9 +41,11 @@ def ram(available: int, kernels: int, need: Need | None, *, model_on_cpu: bool) 
     wanted = base + (need.wanted if need is not None and model_on_cpu else 0)
     found = f"{gb(available)} free, {gb(wanted)} wanted"
     if available < least:
-        return fail("memory", found, "choose a smaller model, or a smaller --launch")
+        return fail("memory", found, "choose a smaller model, or a smaller prune.launch")
     if available < wanted:
-        return warn("memory", found, "lower --launch, sampling.max_tokens or model.context_length")
+        return warn(
+            "memory", found, "lower prune.launch, sampling.max_tokens or model.context_length"
+        )
     if need is not None and not model_on_cpu and available < need.weights:
         return warn(
             "memory",
@@ -62,21 +64,27 @@ def gpu(
     share: float,
     need: Need | None,
     small: bool,
+    driver_fault: str | None = None,
 ) -> Finding:
     """Whether a model fits on `num` GPUs of which `share` of the memory is used.
 
+    `driver_fault` is why the driver does not run what torch was built for, None if it does.
     `small` says that the model is meant for a CPU: then no GPU is needed.
     """
     wants_cuda = device.startswith("cuda") or num > 1
     if not found:
         if wants_cuda:
-            return fail("gpu", "none", "use a machine with a GPU, or --device cpu")
+            return fail("gpu", "none", "use a machine with a GPU, or --set model.device=cpu")
         if small or device == "cpu":
             return ok("gpu", "none, and none is needed")
         return warn("gpu", "none", "the model computes on the CPU: use a machine with a GPU")
     names = ", ".join(f"{one.name} with {gb(one.total)}" for one in found)
     if device == "cpu":
         return ok("gpu", f"{names}; not used (device cpu)")
+    if driver_fault is not None:
+        return fail(
+            "gpu", f"{names}; {driver_fault}", "update the driver, or install an older torch"
+        )
     if not torch_sees:
         return fail(
             "gpu", f"{names}, but torch does not see it", "install torch for CUDA, check the driver"
@@ -91,7 +99,9 @@ def gpu(
         return fail("gpu", found_text, "lower model.context_length, or use a smaller model")
     if usable < need.wanted:
         return warn(
-            "gpu", found_text, "trajectories will wait for each other: lower --launch or --keep"
+            "gpu",
+            found_text,
+            "trajectories will wait for each other: lower prune.launch or prune.keep",
         )
     return ok("gpu", found_text)
 

@@ -26,7 +26,7 @@ def clone(tmp_path: Path) -> Path:
     """The files that the Makefile asks for, without an installation."""
     folder = tmp_path / "clone"
     folder.mkdir()
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "constraints-vllm.txt"):
         shutil.copy(ROOT / name, folder)
     return folder
 

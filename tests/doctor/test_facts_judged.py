@@ -44,6 +44,8 @@ def test_gpu() -> None:
     status, words = gpu([H100], torch_sees=0)
     assert status == "fail"
     assert "torch does not see it" in words
+    status, words = gpu([H100], torch_sees=0, driver_fault="CUDA 13.0 needs driver 580")
+    assert status == "fail" and "CUDA 13.0 needs driver 580" in words
     assert gpu([H100], num=2) == ("fail", "1 of 2--tensor-parallel-size 1")
 
 

@@ -25,6 +25,7 @@ from solver.doctor.weights import weights_bytes
 from solver.embedded.paths import WEIGHTS
 from solver.errors import ConfigError, ModelError
 from solver.runs.settings import load_config
+from solver.wheels.driver import cuda_of, driver_fault
 from solver.wheels.manifest import make_manifest, write_manifest
 from tests.engines.helpers import tiny_model
 from tests.support.gguf_files import write_gguf
@@ -244,6 +245,15 @@ def test_wheels(tmp_path: Path) -> None:
     missing = examination.wheels(tmp_path, "3.12.7", with_vllm=True)
     assert (missing.status, missing.found) == (Status.FAIL, "no vllm among them")
     assert "--extra vllm" in missing.advice
+    make_wheel(tmp_path, "nvidia-cuda-runtime", "13.0.96")
+    write_manifest(tmp_path, make_manifest(tmp_path, "stop-solver", "3.12", (), ()))
+    whole = examination.wheels(tmp_path, "3.12.7", driver="580.95.05")
+    assert whole.found.endswith("for Python 3.12, driver 580.65.06 or newer")
+    assert examination.wheels(tmp_path, "3.12.7").status is Status.OK, "no driver: a CPU"
+    old = examination.wheels(tmp_path, "3.12.7", driver="550.90.07")
+    assert (old.status, "needs driver 580.65.06 or newer, this machine has 550.90.07" in old.found) == (
+        Status.FAIL, True,
+    )  # fmt: skip
     make_wheel(tmp_path, "stowaway", "1")
     assert examination.wheels(tmp_path, "3.12.7").status is Status.FAIL
 
@@ -277,6 +287,30 @@ def test_gpus_are_those_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(subprocess, "run", absent)
     assert facts.gpus() == []
+    assert facts.driver() is None
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "runs"),
+    [
+        ("580.65.06", "13.0", True),
+        ("575.57.08", "13.0", False),
+        ("575.57.08", "12.8", True),
+        ("470.256.02", "12.8", False),
+        ("470.256.02", "99.1", True),  # not known: nothing is said
+        ("strange", "13.0", True),
+        (None, "13.0", True),
+        ("575.57.08", None, True),
+    ],
+)
+def test_drivers(driver: str | None, cuda: str | None, runs: bool) -> None:
+    assert (driver_fault(driver, cuda) is None) is runs
+
+
+def test_the_runtime_tells_the_cuda() -> None:
+    assert cuda_of([("torch", "2.13.0"), ("nvidia-cuda-runtime", "13.0.96")]) == "13.0.96"
+    assert cuda_of([("nvidia-cuda-runtime-cu12", "12.8.90")]) == "12.8.90"
+    assert cuda_of([("torch", "2.13.0")]) is None
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> None:

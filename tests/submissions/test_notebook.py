@@ -256,6 +256,7 @@ def test_warming_up_never_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "do not fit into memory" in said[-1]
 
 
+@pytest.mark.torch
 def test_the_notebook_answers_every_row_on_the_embedded_model(tmp_path: Path) -> None:
     problems = tmp_path / "problems.csv"
     lines = (ROOT / "examples" / "problems.csv").read_text().splitlines(keepends=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -144,6 +146,38 @@ def test_the_same_python_needs_one_download(tmp_path: Path) -> None:
     pip = FakePip("3.12", index)
     make_wheelhouse(tmp_path / "w", "3.12", [], None, lambda _: None, pip)
     assert len(pip.downloads) == 1
+
+
+@pytest.mark.parametrize(("extra", "file"), [([], ""), (["--extra", "vllm"], "-vllm")])
+def test_versions_are_those_that_the_tests_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str], file: str
+) -> None:
+    given: list[Path | None] = []
+
+    def make(out: Path, python: str, extras: list[str], constraint: Path | None, say: object):  # type: ignore[no-untyped-def]
+        given.append(constraint)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(notebook, "make_wheelhouse", make)
+    assert notebook.main(["wheelhouse", "--out", str(tmp_path), *extra]) == 2
+    assert given == [ROOT / f"constraints{file}.txt"]
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / f"constraints{file}.txt").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    declared = [Requirement(text) for text in project()["dependencies"]]
+    declared += [Requirement(text) for text in project()["optional-dependencies"]["vllm"]]
+    for requirement in declared:
+        if requirement.name in pins:
+            assert requirement.specifier.contains(pins[requirement.name]), requirement
+    assert {"torch", "transformers"} <= pins.keys()
+    assert ("vllm" in pins) is bool(extra)
+
+
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
 
 
 def test_a_wheel_that_nobody_has_ends_it(tmp_path: Path) -> None:
