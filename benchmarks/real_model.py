@@ -1,6 +1,6 @@
 """A real model on this machine, five ways: python -m benchmarks.real_model FILE.gguf
 
-Ours, llama.cpp (`pip install 'stop-solver[bench]'`) asked once a stream, llama.cpp asked once for all
+Ours, llama.cpp (`pip install --editable '.[bench]'`) asked once a stream, llama.cpp asked once for all
 streams (`n`, which reads their prompt once), `generate` of transformers and, where it is installed, vLLM
 sample as the solver does: all streams behind one prompt, as many tokens, with the same settings and threads.
 Each has a process of its own that loads the model once; rounds are interleaved, and a round's ratio is

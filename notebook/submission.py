@@ -96,7 +96,8 @@ if not {"KAGGLE_IS_COMPETITION_RERUN", "STOP_SOLVER_REHEARSAL"} & os.environ.key
     command = [sys.executable, "-m", "solver.doctor", "--deep", "--preset", PRESET]
     command += [word for setting in located(SETTINGS, INPUT) for word in ("--set", setting)]
     command += ["--model", str(MODEL_FOLDER or MODEL)]
-    report = subprocess.run(command, capture_output=True, text=True)
+    shown = {"FORCE_COLOR": "1", "COLUMNS": "115"}  # as a notebook shows tables
+    report = subprocess.run(command, capture_output=True, text=True, env=os.environ | shown)
     print(report.stdout, report.stderr)
 
 # %% [markdown]

@@ -68,7 +68,7 @@ def mcp(
     try:
         from sandbox.tool_server import serve
     except ImportError as error:
-        _refuse(f"the MCP SDK is missing ({error}): pip install 'stop-solver[mcp]'")
+        _refuse(f"the MCP SDK is missing ({error}): {sys.executable} -m pip install mcp")
     try:
         layers = TypeAdapter(tuple[Layer, ...]).validate_python(tuple(require or ()))
         asyncio.run(serve(Limits(spares=1, cell_timeout_s=timeout, require=layers)))

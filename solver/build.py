@@ -108,7 +108,7 @@ async def _open_engine(
     on_incident: Callable[[str], None],
 ) -> TransformersEngine | VllmEngine:
     if config.model.engine == "vllm" and is_gguf(folder):
-        raise ConfigError(f"{folder} runs in process: take a model folder for --engine vllm")
+        raise ConfigError(f"{folder} runs in process: take a model folder for model.engine=vllm")
     if config.model.engine == "vllm":
         from solver.engines.vllm.open import open_vllm
 

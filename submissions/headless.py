@@ -10,6 +10,7 @@ from typing import Any
 
 from solver.cli.app import EXIT_USER_ERROR, print_error
 from solver.cli.extras import require
+from solver.cli.python import python
 from solver.errors import InputError, UserError
 
 
@@ -26,7 +27,9 @@ def main(arguments: Sequence[str]) -> int:
 def execute(arguments: Sequence[str]) -> None:
     """Execute the cells in order, without a time limit; their output is printed at the end."""
     if len(arguments) != 1 or not Path(arguments[0]).is_file():
-        raise InputError("give the file of one notebook: python -m submissions.headless NOTEBOOK")
+        raise InputError(
+            f"give the file of one notebook: {python()} -m submissions.headless NOTEBOOK"
+        )
     require("executing a notebook", "nbformat", "nbclient")
     nbformat: Any = import_module("nbformat")  # of the extra dev, and without types
     nbclient: Any = import_module("nbclient")

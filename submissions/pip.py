@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from packaging.version import Version
 
+from solver.cli.python import python
 from solver.errors import ConfigError
 
 _GLIBC_MINOR = 35  # Kaggle's image is an Ubuntu 22.04
@@ -53,4 +54,4 @@ def _old_pip() -> str:
     running = version("pip")
     if Version(running) >= _GOOD_PIP:
         return ""
-    return f"; pip {running} cannot resolve everything: python -m pip install --upgrade pip"
+    return f"; pip {running} cannot resolve everything: {python()} -m pip install --upgrade pip"

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from solver.cli.python import python
 from solver.errors import ConfigError, InputError
 from solver.files.problems import load_problems
 from submissions.competitions import Competition
@@ -46,7 +47,7 @@ def load_module(competition: Competition, root: Path) -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f"{competition.module} cannot be imported ({error}): attach the competition"
-            f" {competition.slug} to the notebook, or rehearse with python -m submissions.dryrun;"
+            f" {competition.slug} to the notebook, or rehearse with {python()} -m submissions.dryrun;"
             f" looked at {', '.join(listing(root))}"
         ) from None
 

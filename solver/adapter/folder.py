@@ -84,7 +84,7 @@ def load_adapter(
     if mark is not None and mark != spec.mark:
         raise ConfigError(
             f"the adapter {folder} was trained for mark {spec.mark}, this run checks at mark {mark}:"
-            f" use --mark {spec.mark}, train one for mark {mark}, or choose another --scorer"
+            f" use prune.mark={spec.mark}, train one for mark {mark}, or choose another prune.scorer"
         )
     if dialect is not None and dialect != spec.dialect:
         raise ConfigError(

@@ -5,13 +5,18 @@ The extras are those of pyproject.toml, as the installed distribution's metadata
 
 from __future__ import annotations
 
+import json
 import re
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from solver.cli.python import place, python
 from solver.errors import ConfigError
 
 DISTRIBUTION = "stop-solver"
@@ -26,10 +31,27 @@ def require(what: str, *modules: str) -> None:
 
 
 def install(module: str) -> str:
-    """`pip install 'stop-solver[train]'`: the command that brings a module, named as it is imported."""
-    extra = extra_of(module)
-    wanted = f"'{DISTRIBUTION}[{extra}]'" if extra is not None else canonicalize_name(module)
-    return f"pip install {wanted}"
+    """The command that brings a module, named as it is imported, to where this runs.
+
+    `python -m pip install --editable '.[train]'` in a clone, and `'stop-solver[train]'` where our wheel was
+    installed.
+    """
+    pip = f"{python()} -m pip install"
+    if (extra := extra_of(module)) is None:
+        return f"{pip} {canonicalize_name(module)}"
+    clone = _clone()
+    if clone is None:
+        return f"{pip} '{DISTRIBUTION}[{extra}]'"
+    return f"{pip} --editable '{place(clone)}[{extra}]'"
+
+
+def _clone() -> Path | None:
+    """The folder of our source, if it is installed as it is; None for an installed wheel."""
+    told = distribution(DISTRIBUTION).read_text("direct_url.json")
+    source = json.loads(told or "{}")
+    if not source.get("dir_info", {}).get("editable"):
+        return None
+    return Path(url2pathname(urlsplit(source["url"]).path))
 
 
 def extra_of(module: str) -> str | None:

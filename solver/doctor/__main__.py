@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from solver.cli.app import EXIT_FAILED, quiet_libraries, run_app
+from solver.cli.consoles import wide_console
 from solver.cli.progress import WorkProgress
 from solver.doctor.finding import Finding, Status
 from solver.runs.settings import load_config
 
 _STYLE = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
-_FILE_WIDTH = 120  # columns where the output is no terminal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -74,9 +73,7 @@ def _show(findings: Sequence[Finding]) -> None:
     for finding in findings:
         status = f"[{_STYLE[finding.status]}]{finding.status}[/]"
         table.add_row(finding.name, status, escape(finding.found), escape(finding.advice))
-    console = Console(emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
+    console = wide_console()
     console.print(table)
     bad = sum(finding.status is Status.FAIL for finding in findings)
     console.print(f"{bad} of {len(findings)} checks fail" if bad else "fit for a run")

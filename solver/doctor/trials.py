@@ -17,6 +17,7 @@ from sandbox.limits import Limits
 from sandbox.pool import KernelPool
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.adapter.fingerprint import read_config
+from solver.cli.python import python
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.doctor.finding import Finding, fail, ok, warn
@@ -39,7 +40,7 @@ _BROKEN = (
 # With this flag the parser refuses every command line, so that nothing is started; any other error that
 # it reports is about our flags.
 _REFUSED = "--this-flag-is-the-doctors"
-_CLI = "check it with python -m sandbox check"
+_CLI = f"check it with {python()} -m sandbox check"
 
 
 def kernel(limits: Limits) -> Finding:
@@ -143,7 +144,7 @@ def judge_flags(
         return fail(
             "vllm", refused[:300], "correct vllm.args, or install the range of pyproject.toml"
         )
-    return fail("vllm", f"does not start: {said[:300]}", "import it by hand: python -m vllm")
+    return fail("vllm", f"does not start: {said[:300]}", f"import it by hand: {python()} -m vllm")
 
 
 def servers(urls: Sequence[str]) -> Finding:
@@ -153,7 +154,7 @@ def servers(urls: Sequence[str]) -> Finding:
             with urlopen(f"{url.rstrip('/')}/health", timeout=_SERVER_S):
                 pass
         except (URLError, OSError, ValueError) as error:
-            return fail("vllm", f"{url}: {error}", "start the server, or correct --server")
+            return fail("vllm", f"{url}: {error}", "start the server, or correct vllm.servers")
     return ok("vllm", f"{len(urls)} running servers answer")
 
 
@@ -177,7 +178,9 @@ def deep(config: SolverConfig) -> Finding:
     if broken or not solved.sampled_tokens:
         return fail("solve", "; ".join(broken)[:300] or "nothing was sampled", "mend that first")
     if not solved.num_votes:
-        return warn("solve", f"no answer to 1 + 1 after {took}", "look at a run with --record full")
+        return warn(
+            "solve", f"no answer to 1 + 1 after {took}", "look at a run with --set record=full"
+        )
     return ok("solve", f"1 + 1 is {solved.answer}: {took}")
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solver.cli.python import python
 from solver.embedded.corpus import trajectory
 from solver.embedded.tokens import encode, load_tokenizer, train_tokenizer
 from solver.errors import InputError
@@ -131,7 +132,9 @@ def load(folder: Path, seed: int) -> Corpus:
 
     file = folder / "corpus.pt"
     if not file.exists():
-        raise InputError(f"no corpus in {folder}: make one with `python -m solver.embedded corpus`")
+        raise InputError(
+            f"no corpus in {folder}: make one with {python()} -m solver.embedded corpus"
+        )
     corpus = Corpus(*torch.load(file, weights_only=True))
     if corpus.seed != seed:
         raise InputError(f"the corpus in {folder} has seed {corpus.seed}, not {seed}")

@@ -43,7 +43,7 @@ def _load(config: ModelConfig) -> Any:
         return model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"{path} does not fit into the memory of {device}: choose a smaller model or --device cpu"
+            f"{path} does not fit into the memory of {device}: choose a smaller model, or model.device=cpu"
         ) from error
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from solver.cli.app import print_error, run_app
 from solver.cli.progress import WorkProgress
+from solver.cli.python import python
 from solver.errors import ConfigError, InputError, first_fault
 from solver.files.tables import duration
 from solver.files.whole import write_whole
@@ -170,7 +171,7 @@ def _write_config(rows: Sequence[Row], number: int, recording: RecordedRun, out:
     write_whole(out, policy.config(recording.config).model_dump_json(indent=2) + "\n")
     expected: Interval = rows[number - 1].seconds
     typer.echo(
-        f"wrote row {number} to {out}: python -m solver.run PROBLEMS --config {out}"
+        f"wrote row {number} to {out}: {python()} -m solver.run PROBLEMS --config {out}"
         f" (about {duration(expected.value)} for these problems)"
     )
 

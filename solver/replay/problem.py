@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from solver.cli.python import python
 from solver.config import SolverConfig
 from solver.errors import InputError, ScorerError
 from solver.journal.history import ProblemHistory, TrajectoryHistory
@@ -190,5 +191,5 @@ def require_full(recording: RecordedRun) -> None:
     if recording.config.record != "full":
         raise NotRecorded(
             f"{recording.path} kept only what its own policy needed: record it with"
-            " python -m solver.run PROBLEMS --record full"
+            f" {python()} -m solver.run PROBLEMS --record full"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from solver.cli.python import python
 from solver.errors import SolverError, named
 
 _BYTES_PER_S = 15e6  # of a journal, on a busy core; see docs/report.md
@@ -17,7 +18,7 @@ def report_line(folder: Path, seconds_left: float) -> str:
     try:
         needed_s = _START_S + (folder / "journal.jsonl").stat().st_size / _BYTES_PER_S
         if needed_s > min(seconds_left, _LONGEST_S):
-            return f"report: python -m solver.report {folder}"
+            return f"report: {python()} -m solver.report {folder}"
         from solver.report.page import write_report
         from solver.report.source import RunSource
 

@@ -61,7 +61,9 @@ def load_config(
     _merge(config, upper)
     theirs = preset not in (None, "embedded")
     if theirs and config["model"].get("path", "embedded") == "embedded":
-        raise ConfigError(f"the preset {preset} is for a model of yours: add --model FOLDER")
+        raise ConfigError(
+            f"the preset {preset} is for a model of yours: add --set model.path=FOLDER"
+        )
     return _validated(config)
 
 

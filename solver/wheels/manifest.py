@@ -10,6 +10,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from solver.cli.python import python
 from solver.errors import ConfigError, first_fault
 from solver.wheels.closure import linux_environment, read_wheel, unmet
 
@@ -81,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise ConfigError(
             f"{folder} is not a wheelhouse: it has no {FILE_NAME};"
-            " make one with python -m submissions.notebook wheelhouse"
+            f" make one with {python()} -m submissions.notebook wheelhouse"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

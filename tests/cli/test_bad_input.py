@@ -284,7 +284,7 @@ class TestResume:
             (["--launch", "16"], "prune.launch differs from the config of run"),
             (["--seed", "7"], "seed differs"),
             (["--set", "sampling.top_k=3"], "sampling.top_k differs"),
-            (["--preset", "general"], "add --model FOLDER"),
+            (["--preset", "general"], "add --set model.path=FOLDER"),
             (["--answer-range", "0:999"], "answer.maximum differs"),
             (["--keep", "25"], "keep (25) is larger than launch (24)"),
             (["--run-dir", "other"], "leave out --run-dir"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from solver.cli.extras import extra_of, install, require
+from solver.cli.python import python
 from solver.errors import ConfigError
 
 from .without_extras import ROOT, hidden_modules
@@ -51,7 +52,8 @@ def test_a_command_names_the_extra_that_it_lacks(
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     error = done.stderr.splitlines()[-1]  # a busy machine may say before it that kernels end slowly
-    assert error.startswith("error: ") and f"pip install 'stop-solver[{extra}]'" in error
+    assert error.startswith("error: ") and " -m pip install --editable '" in error
+    assert f"[{extra}]'" in error
     left = [path.name for path in sorted(tmp_path.iterdir()) if path not in before]
     assert left in ([], ["runs"])  # a run that could not begin leaves the folder of runs, empty
     assert not any((tmp_path / "runs").glob("*"))
@@ -72,12 +74,14 @@ def test_extras_are_those_of_the_project() -> None:
 
 def test_what_no_extra_brings_is_installed_by_its_own_name() -> None:
     assert extra_of("torch") is None and extra_of("no_such_package") is None
-    assert install("no_such_package") == "pip install no-such-package"
+    assert install("no_such_package") == f"{python()} -m pip install no-such-package"
 
 
 def test_the_first_missing_module_is_named() -> None:
     require("a test", "json", "typer")
-    with pytest.raises(ConfigError, match=r"^a test needs no-such: pip install no-such$"):
+    with pytest.raises(
+        ConfigError, match=r"^a test needs no-such: .*python.* -m pip install no-such$"
+    ):
         require("a test", "json", "no_such", "nor_this")
 
 

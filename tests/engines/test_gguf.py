@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from solver.adapter.fingerprint import fingerprint, read_config
 from solver.adapter.ids import find_stop_ids
 from solver.adapter.norms import norms_fingerprint
+from solver.cli.extras import install
 from solver.config import ModelConfig
 from solver.engines import int8
 from solver.engines.loading import load_model
@@ -271,4 +272,4 @@ def test_positions_that_are_stretched_in_an_unknown_way(tmp_path: Path) -> None:
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "tiny.gguf", _model("qwen2"))
     monkeypatch.setitem(sys.modules, "gguf", None)
-    assert "pip install 'stop-solver[gguf]'" in _refusal(path)
+    assert install("gguf") in _refusal(path)

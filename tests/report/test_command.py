@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from solver.cli.python import python
 from solver.report.__main__ import main
 from solver.report.afterwards import report_line
 
@@ -62,7 +63,7 @@ def test_the_end_of_a_run(finished: Path) -> None:
 
 
 def test_no_report_when_time_is_short(finished: Path) -> None:
-    assert report_line(finished, 0.1) == f"report: python -m solver.report {finished}"
+    assert report_line(finished, 0.1) == f"report: {python()} -m solver.report {finished}"
     assert not (finished / "report.html").exists()
 
 

@@ -27,7 +27,7 @@ def test_the_presets() -> None:
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_a_preset_for_a_model_of_theirs_needs_it(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"preset {name} .*add --model FOLDER"):
+    with pytest.raises(ConfigError, match=f"preset {name} .*add --set model.path=FOLDER"):
         load_config(name)
     assert load_config(name, sets=["model.path=/m"]).model.path == "/m"
 

@@ -131,5 +131,5 @@ def test_votes_are_weighed_by_chances(scorer: str) -> None:
 
 
 def test_the_general_preset_needs_a_model() -> None:
-    with pytest.raises(ConfigError, match="add --model FOLDER"):
+    with pytest.raises(ConfigError, match=r"add --set model\.path=FOLDER"):
         load_config("general")

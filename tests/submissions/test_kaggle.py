@@ -13,6 +13,7 @@ from typing import Any
 import pandas
 import pytest
 
+from solver.cli.python import python
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from submissions.competitions import competition
@@ -81,7 +82,7 @@ def test_without_kaggle_it_says_what_to_do(
     monkeypatch.delenv(REHEARSAL, raising=False)
     monkeypatch.chdir(tmp_path)
     assert main([]) == 2
-    assert "rehearse with python -m submissions.dryrun" in capsys.readouterr().err
+    assert f"rehearse with {python()} -m submissions.dryrun" in capsys.readouterr().err
     assert main(["imo"]) == 2
     assert "unknown competition" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="holds no folders"):

@@ -41,7 +41,7 @@ def server_flags(adapter: Path, model_folder: Path) -> list[str]:
     if named[0] not in WRAPPED:
         raise ModelError(
             f"the STOP adapter cannot be served on vLLM for {named[0]} ({model_folder}), only for "
-            f"{', '.join(WRAPPED)}: choose another --scorer or model"
+            f"{', '.join(WRAPPED)}: choose another prune.scorer or model"
         )
     return [
         "--hf-overrides",

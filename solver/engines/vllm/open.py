@@ -135,7 +135,7 @@ def _hosts(
     if find_spec("vllm") is None:
         raise ModelError(
             f"vLLM is not installed here: {install('vllm')} on a GPU machine, use the "
-            "environment of make test-vllm, or attach to a running one with --server URL"
+            "environment of make test-vllm, or name one that runs in vllm.servers"
         )
     folder = log_folder or Path(tempfile.mkdtemp(prefix="stop-solver-vllm-"))
     return [Supervised(recipe, folder / _LOG, say=say, on_incident=on_incident)], recipe.dtype

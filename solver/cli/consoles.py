@@ -1,0 +1,15 @@
+"""The console that tables are printed on."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+_FILE_WIDTH = 160  # columns of what is no screen
+
+
+def wide_console(*, markup: bool = True, soft_wrap: bool = False) -> Console:
+    """As wide and as coloured as the terminal or the notebook is; in a file wide enough for whole rows."""
+    console = Console(emoji=False, highlight=False, markup=markup, soft_wrap=soft_wrap)
+    if not (console.is_terminal or console.is_jupyter):
+        console.width = _FILE_WIDTH
+    return console
