@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from solver.cli.app import run_app
+from solver.cli.consoles import wide_console
 from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
 from solver.config import AnswerConfig
@@ -32,8 +33,6 @@ from submissions.faults import parse_faults
 from submissions.frames import frame_library
 from submissions.rehearsal import LOG, Plan, Rehearsed, rehearse
 from submissions.timeline import show, timeline_of
-
-_LOG_WIDTH = 160  # columns, where the output is no terminal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -81,19 +80,18 @@ def dryrun(
         problems=problems,
         competition=target,
         limit_s=_limit(limit) / speed,
-        out=out or _new_folder(),
+        out=out or new_folder("dryrun"),
         speed=speed,
         shuffled=order == "shuffled",
         with_answers=with_answers,
         command=_command(notebook, competition),
-        package=_package(gateway),
+        package=gateway_package(gateway),
         faults=inject,
         preset=preset,
         config=config,
         sets=tuple(sets or ()),
     )
-    wide = None if sys.stdout.isatty() else _LOG_WIDTH
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=wide)
+    console = wide_console(markup=False, soft_wrap=True)
     rehearsed = []
     for number in range(1, runs + 1):
         console.print(f"run {number} of {runs}: at most {plan.limit_s:.0f} s, {order} order")
@@ -123,6 +121,10 @@ def run_faults(run: Rehearsed, problems: Sequence[Problem], target: Competition)
     faults = [run.failure] if run.failure else []
     answers = AnswerConfig(maximum=target.maximum, modulus=target.modulus)
     faults += file_faults(run.submission, [problem.id for problem in problems], answers)
+    faults += [
+        f"row {row.number} gives no reason for {row.how}"
+        for row in timeline_of(run.log).unexplained
+    ]
     return faults + [f"still running: {process}" for process in run.still_running]
 
 
@@ -166,15 +168,17 @@ def _command(notebook: Path | None, competition: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "submissions.headless", str(notebook.absolute()))
 
 
-def _package(folder: Path | None) -> Path | None:
+def gateway_package(folder: Path | None) -> Path | None:
+    """The folder of `--gateway`. Raises `InputError` if it holds no package of Kaggle's."""
     if folder is not None and not (folder / "kaggle_evaluation").is_dir():
         raise InputError(f"{folder} holds no folder kaggle_evaluation")
     return folder
 
 
-def _new_folder() -> Path:
+def new_folder(kind: str) -> Path:
+    """A name under runs/ that nobody has."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"dryrun-{stamp}-{secrets.token_hex(2)}"
+    return Path("runs") / f"{kind}-{stamp}-{secrets.token_hex(2)}"
 
 
 if __name__ == "__main__":

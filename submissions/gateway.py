@@ -41,6 +41,7 @@ CONNECTION_FAILED = "server connection failed"
 RAISED = "server raised exception"
 INVALID = "invalid submission"
 DEADLINE = "deadline exceeded"
+NOT_WRITTEN = "the file cannot be written"
 
 
 def rows_of(
@@ -126,7 +127,10 @@ class Gateway:
             for name, values in reply["columns"].items():
                 columns[name] += values
         path = self.folder / SUBMISSION
-        _write_parquet({name: _of_one_type(values) for name, values in columns.items()}, path)
+        try:
+            _write_parquet({name: _of_one_type(values) for name, values in columns.items()}, path)
+        except Exception as error:  # libraries of frames have errors of their own for a full disk
+            raise GatewayError(NOT_WRITTEN, str(error)) from None
         return path
 
 

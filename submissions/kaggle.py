@@ -24,7 +24,7 @@ from submissions.frames import frame_library
 from submissions.paths import resolve
 from submissions.predict import Answerer
 from submissions.rowlog import NAME, RowLog
-from submissions.runfolder import open_run_folder
+from submissions.runfolder import open_run_folder, release_space, reserve_space
 from submissions.servers import (
     GATEWAY_PORT,
     competition_folder,
@@ -81,14 +81,17 @@ def serve(
     solver_config, missing = _resolved(submission)
     missing = wrong or missing
     run_folder, passed = open_run_folder(submission.folder, solver_config)
-    log = RowLog(run_folder and run_folder / NAME, submission.started_at)
+    logs = (run_folder and run_folder / NAME, submission.row_log)
+    log = RowLog(tuple(filter(None, logs)), submission.started_at)
     rows = count_problems(test_file(files), submission.num_problems)
     log.note(f"competition: {files}; {rows} problems; run folder: {run_folder or 'none'}")
     for reason in passed:
         log.note(f"passed over {reason}")
     supervisor = Supervisor(_spawner(submission, run_folder), log.note, submission.limits)
-    if missing is None and run_folder is None:
-        missing = "there is no folder that can be written"
+    if run_folder is not None:
+        reserve_space(run_folder)
+    else:
+        missing = missing or "there is no folder that can be written"
     if missing is None:
         log.note(f"model: {solver_config.model.path}; adapter: {solver_config.prune.adapter}")
         supervisor.start()
@@ -103,6 +106,7 @@ def serve(
         supervisor,
         log,
         row_limit_s=submission.row_limit_s,
+        on_answer=partial(release_space, run_folder or submission.folder),
     )
     try:
         if submission.competition.server is None:

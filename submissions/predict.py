@@ -33,7 +33,7 @@ class Answerer:
     """Answers rows one at a time and divides the time left among those still to come.
 
     `num_problems` is known or estimated; rows beyond it are answered with the time that is left. No row but
-    the first takes longer than `row_limit_s`, loading included.
+    the first takes longer than `row_limit_s`, loading included. `on_answer` is called after each row.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Answerer:
         log: RowLog,
         *,
         row_limit_s: float = math.inf,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         assert config.budget.time_limit_s is not None, "a submission has a time limit"
         self._config = config
@@ -53,6 +54,7 @@ class Answerer:
         self._supervisor = supervisor
         self._log = log
         self._row_limit_s = row_limit_s
+        self._on_answer = on_answer
         self._answers: dict[str, int] = {}
         self._prune = find_scorer(config.prune.scorer).selection.of(config.prune)
         self._pace = Pace.expected(config.pace, config.prune)
@@ -109,6 +111,7 @@ class Answerer:
                     degraded=outcome.notes + (outcome.solved.degraded if outcome.solved else []),
                 )
             )
+            self._on_answer()
             return answer
 
     def _solve(self, problem_id: str, statement: str) -> Outcome:

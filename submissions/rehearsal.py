@@ -12,7 +12,8 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,19 +29,23 @@ from submissions.rowlog import NAME, Entry, read_rows
 from submissions.servers import GATEWAY_PORT, listening, rerun_environment
 from submissions.settings import REHEARSAL, WORKER, Rehearsal
 
-RUN_FOLDER = "stop-solver-run"
 LOG = "submission.log"
 _STANDIN = "from submissions.standin import {server}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The settings of a rehearsal. `limit_s` is already divided by `speed`; `package` is Kaggle's, if any."""
+    """The settings of a rehearsal. `limit_s` is already divided by `speed`; `package` is Kaggle's, if any.
+
+    Everything is ended `grace_s` after the limit. `prepare` surrounds the run; it gets the working folder.
+    """
 
     problems: Path
     competition: Competition
     limit_s: float
     out: Path
+    grace_s: float = 0.0
+    prepare: Callable[[Path], AbstractContextManager[None]] = nullcontext
     speed: float = 1.0
     shuffled: bool = True
     with_answers: bool = False
@@ -68,7 +73,7 @@ class Rehearsed:
 
 
 def rehearse(plan: Plan, number: int, progress: WorkProgress | None = None) -> Rehearsed:
-    """Run the submission once, for at most the limit; afterwards its process tree is ended.
+    """Run the submission once, at most for the limit and its grace; afterwards its process tree is ended.
 
     `progress` shows the rows that are answered, where the gateway is ours.
     """
@@ -84,18 +89,19 @@ def rehearse(plan: Plan, number: int, progress: WorkProgress | None = None) -> R
         raise InputError(
             f"another server listens on port {GATEWAY_PORT} and would be tested instead: end it first"
         )
-    started_at = time.monotonic()
-    rehearsal = _rehearsal(plan, run.folder, started_at, len(rows))
-    process = _start(plan.command, working, rehearsal, run.folder / LOG)
-    try:
-        run.submission = _serve(plan, rows, working, rehearsal, process, progress)
-    except GatewayError as error:
-        run.failure = str(error)
-    finally:
-        run.took_s = time.monotonic() - started_at
-        run.still_running = end_tree(process.pid)
-        process.wait()
-    run.log = list(read_rows(working / RUN_FOLDER / NAME))
+    with plan.prepare(working):
+        started_at = time.monotonic()
+        rehearsal = _rehearsal(plan, run.folder, started_at, len(rows))
+        process = _start(plan.command, working, rehearsal, run.folder / LOG)
+        try:
+            run.submission = _serve(plan, rows, working, rehearsal, process, progress)
+        except GatewayError as error:
+            run.failure = str(error)
+        finally:
+            run.took_s = time.monotonic() - started_at
+            run.still_running = end_tree(process.pid)
+            process.wait()
+    run.log = list(read_rows(run.folder / NAME))
     return run
 
 
@@ -133,6 +139,7 @@ def _rehearsal(plan: Plan, folder: Path, started_at: float, num_problems: int) -
         num_problems=num_problems,
         port=free_port(),
         key=secrets.token_hex(16),
+        row_log=(folder / NAME).absolute(),
         faults=plan.faults,
         preset=plan.preset,
         config=None if plan.config is None else plan.config.absolute(),
@@ -173,7 +180,7 @@ def _serve(
     process: subprocess.Popen[bytes],
     progress: WorkProgress,
 ) -> Path:
-    until = rehearsal.started_at + plan.limit_s
+    until = rehearsal.started_at + plan.limit_s + plan.grace_s
     if plan.package is not None:
         progress.report("Kaggle's gateway asks")
         return run_real_gateway(plan.package, plan.competition, plan.shuffled, working, until)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,13 +74,13 @@ _ENTRIES: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 
 class RowLog:
-    """Appends entries and prints a line for each; `started_at` is the notebook's start (monotonic).
+    """Appends entries to files and prints a line for each.
 
-    Without a path they are printed only.
+    `started_at` is the notebook's start (monotonic).
     """
 
-    def __init__(self, path: Path | None, started_at: float) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[Path], started_at: float) -> None:
+        self._paths = tuple(paths)
         self._started_at = started_at
         self._lock = threading.Lock()
 
@@ -96,8 +96,8 @@ class RowLog:
         """Append an entry and print it."""
         fields = json.dumps(entry.model_dump(), ensure_ascii=False)
         with self._lock:
-            if self._path is not None:
-                with contextlib.suppress(OSError), self._path.open("ab") as file:
+            for path in self._paths:
+                with contextlib.suppress(OSError), path.open("ab") as file:
                     file.write(fields.encode("utf-8", "replace") + b"\n")
             with contextlib.suppress(OSError, ValueError):  # stdout is broken or closed
                 print(f"[{entry.t:8.1f} s] {_sentence(entry)}", flush=True)

@@ -7,6 +7,7 @@ at last, memory.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -24,6 +25,7 @@ KEPT_FREE = (
     8 << 20
 )  # bytes of the disk that no log may use: the gateway's file is written there last
 JOURNAL = "journal.jsonl"
+_RESERVE, _RESERVED = "reserve", 1 << 20  # a file of so many bytes
 _MEMORY = Path("/dev/shm")
 _NUMBERS = 20
 
@@ -45,6 +47,19 @@ def open_run_folder(folder: Path, config: SolverConfig) -> tuple[Path | None, li
             return candidate, [f"{path}: {reason}" for path, reason in passed.items()]
         passed.setdefault(str(candidate), why)
     return None, [f"{path}: {reason}" for path, reason in passed.items()]
+
+
+def reserve_space(folder: Path) -> None:
+    """Keep a piece of the folder's disk for the gateway's file, whatever else may fill the disk."""
+    with contextlib.suppress(OSError), (folder / _RESERVE).open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _RESERVED)
+
+
+def release_space(folder: Path) -> None:
+    """Give that piece back once the disk has less left than it."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(folder).free < _RESERVED:
+            (folder / _RESERVE).unlink(missing_ok=True)
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

@@ -26,6 +26,7 @@ class Rehearsal(BaseModel):
     """Settings that a dry run passes to the submission; they override those of the notebook.
 
     `started_at` is monotonic; `limit_s` is already divided by `speed`, the other budgets are not.
+    `row_log` is a copy of the log of rows, in a place that the dry run knows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +38,7 @@ class Rehearsal(BaseModel):
     num_problems: int
     port: int
     key: str
+    row_log: Path | None = None
     faults: str = ""
     preset: str | None = None
     config: Path | None = None
@@ -65,6 +67,7 @@ class Submission:
     folder: Path
     row_limit_s: float = math.inf
     input: Path = INPUT
+    row_log: Path | None = None
     worker: tuple[str, ...] = WORKER
     limits: WorkerLimits = field(default_factory=WorkerLimits)
 
@@ -107,6 +110,7 @@ def resolve_submission(
         folder=folder.absolute(),
         row_limit_s=target.row_limit_s / speed,
         input=rehearsal.input if rehearsal else INPUT,
+        row_log=rehearsal.row_log if rehearsal else None,
         worker=rehearsal.worker if rehearsal else WORKER,
         limits=WorkerLimits(start_s=settings.vllm.start_limit_s, least_silence_s=silence),
     )

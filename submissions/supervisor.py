@@ -18,7 +18,7 @@ from submissions.protocol import Done, Message, Ready, Refused, Task, VoteSoFar
 MAX_LOSSES = 3  # workers lost on one problem, after which it is given up
 MAX_FAILED_STARTS = 5  # in a row
 _MAX_PAUSE_S = 30.0
-_STEP_S = 0.05
+_STEP_S, _PAUSE_S = 0.05, 1.0
 
 Spawn = Callable[[Callable[[Child, Message], None], Callable[[Child], None]], Child]
 
@@ -126,18 +126,22 @@ class Supervisor:
                 self._child = child = self._spawn(self._receive, self._on_end)
             except (OSError, RuntimeError) as error:  # no processes, threads or memory left
                 return f"cannot be started: {error}"
-            self._started = self._last_message_s = time.monotonic()
-            while (why := self._failure_reason()) is None:
+            self._started = self._last_message_s = looked_at = now = time.monotonic()
+            while (why := self._failure_reason(now)) is None:
                 if self._ready and self._task not in (None, self._sent) and not self._settled():
                     self._sent = self._task
                     child.send(self._task)
                 self._changed.wait(_STEP_S)
+                now = time.monotonic()
+                if now - looked_at > _PAUSE_S:
+                    # This process itself was stopped: what the worker said meanwhile is still unread.
+                    self._last_message_s = min(now, self._last_message_s + now - looked_at)
+                looked_at = now
         if left := child.end():
             self._say(f"cannot be killed: {', '.join(left)}")
         return f"{why}: {child.last_words}" if self._ended and child.last_words else why
 
-    def _failure_reason(self) -> str | None:
-        now = time.monotonic()
+    def _failure_reason(self, now: float) -> str | None:
         if self._closing:
             return "closed"
         if self.given_up is not None:

@@ -44,6 +44,15 @@ class Timeline:
         """The number of answers with a degradation, or that are no vote of the solver."""
         return sum(bool(row.degraded) or row.how != "solved" for row in self.answered)
 
+    @property
+    def unexplained(self) -> list[Answered]:
+        """The rows that are no vote of the solver and do not say why."""
+        return [
+            row
+            for row in self.answered
+            if row.how in ("best vote", "fallback") and not row.degraded
+        ]
+
     def saved(self, row: Answered) -> float:
         """Seconds that a row left of its share; negative if it took more."""
         first = next(iter(self.asked.values()), None)

@@ -26,7 +26,7 @@ LEFT_OUT = {
     "make ": "installs, or runs what CI runs",
     "pip install": "needs a package index",
     "kaggle ": "needs an account",
-    "submissions.matrix": "takes ten minutes; tests/e2e/test_matrix.py runs some of it",
+    "submissions.matrix": "starts the solver forty times; tests/e2e/test_matrix.py does some of it",
     "notebook wheelhouse": "downloads gigabytes; test_offline.py makes one",
     ".venv-vllm": "needs vLLM; make test-vllm runs it",
     "vllm.entrypoints": "needs vLLM; make test-vllm runs it",

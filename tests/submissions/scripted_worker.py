@@ -30,7 +30,9 @@ THOUGHT = "so: "
 class Reader:
     call = None
     refusal = None
-    ended = False
+
+    def __init__(self, token_ids: Sequence[int]) -> None:
+        self.ended = END in token_ids
 
     def feed(self, token_id: int) -> None:
         self.ended = token_id == END
@@ -49,7 +51,7 @@ class Bytes:
         return [*statement.encode(), 0]
 
     def reader(self, token_ids: Sequence[int] = ()) -> Reader:
-        return Reader()
+        return Reader(token_ids)
 
     def tool_message(self, trajectory: Trajectory, result: object) -> list[int]:
         return []
@@ -57,8 +59,11 @@ class Bytes:
     def final_opening(self, trajectory: Trajectory) -> list[int]:
         return []
 
+    def boxes(self, trajectory: Trajectory) -> list[str]:
+        return re.findall(r"\d+", self.text([i for t in trajectory.turns for i in t.token_ids]))
+
     def answer(self, trajectory: Trajectory, rule: AnswerConfig) -> int | None:
-        numbers = re.findall(r"\d+", self.text([i for t in trajectory.turns for i in t.token_ids]))
+        numbers = self.boxes(trajectory)
         answer = int(numbers[-1]) if numbers else None
         return answer if answer is not None and rule.minimum <= answer <= rule.maximum else None
 

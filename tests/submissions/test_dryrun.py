@@ -15,10 +15,11 @@ from solver.errors import InputError
 from solver.files.problems import load_problems
 from submissions.checking import answers_in, private_score
 from submissions.dryrun import main, run_faults
+from submissions.faults import random_faults
 from submissions.rehearsal import rehearse
 from submissions.rowlog import Answered, Noted
 from submissions.timeline import timeline_of
-from tests.support.submissions import AIMO3, plan, problems_file, processes_of, random_faults
+from tests.support.submissions import AIMO3, plan, problems_file, processes_of
 
 
 def handed_out(run) -> list[str]:  # type: ignore[no-untyped-def]

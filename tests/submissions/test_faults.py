@@ -11,9 +11,8 @@ from solver.errors import ConfigError
 from solver.journal.events import Checked, Ended, Event, ProblemStarted
 from solver.journal.history import ProblemHistory
 from solver.types import Problem, PruneReason, StopReason
-from submissions.faults import Fault, FaultInjector, InjectedError, parse_faults
+from submissions.faults import Fault, FaultInjector, InjectedError, parse_faults, random_faults
 from submissions.votes import VotesSoFar
-from tests.support.submissions import random_faults
 
 BEGUN = ProblemStarted(problem_id="p", prompt_token_ids=[], allotted_s=1.0)
 CHECKED = Checked(

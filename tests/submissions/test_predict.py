@@ -60,7 +60,7 @@ def answerer(
         {"budget": {"time_limit_s": limit_s, "closing_s": 0.0}, "answer": answer}
     )
     oracle, now = Oracle(), time.monotonic()
-    log = RowLog(tmp_path / "submission.jsonl", now)
+    log = RowLog([tmp_path / "submission.jsonl"], now)
     subject = Answerer(config, now, num_problems, oracle, log, row_limit_s=row_limit_s)  # type: ignore[arg-type]
     return subject, oracle
 
@@ -244,7 +244,7 @@ def test_a_log_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
 
 
 def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    log = RowLog(tmp_path / "log", time.monotonic())
+    log = RowLog([tmp_path / "log"], time.monotonic())
     log.note("one \ud800")
     with (tmp_path / "log").open("ab") as file:
         file.write(b'{"type":"noted","t":1,"wh')

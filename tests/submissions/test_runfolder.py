@@ -16,7 +16,7 @@ from solver.journal.events import RunEnded
 from solver.journal.writer import JournalWriter
 from solver.runs.settings import load_config
 from submissions import runfolder
-from submissions.runfolder import open_run_folder
+from submissions.runfolder import open_run_folder, release_space, reserve_space
 from tests.support.submissions import SMALL, WORKER
 
 CONFIG = SolverConfig()
@@ -95,6 +95,22 @@ def test_a_journal_stops_before_the_disk_is_full(tmp_path: Path) -> None:
     journal.close()
     assert (tmp_path / "journal.jsonl").read_bytes() == b""
     assert len(said) == 1 and "No space left on device; the run goes on" in said[0]
+
+
+def test_a_piece_of_the_disk_is_kept_and_given_back_when_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve_space(tmp_path)
+    (reserve,) = tmp_path.iterdir()
+    assert reserve.stat().st_blocks * 512 >= 1 << 20, "taken, not only promised"
+    free = [2 << 20, 100, 100]
+    monkeypatch.setattr(runfolder.shutil, "disk_usage", lambda _: Usage(1 << 40, 0, free.pop(0)))
+    release_space(tmp_path)
+    assert reserve.exists()
+    release_space(tmp_path)
+    assert not reserve.exists()
+    reserve_space(tmp_path / "gone")
+    release_space(tmp_path / "gone")
 
 
 ON_A_FULL_DISK = """

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -150,6 +151,21 @@ def test_a_kill_from_outside_while_idle_is_repaired(bench: Bench) -> None:
     wait_until(lambda: bench.said != [])
     assert bench.solve(1).solved.answer == 101
     assert bench.said == ["the solver was lost: crashed"]
+
+
+def test_time_in_which_the_notebook_itself_was_stopped_is_no_silence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_s = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + stopped_s)
+    monkeypatch.setattr("submissions.supervisor.time", clock)
+    bench.supervisor.start()
+    assert bench.supervisor.wait_ready(time.monotonic() + 20)
+    for _ in range(6):
+        stopped_s += 10.0
+        time.sleep(0.15)
+    assert bench.solve(1, seconds=80.0).solved.answer == 101
+    assert bench.said == []
 
 
 def test_a_stalled_worker_is_answered_for_and_then_replaced(

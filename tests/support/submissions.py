@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import random
 import sys
 import time
 from collections.abc import Iterable
@@ -12,7 +11,6 @@ from pathlib import Path
 import psutil
 
 from submissions.competitions import competition
-from submissions.faults import KINDS, SLOW_START, STAGES, Fault
 from submissions.rehearsal import Plan
 
 WORKER = (sys.executable, str(Path(__file__).parents[1] / "submissions" / "scripted_worker.py"))
@@ -69,13 +67,3 @@ def wait_until(condition, seconds: float = 20.0) -> None:  # type: ignore[no-unt
     while not condition():
         assert time.monotonic() < give_up_at, "it never happened"
         time.sleep(0.02)
-
-
-def random_faults(seed: int, num_problems: int, count: int) -> tuple[Fault, ...]:
-    """`count` faults of every kind and stage at random places."""
-    draw = random.Random(seed)
-    faults = [
-        Fault(draw.choice(KINDS), draw.randint(1, num_problems), draw.choice(STAGES))
-        for _ in range(count)
-    ]
-    return (*faults, Fault(SLOW_START)) if draw.random() < 0.3 else tuple(faults)
