@@ -3,10 +3,10 @@
     python -m benchmarks.deadlines [--limits 5,10,20,60] [--loops 0,3] [--rounds 1]
 
 The command under time limits, on a quiet machine and beside busy loops: what it ran over, its start-up (to
-the first problem) and its end (after the last answer), and how many problems were answered by vote, against
-an oracle that knows the speed: it answers the problems in their order, each by one trajectory, in the time
-that a run with one trajectory and no limit took for it beside the same loops. Then cells that sleep, print
-or ignore their interrupt beyond a timeout, and a pool that closes.
+the first problem) and its end (after the last answer), how many problems were answered by vote and how many
+right, against an oracle that knows the speed: it answers the problems in their order, each by one
+trajectory, in the time that a run with one trajectory and no limit took for it beside the same loops. Then
+cells that sleep, print or ignore their interrupt beyond a timeout, and a pool that closes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from solver.files.problems import load_problems
 from solver.files.tables import markdown_table
 from solver.journal.history import RunHistory
 from solver.journal.reader import JournalReader
+from solver.journal.summary import is_correct
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "problems.csv"
 LIMITS = Limits(grace_s=0.6, spares=1)
@@ -54,13 +55,14 @@ Row = tuple[str, float, list[float]]
 class Measured:
     """A run of the command: its wall seconds, and when its first problem began and its last was answered.
 
-    `took` are the seconds of the problems that were answered by vote.
+    `took` are the seconds of the problems that were answered by vote, `right` says which of them are.
     """
 
     wall_s: float
     first_s: float
     last_s: float
     took: list[float]
+    right: list[bool]
 
     @property
     def end_s(self) -> float:
@@ -88,26 +90,30 @@ def command(*flags: str) -> Measured:
         began = MonotonicClock().now()
         subprocess.run([*line, "--run-dir", str(run), *flags], check=True, capture_output=True)
         wall_s = MonotonicClock().now() - began
-        assert len(answers.read_text("utf-8").splitlines()) == len(load_problems(EXAMPLES)) + 1
+        problems = {problem.id: problem for problem in load_problems(EXAMPLES)}
+        assert len(answers.read_text("utf-8").splitlines()) == len(problems) + 1
         history = RunHistory()
         history.read(JournalReader(run / "journal.jsonl"))
     assert history.start is not None
     solved = [one.solved for one in history.problems.values() if one.solved is not None]
+    voted = [answer for answer in solved if answer.num_votes]
     return Measured(
         wall_s,
         history.start.t,
         max(answer.t for answer in solved),
-        [answer.elapsed_s for answer in solved if answer.num_votes],
+        [answer.elapsed_s for answer in voted],
+        [is_correct(answer.answer, problems[answer.problem_id], None) for answer in voted],
     )
 
 
-def oracle(limit_s: float, reference: Measured) -> int:
-    """How many problems can be answered by one trajectory each, if their times are known."""
-    left_s, served = limit_s - reference.first_s, 0
-    for seconds in reference.took:
+def oracle(limit_s: float, reference: Measured) -> tuple[int, int]:
+    """How many problems one trajectory each can answer, if their times are known, and how many right."""
+    left_s, served, right = limit_s - reference.first_s, 0, 0
+    for seconds, is_right in zip(reference.took, reference.right, strict=True):
         left_s -= seconds
         served += left_s >= 0
-    return served
+        right += left_s >= 0 and is_right
+    return served, right
 
 
 def limits_table(limits: Sequence[float], loops: Sequence[int], rounds: int) -> list[list[str]]:
@@ -118,7 +124,9 @@ def limits_table(limits: Sequence[float], loops: Sequence[int], rounds: int) -> 
             reference = command(*ONE_TRAJECTORY)
             for limit_s in limits:
                 runs = [command("--time-limit", f"{limit_s}s") for _ in range(rounds)]
-                voted, could = median(len(run.took) for run in runs), oracle(limit_s, reference)
+                voted = median(len(run.took) for run in runs)
+                right = median(sum(run.right) for run in runs)
+                could, could_right = oracle(limit_s, reference)
                 rows.append(
                     [
                         f"{limit_s:g} s",
@@ -129,6 +137,8 @@ def limits_table(limits: Sequence[float], loops: Sequence[int], rounds: int) -> 
                         f"{voted:g}",
                         str(could),
                         f"{voted / could:.2f}" if could else "",
+                        f"{right:g}",
+                        str(could_right),
                     ]
                 )
     return rows
@@ -168,7 +178,18 @@ def main(
     loops: Annotated[str, typer.Option(help="busy loops beside it")] = "0,3",
     rounds: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
-    head = ["limit", "busy loops", "overrun", "start-up", "end", "by vote", "oracle", "ratio"]
+    head = [
+        "limit",
+        "busy loops",
+        "overrun",
+        "start-up",
+        "end",
+        "by vote",
+        "oracle",
+        "ratio",
+        "right",
+        "oracle right",
+    ]
     table = limits_table(
         [float(text) for text in limits.split(",")],
         [int(text) for text in loops.split(",")],

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import TracebackType
 
+from solver.cli.leftovers import hide_broken_leftovers
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.errors import InputError
@@ -67,6 +68,7 @@ class Solver:
 
     async def __aenter__(self) -> Solver:
         """Load the model and start the kernels. Raises `UserError` with one line that says what to do."""
+        await asyncio.to_thread(hide_broken_leftovers)
         from solver.build import services  # imports the engine, and with it torch
 
         opening = services(

@@ -13,8 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,7 @@ from submissions.competitions import competition
 from submissions.dryrun import gateway_package, new_folder, run_faults
 from submissions.faults import random_faults
 from submissions.kaggle import FOLDER
-from submissions.rehearsal import Plan, Rehearsed, rehearse
+from submissions.rehearsal import Plan, Prepare, Rehearsed, as_it_is, rehearse
 from submissions.runfolder import JOURNAL
 from submissions.timeline import timeline_of
 
@@ -57,7 +57,7 @@ class Case:
 
     name: str
     faults: str = ""
-    prepare: Callable[[Path], AbstractContextManager[None]] = nullcontext
+    prepare: Prepare = as_it_is
     limit_s: float = 90.0
     small_disk: bool = False
     needs: str = ""
@@ -201,9 +201,7 @@ def _problems_file(path: Path, problems: Sequence[Problem], *, strange: bool) ->
     return path
 
 
-def _on_a_small_disk(
-    prepare: Callable[[Path], AbstractContextManager[None]],
-) -> Callable[[Path], AbstractContextManager[None]]:
+def _on_a_small_disk(prepare: Prepare) -> Prepare:
     """The same with the working folder on a disk of its own, in the mounts of `OWN_MOUNTS`."""
 
     @contextmanager

@@ -33,6 +33,14 @@ LOG = "submission.log"
 _STANDIN = "from submissions.standin import {server}\n"
 
 
+Prepare = Callable[[Path], AbstractContextManager[None]]
+
+
+def as_it_is(working: Path) -> AbstractContextManager[None]:
+    """Prepare nothing."""
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The settings of a rehearsal. `limit_s` is already divided by `speed`; `package` is Kaggle's, if any.
@@ -45,7 +53,7 @@ class Plan:
     limit_s: float
     out: Path
     grace_s: float = 0.0
-    prepare: Callable[[Path], AbstractContextManager[None]] = nullcontext
+    prepare: Prepare = as_it_is
     speed: float = 1.0
     shuffled: bool = True
     with_answers: bool = False

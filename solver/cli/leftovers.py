@@ -7,6 +7,8 @@ them where they are installed, without asking whether they load.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 UNNEEDED = ("torchaudio", "torchcodec", "torchvision")
 
@@ -18,4 +20,15 @@ def hide_leftovers() -> None:
     """
     for name in UNNEEDED:
         if name not in sys.modules:
+            sys.modules[name] = None  # type: ignore[assignment]
+
+
+def hide_broken_leftovers() -> None:
+    """The same for those that do not load: somebody else's process may use the others."""
+    for name in UNNEEDED:
+        if name in sys.modules or find_spec(name) is None:
+            continue
+        try:
+            import_module(name)
+        except Exception:  # whatever a library of another build raises
             sys.modules[name] = None  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import log
 from statistics import median
 
@@ -41,6 +41,7 @@ def fit_speeds(recordings: Sequence[RecordedRun]) -> Speeds:
         load_s=median([r.start.t for r in recordings]),
         before_s=_median(_before(problem) for problem in problems),
         after_s=_median(after for problem in problems if (after := _after(problem)) is not None),
+        write_s=_median(seconds for recording in recordings for seconds in _writing(recording)),
     )
 
 
@@ -153,6 +154,17 @@ def _after(problem: ProblemHistory) -> float | None:
     last = _last_end(problem.trajectories.values())
     scoring = sum(s.t - s.started for s in problem.scored if s.started >= last)
     return max(0.0, problem.solved.t - last - scoring)
+
+
+def _writing(recording: RecordedRun) -> Iterator[float]:
+    """Seconds from each answer to the next problem, where one is solved after the other."""
+    if recording.config.budget.problems_at_once > 1:
+        return
+    solved = [p for p in recording.problems if p.solved is not None]
+    ordered = sorted(solved, key=lambda problem: problem.started)
+    for problem, following in pairwise(ordered):
+        if problem.solved is not None:
+            yield max(0.0, following.started - problem.solved.t)
 
 
 def _last_end(trajectories: Iterable[TrajectoryHistory]) -> float:

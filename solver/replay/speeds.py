@@ -23,6 +23,7 @@ class Speeds:
     load_s: float = 0.0  # before the first problem
     before_s: float = 0.0  # of a problem, before it samples
     after_s: float = 0.0  # of a problem, after its last trajectory ended
+    write_s: float = 0.0  # of an answer, until the next problem begins
 
     def step(self, streams: int, tools: int) -> float:
         """Seconds a token of each of `streams`, while `tools` calls are running."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from solver.journal.recorded_run import RecordedRun
 from solver.policy.budget import even_share, plan
+from solver.policy.closing import Closing
 from solver.policy.pace import Pace
 from solver.policy.seeds import trajectory_seed
 from solver.policy.statistics import Interval, nested_interval
@@ -66,10 +67,12 @@ class Replay:
         problems, now, end = self.problems[run], self.speeds.load_s, policy.limit_s
         first_share = even_share(now, end, len(problems), config.budget)
         pace = Pace.expected(config.pace, config.prune)
+        closing = Closing(config.budget.closing_s)
         outcomes = []
         for place in range(len(problems)):
             left = len(problems) - place
-            budget = plan(now, end, left, config.budget, prune, pace, first_share)
+            kept = config.budget.model_copy(update={"closing_s": closing.seconds(left)})
+            budget = plan(now, end, left, kept, prune, pace, first_share)
             if budget.launch is None or budget.keep is None:  # there is no time
                 outcome = Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch)
             else:
@@ -79,6 +82,7 @@ class Replay:
                 outcome = self._play(run, place, paid_for, draw, *limit)
             now += outcome.seconds
             pace = pace.after(outcome.taken)
+            closing = closing.after(self.speeds.write_s)
             outcomes.append(outcome)
         return outcomes
 

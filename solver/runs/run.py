@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
-from solver.config import AnswerConfig, BudgetConfig
+from solver.config import BudgetConfig, SolverConfig
 from solver.errors import UserError
 from solver.files.gguf import is_gguf
 from solver.journal.events import (
@@ -27,7 +27,7 @@ from solver.runs.console import RunConsole, print_error, print_report, print_res
 from solver.runs.ending import end_at, end_now
 from solver.runs.folder import RunFolder
 from solver.runs.progress import Progress
-from solver.types import Degradation, DegradationKind
+from solver.types import DegradationKind, Problem, ProblemBudget
 
 if TYPE_CHECKING:
     from solver.solving.services import Services
@@ -101,7 +101,10 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool, end_by: float 
         run.journal.record(event)
         progress.show(event)
 
-    with _stop_on_signals(stopping, progress.say), contextlib.ExitStack() as display:
+    with (
+        _stop_on_signals(stopping, progress.say) as end_on_signals,
+        contextlib.ExitStack() as display,
+    ):
         display.enter_context(progress)
         async with contextlib.AsyncExitStack() as opened:
             opening = asyncio.ensure_future(
@@ -132,6 +135,7 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool, end_by: float 
             run.write_results(answers, summary)
             display.close()
             print_results(run, summary)
+            end_on_signals(_exit_code(summary))
             if end_by is not None:
                 end_at(end_by, _exit_code(summary))
             await asyncio.to_thread(print_report, run, started_at)
@@ -203,44 +207,45 @@ def _give_up(
         )
     for problem in run.problems:
         if problem.id not in answers:
-            answers[problem.id] = _unanswered(problem.id, run.config.answer, elapsed())
+            answers[problem.id] = _not_begun(problem, run.config, elapsed())
             record(answers[problem.id])
     return [answers[problem.id] for problem in run.problems]
 
 
-def _unanswered(problem_id: str, rule: AnswerConfig, t: float) -> Solved:
-    answer = rule.fallback_answer
-    return Solved(
-        t=t,
-        problem_id=problem_id,
-        answer=answer,
-        votes={},
-        num_votes=0,
-        margin=0,
-        tied=False,
-        decided_early=False,
-        elapsed_s=0.0,
-        sampled_tokens=0,
-        reused_tokens=0,
-        encoded_tokens=0,
-        degradations=[
-            Degradation(DegradationKind.OUT_OF_TIME, "no time: the model was still loading"),
-            Degradation(DegradationKind.NO_VOTE, f"no vote: fallback answer {answer}"),
-        ],
-    )
+def _not_begun(problem: Problem, config: SolverConfig, t: float) -> Solved:
+    from solver.solving.state import ProblemState
+
+    state = ProblemState(problem, ProblemBudget(0.0, 0.0, t))
+    state.degrade(DegradationKind.OUT_OF_TIME, "no time: the model was still loading")
+    return state.solved(config, t=t)
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stopping: asyncio.Event, say: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks the session to end, the second one ends it."""
+def _stop_on_signals(
+    stopping: asyncio.Event, say: Callable[[str], None]
+) -> Iterator[Callable[[int], None]]:
+    """The first Ctrl-C (or SIGTERM) asks the session to end, the second one ends it.
+
+    What is yielded is called with an exit code once the answers are written: from then on the first one
+    ends the process.
+    """
     import signal
 
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
 
+    written: int | None = None
+
+    def end_on_signals(code: int) -> None:
+        nonlocal written
+        written = code
+
     def on_signal() -> None:
-        if stopping.is_set():
+        if written is not None:
+            print_error("ended: the answers are written, the report may not be")
+            end_now(written)
+        elif stopping.is_set():
             task.cancel()
         else:
             stopping.set()
@@ -250,7 +255,7 @@ def _stop_on_signals(stopping: asyncio.Event, say: Callable[[str], None]) -> Ite
     for number in signals:
         loop.add_signal_handler(number, on_signal)
     try:
-        yield
+        yield end_on_signals
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

@@ -127,33 +127,13 @@ async def _try_to_solve(state: ProblemState, services: Services) -> None:
 
 
 def _conclude(state: ProblemState, began: float, services: Services) -> Solved:
-    config = services.config
     failed = [t.error for t in state.trajectories if t.error is not None]
     if failed:
         detail = f"{len(failed)} trajectories failed, the first with {failed[0]}"
         state.degrade(DegradationKind.TRAJECTORIES_FAILED, detail)
-    vote = state.final_vote(config.vote)
-    answer = vote.answer
-    if answer is None:
-        answer = config.answer.fallback_answer
-        state.degrade(DegradationKind.NO_VOTE, f"no vote: fallback answer {answer}")
-    return Solved(
-        t=services.elapsed(),
-        problem_id=state.problem.id,
-        answer=answer,
-        votes=dict(vote.counts),
-        weights=dict(vote.weights),
-        num_votes=vote.num_votes,
-        margin=vote.margin,
-        tied=vote.tied,
-        decided_early=vote.decided_early,
-        elapsed_s=services.clock.now() - began,
-        sampled_tokens=sum(t.num_sampled_tokens for t in state.trajectories),
-        reused_tokens=sum(t.reused_tokens for t in state.trajectories),
-        encoded_tokens=sum(t.encoded_tokens for t in state.trajectories),
-        taken=_taken(state, services.clock.now() - began, services),
-        degradations=state.degradations,
-    )
+    elapsed_s = services.clock.now() - began
+    taken = _taken(state, elapsed_s, services)
+    return state.solved(services.config, t=services.elapsed(), elapsed_s=elapsed_s, taken=taken)
 
 
 def _taken(state: ProblemState, elapsed_s: float, services: Services) -> Taken | None:

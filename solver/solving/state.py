@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from solver.config import VoteConfig
+from solver.config import SolverConfig, VoteConfig
+from solver.journal.events import Solved
 from solver.policy.consensus import early_vote, final_vote
+from solver.policy.pace import Taken
 from solver.policy.weights import weigh
 from solver.types import (
     NO_BALLOT,
@@ -63,6 +65,33 @@ class ProblemState:
     def voters(self) -> list[Trajectory]:
         """Those that the check did not drop; a full recording finishes the dropped ones as well."""
         return [t for t in self.trajectories if not self._is_dropped(t)]
+
+    def solved(
+        self, config: SolverConfig, *, t: float, elapsed_s: float = 0.0, taken: Taken | None = None
+    ) -> Solved:
+        """The vote as the journal holds it, or the fallback; `t` is in seconds of the run."""
+        vote = self.final_vote(config.vote)
+        answer = vote.answer
+        if answer is None:
+            answer = config.answer.fallback_answer
+            self.degrade(DegradationKind.NO_VOTE, f"no vote: fallback answer {answer}")
+        return Solved(
+            t=t,
+            problem_id=self.problem.id,
+            answer=answer,
+            votes=dict(vote.counts),
+            weights=dict(vote.weights),
+            num_votes=vote.num_votes,
+            margin=vote.margin,
+            tied=vote.tied,
+            decided_early=vote.decided_early,
+            elapsed_s=elapsed_s,
+            sampled_tokens=sum(one.num_sampled_tokens for one in self.trajectories),
+            reused_tokens=sum(one.reused_tokens for one in self.trajectories),
+            encoded_tokens=sum(one.encoded_tokens for one in self.trajectories),
+            taken=taken,
+            degradations=self.degradations,
+        )
 
     def _is_dropped(self, trajectory: Trajectory) -> bool:
         dropped = self.decision.dropped if self.decision is not None else ()

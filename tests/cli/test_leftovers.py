@@ -48,3 +48,36 @@ def test_transformers_loads_once_they_are_hidden(image: dict[str, str], hide: bo
     )  # fmt: skip
     assert (done.returncode == 0) is hide, done.stderr
     assert done.stdout == ("1024\n" if hide else "")
+
+
+SOLVES = """
+from solver import solve
+print(solve("What is the sum of i^2 for i from 1 to 10?").num_votes > 0)
+"""
+HIDES = """
+import sys
+from solver.cli.leftovers import hide_broken_leftovers
+hide_broken_leftovers()
+import torchcodec
+print(torchcodec.__name__, sys.modules["torchaudio"], sys.modules["torchvision"])
+"""
+
+
+@pytest.mark.torch
+def test_the_solver_in_the_process_of_somebody_else_gets_over_them(image: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SOLVES],
+        env=image, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_there_only_those_that_do_not_load_are_hidden(
+    image: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "torchcodec" / "__init__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", HIDES],
+        env=image, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "torchcodec None None\n"), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import Step
+from solver.journal.events import Event, Solved
 from solver.replay.fit import fit_speeds
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
@@ -125,6 +127,32 @@ def test_company_never_helps_and_nothing_is_lost(legs: list[list[Leg]], token_s:
 
 def slow_tools(code: str) -> Step:
     return Step(ExecutionResult(status=ExecutionStatus.OK, stdout="1\n"), delay_s=0.7)
+
+
+class SlowDisk(list[Event]):
+    """Events whose answers take 0.2 s to write."""
+
+    def append(self, event: Event) -> None:
+        super().append(event)
+        if isinstance(event, Solved):
+            asyncio.get_running_loop().virtual_now += 0.2  # type: ignore[attr-defined]
+
+
+def test_what_writing_takes_is_kept_for_the_end_in_a_replay_too(tmp_path: Path) -> None:
+    names = ("p", "q", "r")
+    tales = {who: text for name in names for who, text in every([says(1, 20)] * 4, name).items()}
+    rig = Rig(says=tales, settings=full(), events=SlowDisk())
+    recording = recorded(tmp_path / "run", rig, [problem(name, answer=1) for name in names])
+    speeds = fit_speeds([recording])
+    assert speeds.write_s == pytest.approx(0.2)
+    quick = replace(speeds, write_s=0.0)
+    policy = replace(Policy.of(recording.config), limit_s=2.0)
+
+    def voted(speeds: Speeds) -> int:
+        outcomes = Replay([recording], speeds).session(0, policy, 0)
+        return sum(outcome.vote.num_votes > 0 for outcome in outcomes)
+
+    assert voted(speeds) < voted(quick)
 
 
 def test_the_clock_is_fitted_to_the_journal(tmp_path: Path) -> None:

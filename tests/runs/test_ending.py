@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from solver.runs.run import _stop_on_signals
 
 WAITS = """
 import threading
@@ -58,3 +63,20 @@ def test_kernels_end_with_it_and_leave_nothing() -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"{pid} or {folder} is still there")
+
+
+async def test_a_signal_after_the_answers_are_written_ends_at_once_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the report is written: nobody votes any more."""
+    codes: list[int] = []
+    said: list[str] = []
+    monkeypatch.setattr("solver.runs.run.end_now", codes.append)
+    stopping = asyncio.Event()
+    with _stop_on_signals(stopping, said.append) as end_on_signals:
+        end_on_signals(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not codes:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert (codes, said, stopping.is_set()) == ([0], [], False)
+    assert capsys.readouterr().err == "ended: the answers are written, the report may not be\n"
