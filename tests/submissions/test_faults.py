@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from solver.config import VoteConfig
+from solver.engines.vllm import watcher
 from solver.errors import ConfigError
 from solver.journal.events import Checked, Ended, Event, ProblemStarted
 from solver.journal.history import ProblemHistory
 from solver.types import Problem, PruneReason, StopReason
-from submissions.faults import Fault, FaultInjector, InjectedError, parse_faults, random_faults
+from submissions.faults import (
+    Fault,
+    FaultInjector,
+    InjectedError,
+    _fill,
+    _server,
+    _strike,
+    parse_faults,
+    random_faults,
+)
 from submissions.votes import VotesSoFar
+from tests.support.submissions import wait_until
 
 BEGUN = ProblemStarted(problem_id="p", prompt_token_ids=[], allotted_s=1.0)
 CHECKED = Checked(
@@ -108,3 +123,22 @@ def test_the_vote_so_far_weighs_as_the_run_does() -> None:
         for index, answer in [(2, 7), (3, 9), (4, 9)]:
             votes.observe(ended(index, answer=answer).model_copy(update={"problem_id": name}))
     assert told == [7, 7, 9]
+
+
+def test_a_server_is_found_below_its_watcher_and_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    _strike("kill", "server")
+    assert capsys.readouterr().err == "not injected: there is no server to kill\n"
+    command = (sys.executable, "-I", watcher.__file__, "1", "sleep", "60")
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        wait_until(lambda: _server(psutil.Process()) is not None)
+        server = _server(psutil.Process())
+        assert server is not None
+        wait_until(lambda: server.cmdline() == ["sleep", "60"])
+        _strike("kill", "server")
+        assert process.wait(timeout=20) == 128 + signal.SIGKILL
+
+
+def test_nobodys_own_disk_is_filled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _fill(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == "not injected: the disk is too large to be filled\n"
