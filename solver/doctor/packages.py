@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from solver.cli.python import python as this_python
 from solver.doctor.finding import Finding, fail, ok, warn
 
 VersionOf = Callable[[str], str | None]
@@ -45,7 +46,8 @@ def packages(
         say = fail if needed else warn
         state = "not installed" if version is None else f"{name} {version}"
         wanted = f"{requirement.name}{requirement.specifier}"
-        found.append(say("packages", f"{requirement.name}: {state}", f"pip install '{wanted}'"))
+        advice = f"{this_python()} -m pip install '{wanted}'"
+        found.append(say("packages", f"{requirement.name}: {state}", advice))
     if fitting:
         found.insert(0, ok("packages", f"{fitting} in range"))
     return found
@@ -61,7 +63,11 @@ def leftovers(
     """
     say = fail if vllm_here else warn
     return [
-        say("packages", f"{name} is for {requirement}, torch is {torch}", f"pip uninstall {name}")
+        say(
+            "packages",
+            f"{name} is for {requirement}, torch is {torch}",
+            f"{this_python()} -m pip uninstall {name}",
+        )
         for name, requirements in installed.items()
         for requirement in map(Requirement, requirements)
         if requirement.name == "torch"

@@ -100,7 +100,9 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     if Need.COMBINER in needs and spec.combiner is None:
         raise ModelError(f"the adapter {where} has no combiner: use the scorer stop")
     if on_vllm and "stop" not in entry_points(group="vllm.general_plugins").names:
-        return fail("scorer", "vLLM does not know our plugin", "pip install stop-solver again")
+        return fail(
+            "scorer", "vLLM does not know our plugin", "install stop-solver again beside it"
+        )
     return ok("scorer", f"{name}: the adapter fits the model, mark {spec.mark}")
 
 

@@ -9,6 +9,7 @@ from math import fsum
 from pathlib import Path
 from typing import Any, Literal
 
+from solver.cli.python import python
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.journal.history import ProblemHistory, TrajectoryHistory
@@ -46,7 +47,8 @@ def _library(wanted: str | None) -> Any:
         if find_spec(name) is not None:
             return import_module(name)
     raise InputError(
-        f"a table needs {wanted or 'pandas or polars'}: pip install {wanted or 'polars'}"
+        f"a table needs {wanted or 'pandas or polars'}: {python()} -m"
+        f" pip install {wanted or 'polars'}"
     )
 
 

@@ -122,5 +122,5 @@ def test_a_missing_library_is_one_line_that_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai_harmony", None)
-    with pytest.raises(ConfigError, match=r"pip install 'stop-solver\[harmony\]'"):
+    with pytest.raises(ConfigError, match=r"-m pip install .*\[harmony\]'"):
         load_encoding(None)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.isolation import Isolation
+from solver.cli.python import python
 from solver.config import SolverConfig
 from solver.doctor import machine, packages, trials
 from solver.doctor.machine import Gpu
@@ -121,7 +122,7 @@ def test_packages() -> None:
     assert statuses({"numpy": "2.1", "rich": "15"})[1:] == [("warn", "polars: not installed")]
     assert statuses({})[:2] == [("fail", "numpy: not installed"), ("fail", "rich: not installed")]
     advice = packages.packages(DECLARED, (), (), {}.get)[0].advice
-    assert advice == "pip install 'numpy<3,>=2.0'"
+    assert advice == f"{python()} -m pip install 'numpy<3,>=2.0'"
 
 
 def test_isolation() -> None:
@@ -197,6 +198,9 @@ def test_leftovers_of_another_torch() -> None:
 
     fitting = {"torchvision": ["numpy", "torch==2.9.1"], "torchaudio": ["torch"]}
     assert found(True, **fitting) == []
-    words = "torchaudio is for torch==2.6.0, torch is 2.9.1+cpu", "pip uninstall torchaudio"
+    words = (
+        "torchaudio is for torch==2.6.0, torch is 2.9.1+cpu",
+        f"{python()} -m pip uninstall torchaudio",
+    )
     assert found(True, torchaudio=["torch==2.6.0"]) == [("fail", *words)]
     assert found(False, torchaudio=["torch (==2.6.0)"]) == [("warn", *words)]
