@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -103,6 +104,18 @@ def for_model(result: ExecutionResult, limits: Limits) -> str:
     texts = shares(result.stdout, result.stderr, limits.output_bytes)
     lines = [text.rstrip("\n") for text in texts if text.strip("\n")] + _notices(result, limits)
     return "\n".join(lines) or "[no output]"
+
+
+_FAILED = re.compile(
+    r"^(?:[\w.]*\w(?:Error|Exception|Interrupt|Iteration|Exit)(?::.*)?"
+    r"|\[(?:timeout after|kernel stopped|kernel died|not run:|tool temporarily) .*\])$",
+    re.MULTILINE,
+)
+
+
+def tells_failure(text: str) -> bool:
+    """Whether `text` holds what `for_model` says of a call that failed; printed text may say so too."""
+    return _FAILED.search(text) is not None
 
 
 def _notices(result: ExecutionResult, limits: Limits) -> list[str]:

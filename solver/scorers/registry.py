@@ -21,6 +21,7 @@ GROUP = "stop_solver.scorers"
 # nothing is imported before it is asked for.
 BUILT_IN = {
     "similarity": "solver.scorers.similarity:SIMILARITY",
+    "failed-tool-calls": "solver.scorers.calls:FAILED_CALLS",
     "confidence": "solver.scorers.confidence:CONFIDENCE",
     "entropy": "solver.scorers.confidence:ENTROPY",
     "deepconf": "solver.scorers.confidence:DEEPCONF",

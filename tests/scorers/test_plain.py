@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.errors import ScorerError
 from solver.scorers import ScorerDeclaration
+from solver.scorers.calls import FAILED_CALLS
 from solver.scorers.confidence import CONFIDENCE, DEEPCONF, ENTROPY
 from solver.scorers.declaration import ComputedScorer
 from solver.scorers.similarity import SIMILARITY
+from solver.types import Turn
 from tests.scorers.conftest import written
 
 
@@ -56,3 +59,16 @@ def test_a_score_for_each_prefix() -> None:
 def test_there_is_one_way_to_the_scores() -> None:
     with pytest.raises(ValueError, match="neither needs either compute or open"):
         ScorerDeclaration("neither")
+
+
+def test_prefixes_whose_calls_failed_come_last() -> None:
+    ends = [(), ("ok", "ok"), ("ok", "error"), ("timeout", "died")]
+    prefixes = []
+    for index, statuses in enumerate(ends):
+        prefix = written(index, "abc")
+        prefix.turns[:0] = [
+            Turn([7], [-0.1], execution=ExecutionResult(status=ExecutionStatus(status)))
+            for status in statuses
+        ]
+        prefixes.append(prefix)
+    assert FAILED_CALLS.scores(prefixes, 3) == [0, 0, -1, -2]

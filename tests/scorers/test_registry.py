@@ -116,7 +116,9 @@ def test_a_name_that_means_nothing() -> None:
         ConfigError, match=r"unknown scorer 'confidance'; did you mean confidence\?"
     ):
         find_scorer("confidance")
-    with pytest.raises(ConfigError, match="unknown scorer 'x'; there are similarity, confidence, "):
+    with pytest.raises(
+        ConfigError, match="unknown scorer 'x'; there are similarity, failed-tool-calls, "
+    ):
         find_scorer("x")
     assert not gives_chances("x")
 

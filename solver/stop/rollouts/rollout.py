@@ -5,10 +5,11 @@ The first tokens are enough to cut a rollout at any mark up to there; how it end
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from sandbox.result import ExecutionResult, ExecutionStatus, tells_failure
 from solver.errors import InputError
 from solver.policy.prefix import cut
 from solver.types import StopReason, Trajectory, Turn
@@ -21,21 +22,27 @@ class _Frozen(BaseModel):
 
 
 class SavedTurn(_Frozen):
-    """The beginning of a turn, or all of it; the fields are those of `solver.types.Turn`."""
+    """The beginning of a turn, or all of it; the fields are those of `solver.types.Turn`.
+
+    `failed` says whether its call did; None without a call, and in files from before it was kept.
+    """
 
     token_ids: list[int]
     logprobs: list[float]
     confidences: list[float] = []
     entropies: list[float] = []
     appended: list[int] = []
+    failed: bool | None = None
 
     def turn(self) -> Turn:
-        """The turn, without its call."""
+        """The turn; of its call is known whether it failed."""
+        status = ExecutionStatus.ERROR if self.failed else ExecutionStatus.OK
         return Turn(
             self.token_ids,
             self.logprobs,
             self.confidences,
             self.entropies,
+            execution=None if self.failed is None else ExecutionResult(status=status),
             appended_token_ids=tuple(self.appended),
         )
 
@@ -118,10 +125,41 @@ def saved_turns(trajectory: Trajectory, stored_tokens: int) -> list[SavedTurn]:
                 confidences=_rounded(turn.confidences[cut], "confidences"),
                 entropies=_rounded(turn.entropies[cut], "entropies"),
                 appended=list(turn.appended_token_ids) if whole else [],
+                failed=_failed(turn) if whole else None,
             )
         )
         remaining -= len(turn.token_ids)
     return turns
+
+
+def _failed(turn: Turn) -> bool | None:
+    return None if turn.execution is None else turn.execution.status is not ExecutionStatus.OK
+
+
+def with_known_calls(
+    units: Iterable[ProblemRollouts], text: Callable[[Sequence[int]], str]
+) -> list[ProblemRollouts]:
+    """Rollouts of older files, in which the answer to a call alone says whether it failed.
+
+    `text` is a dialect's. Rollouts that know are left as they are.
+    """
+
+    def known(turn: SavedTurn) -> SavedTurn:
+        if turn.failed is not None or not turn.appended:
+            return turn
+        return turn.model_copy(update={"failed": tells_failure(text(turn.appended))})
+
+    return [
+        unit.model_copy(
+            update={
+                "rollouts": [
+                    rollout.model_copy(update={"turns": [known(turn) for turn in rollout.turns]})
+                    for rollout in unit.rollouts
+                ]
+            }
+        )
+        for unit in units
+    ]
 
 
 def _rounded(values: Sequence[float], name: str) -> list[float]:
