@@ -45,11 +45,11 @@ class LowRank(nn.Module):
 
 
 class Head(nn.Module):
-    """The linear head, fp32: a state `[..., hidden]` to the logit `[...]` of "ends right"."""
+    """The linear head, fp32: a state `[..., hidden]` to the logit `[...]` of "ends right"; it starts at 0."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(hidden_size) / math.sqrt(hidden_size))
+        self.weight = nn.Parameter(torch.zeros(hidden_size))
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, state: Tensor) -> Tensor:

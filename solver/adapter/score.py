@@ -66,7 +66,7 @@ def stop_states(model: Any, stop_token_ids: Sequence[int], caches: Sequence[Tens
         model,
         torch.tensor(stop_token_ids, device=model.device).expand(len(caches), count),
         lengths[:, None] + torch.arange(count, device=model.device),
-        _cache_of(batch[0], batch[1]),
+        cache_of(batch[0], batch[1]),
         mask,
     )
 
@@ -126,8 +126,8 @@ def _states_in_full(
     return states
 
 
-def _cache_of(keys: Tensor, values: Tensor) -> DynamicCache:
-    """An HF cache over `[layers, batch, heads, length, dim]` tensors, which it never writes to.
+def cache_of(keys: Tensor, values: Tensor) -> DynamicCache:
+    """A cache of transformers over `[layers, batch, heads, length, dim]` tensors, which it never writes to.
 
     Every layer keeps all positions, sliding ones too: HF's masks hide what lies outside the window.
     """

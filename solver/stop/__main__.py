@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             app,
             argv,
             prog=prog,
-            interrupted="error: interrupted; a training goes on after its last epoch with --resume",
+            interrupted="error: interrupted; a training goes on with --resume",
             failed=EXIT_FAILED,
         )
 

@@ -51,6 +51,7 @@ def saved(model_folder: Path, folder: Path, **changes: Any) -> Path:
     with torch.no_grad():
         for delta in adapter.delta_by_path.values():
             delta.lora_B.normal_(std=0.3, generator=torch.Generator().manual_seed(2))
+        adapter.head.weight.normal_(std=32**-0.5, generator=torch.Generator().manual_seed(2))
     prefix = tuple(written(0, TEXTS[0]).token_ids)
     with StopGate.attach(model, adapter) as gate:
         logit = float(score_prefixes(model, gate, [prefix])[0])

@@ -9,13 +9,12 @@ import torch
 
 from solver.adapter.folder import load_adapter, read_spec
 from solver.adapter.gate import StopGate
-from solver.adapter.score import encode_prefixes, score_prefixes
+from solver.adapter.score import score_prefixes
 from solver.errors import ConfigError, InputError, ModelError
 from solver.stop.rollouts.examples import StopExample
 from solver.stop.training import epochs as epochs_module
 from solver.stop.training.checkpoint import TrainingState
 from solver.stop.training.learner import TrainingFailed
-from solver.stop.training.prefixes import PrefixStore
 from solver.stop.training.recipe import Recipe, make_recipe
 from solver.stop.training.train import checkpoint_folder, train
 from tests.support.progress import HeardProgress
@@ -113,6 +112,17 @@ def test_shuffled_labels_keep_the_old_adapter(tmp_path: Path, llama_folder: Path
     assert not checkpoint_folder(out).exists()
 
 
+def test_it_begins_at_chance(tmp_path: Path, llama_folder: Path) -> None:
+    """The first step's loss is that of the share of right ends, whatever the model's states are like."""
+    heard = HeardProgress()
+    recipe = QUICK.model_copy(update={"epochs": 1, "auroc_floor": 0.0, "batch_size": 1000})
+    run(tmp_path / "adapter", llama_folder, recipe, progress=heard)
+    notes = [note for stage, done, _, note in heard.reports if stage == "steps" and done == 1]
+    share = torch.tensor(0.5)
+    chance = float(torch.nn.functional.binary_cross_entropy(share, share))
+    assert float(notes[0].rpartition(" ")[2]) == pytest.approx(chance, abs=0.02)
+
+
 SHORT = QUICK.model_copy(update={"epochs": 3, "auroc_floor": 0.0})
 
 
@@ -125,18 +135,21 @@ def test_the_same_seed_is_the_same_folder(tmp_path: Path, llama_folder: Path) ->
     assert first["adapter_model.safetensors"] != other["adapter_model.safetensors"]
 
 
+@pytest.mark.parametrize("killed_at", [9, 13])
 def test_a_resumed_training_equals_an_uninterrupted_one(
-    tmp_path: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
+    """After an epoch's last step, before it was validated, and in the middle of one."""
     run(tmp_path / "whole" / "adapter", llama_folder, SHORT)
     out = tmp_path / "cut" / "adapter"
     save = epochs_module.save_checkpoint
 
     def save_and_die(folder: Path, state: TrainingState, *rest: Any) -> None:
         save(folder, state, *rest)
-        if len(state.epochs) == 2:
+        if state.step == killed_at:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(epochs_module, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(epochs_module, "save_checkpoint", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         run(out, llama_folder, SHORT)
@@ -173,16 +186,19 @@ def test_memory_bounds_do_not_change_the_result(
         assert ours.validation.brier == pytest.approx(theirs.validation.brier, abs=1e-3)
 
 
-def test_the_store_keeps_what_fits() -> None:
-    model = tiny_model("llama")
-    prefixes = [list(range(2, 2 + length)) for length in (9, 3, 6, 4)]
-    one_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, head size, bytes
-    store = PrefixStore(model, prefixes, one_token * 8)
-    store.fill()
-    assert store.num_bytes == one_token * 7, "the two shortest"
-    for row, cache in enumerate(store.get([0, 1, 2, 3])):
-        assert cache.shape == (2, 2, 2, len(prefixes[row]), 8)
-        assert torch.allclose(cache, encode_prefixes(model, [prefixes[row]])[0], atol=1e-5)
+def test_prefixes_in_a_folder(
+    tmp_path: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same training as from memory; another one on the same data computes no prefix."""
+    kv = tmp_path / "kv"
+    run(tmp_path / "memory" / "adapter", llama_folder, SHORT)
+    run(tmp_path / "folder" / "adapter", llama_folder, SHORT, kv=kv)
+    assert content(tmp_path / "memory" / "adapter") == content(tmp_path / "folder" / "adapter")
+    monkeypatch.setattr("solver.stop.training.prefixes.encode_siblings", None)
+    other = SHORT.model_copy(update={"seed": 1, "epochs": 1})
+    run(tmp_path / "other", llama_folder, other, kv=kv)
+    with pytest.raises(ConfigError, match="are of another dtype"):
+        run(tmp_path / "x", llama_folder, other.model_copy(update={"dtype": "bfloat16"}), kv=kv)
 
 
 def test_a_loss_that_is_not_finite_overwrites_nothing(tmp_path: Path, llama_folder: Path) -> None:
@@ -190,7 +206,7 @@ def test_a_loss_that_is_not_finite_overwrites_nothing(tmp_path: Path, llama_fold
     run(out, llama_folder, SHORT.model_copy(update={"epochs": 1}))
     old = content(out)
     with pytest.raises(TrainingFailed, match=r"became (nan|inf) in epoch 1, step \d+: a lower"):
-        run(out, llama_folder, SHORT.model_copy(update={"learning_rate": 1e30}))
+        run(out, llama_folder, SHORT.model_copy(update={"learning_rate": 1e38}))
     assert content(out) == old
 
 

@@ -64,12 +64,14 @@ def tiny_model(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def loud_adapter(model: Any, stop_ids: tuple[int, ...] = STOP_IDS, **options: Any) -> StopAdapter:
-    """An adapter whose deltas and embeddings are far from zero."""
+    """An adapter whose deltas, embeddings and head are far from zero."""
     adapter = StopAdapter.fresh(model, stop_ids, **{"rank": 4, "seed": 1, **options})
     with torch.no_grad():
         generator = torch.Generator().manual_seed(2)
         for delta in adapter.delta_by_path.values():
             delta.lora_B.copy_(torch.randn(delta.lora_B.shape, generator=generator) * 0.3)
+        weight = adapter.head.weight
+        weight.copy_(torch.randn(weight.shape, generator=generator) / len(weight) ** 0.5)
         adapter.head.bias.fill_(0.3)
     return adapter
 

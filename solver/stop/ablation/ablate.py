@@ -23,7 +23,8 @@ from solver.stop.ablation.results import Result, ResultFile
 from solver.stop.ablation.scores import Evaluation, values_of
 from solver.stop.ablation.task import Ablation, Task, make_task
 from solver.stop.training.base import load_base
-from solver.stop.training.train import checkpoint_folder, train
+from solver.stop.training.shelf import MemoryShelf, Shelf
+from solver.stop.training.train import GIB, checkpoint_folder, open_shelf, train
 
 
 def run_points(
@@ -47,7 +48,7 @@ def run_points(
             progress.report("loading the model")
             device = Accelerator(cpu=ablation.cpu).device
             model, _ = load_base(ablation.base, ablation.recipe, device)
-            evaluation = Evaluation(model, ablation.evaluation, ablation.recipe.cache_gib)
+            evaluation = Evaluation(model, ablation.evaluation, _shelves(ablation))
         try:
             result = _run(ablation, point, evaluation, progress)
         except SolverError as error:
@@ -101,6 +102,14 @@ def _run(
     )
 
 
+def _shelves(ablation: Ablation) -> Callable[[], Shelf]:
+    """Where the prefixes of an evaluation are kept: one folder for all marks, or memory for one at a time."""
+    if ablation.kv is None:
+        return lambda: MemoryShelf(ablation.recipe.cache_gib * GIB)
+    shelf = open_shelf(ablation.kv / "evaluation", ablation.base, ablation.recipe)
+    return lambda: shelf
+
+
 def _train(ablation: Ablation, task: Task, folder: Path, progress: WorkProgress) -> None:
     train(
         task.training,
@@ -110,6 +119,7 @@ def _train(ablation: Ablation, task: Task, folder: Path, progress: WorkProgress)
         mark=task.mark,
         validation=task.validation,
         resume=checkpoint_folder(folder).is_dir(),
+        kv=None if ablation.kv is None else ablation.kv / "training",
         cpu=ablation.cpu,
         progress=progress,
     )

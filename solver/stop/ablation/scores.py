@@ -7,7 +7,7 @@ The prefix KV is the same for every adapter, so it is computed once a mark, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from solver.adapter.folder import LoadedAdapter
 from solver.adapter.gate import StopGate
-from solver.adapter.score import check_prefixes, stop_states
+from solver.adapter.score import check_prefixes
 from solver.clock import MonotonicClock
 from solver.ports import Scorer
 from solver.scorers.confidence import CONFIDENCE
@@ -29,21 +29,23 @@ from solver.stop.evaluation.scoring import Marked, score_at
 from solver.stop.metrics import auroc
 from solver.stop.rollouts.rollout import ProblemRollouts
 from solver.stop.training.prefixes import PrefixStore
+from solver.stop.training.shelf import MemoryShelf, Shelf
 from solver.types import Trajectory
 
 _BATCH = 32
-_GIB = 1024**3
 _DECIMALS = 6
 
 
 class Evaluation:
-    """Evaluation rollouts on the base model; the KV of one mark at a time is kept, within a bound."""
+    """Evaluation rollouts on the base model; `shelves` gives where the KV of another mark is kept."""
 
-    def __init__(self, model: Any, units: Sequence[ProblemRollouts], cache_gib: float) -> None:
-        self._model, self._units, self._cache_gib = model, units, cache_gib
+    def __init__(
+        self, model: Any, units: Sequence[ProblemRollouts], shelves: Callable[[], Shelf]
+    ) -> None:
+        self._model, self._units, self._shelves = model, units, shelves
         self._mark = 0
         self._places: dict[tuple[int, ...], int] = {}
-        self._store = PrefixStore(model, [], 0)
+        self._store = PrefixStore(model, [], [], MemoryShelf(0))
 
     def marked(
         self, mark: int, loaded: LoadedAdapter, families: Sequence[str] = ()
@@ -57,7 +59,7 @@ class Evaluation:
         units = [u for u in self._units if not families or u.tags.get("family") in families]
         with StopGate.attach(self._model, loaded.adapter) as gate, torch.no_grad():
             check_prefixes(list(self._places), gate)
-            stop = _StoredStop(self._model, gate, self._store, self._places)
+            stop = _StoredStop(gate, self._store, self._places)
             scorers: list[Scorer] = [ComputedScorer(CONFIDENCE, mark), stop]
             if loaded.spec.combiner is not None:
                 scorers.append(CombinedScorer(stop, loaded.spec.combiner))
@@ -67,13 +69,14 @@ class Evaluation:
     def _go_to(self, mark: int) -> None:
         if mark == self._mark:
             return
-        prefixes: dict[tuple[int, ...], int] = {}
+        problems: dict[tuple[int, ...], str] = {}
         for unit in self._units:
             for rollout in unit.rollouts:
                 if (prefix := unit.prefix(rollout, mark)) is not None:
-                    prefixes.setdefault(tuple(prefix.token_ids), len(prefixes))
-        self._mark, self._places = mark, prefixes
-        self._store = PrefixStore(self._model, list(prefixes), self._cache_gib * _GIB)
+                    problems.setdefault(tuple(prefix.token_ids), unit.problem_id)
+        self._mark, self._places = mark, {prefix: place for place, prefix in enumerate(problems)}
+        names = list(problems.values())
+        self._store = PrefixStore(self._model, list(problems), names, self._shelves())
         self._store.fill()
 
 
@@ -83,9 +86,9 @@ class _StoredStop:
     name = STOP.name
 
     def __init__(
-        self, model: Any, gate: StopGate, store: PrefixStore, places: dict[tuple[int, ...], int]
+        self, gate: StopGate, store: PrefixStore, places: dict[tuple[int, ...], int]
     ) -> None:
-        self._model, self._gate, self._store, self._places = model, gate, store, places
+        self._gate, self._store, self._places = gate, store, places
         self._known: dict[tuple[int, ...], float] = {}
 
     async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
@@ -95,8 +98,8 @@ class _StoredStop:
         adapter = self._gate.adapter
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
-            caches = self._store.get([self._places[prefix] for prefix in batch])
-            states = stop_states(self._model, adapter.stop_token_ids, caches)
+            rows = [self._places[prefix] for prefix in batch]
+            states = self._store.stop_states(adapter.stop_token_ids, rows)
             self._known.update(zip(batch, adapter.head(states).tolist(), strict=True))
         return [self._known[prefix] for prefix in prefixes]
 

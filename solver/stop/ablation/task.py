@@ -37,7 +37,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """What the points have in common. `recipe` is the base's; `work` is the folder of unfinished points."""
+    """What the points have in common. `recipe` is the base's; `work` is the folder of unfinished points.
+
+    `kv` is the folder that keeps the base model's prefix KV; without one it is kept in memory.
+    """
 
     material: Material
     evaluation: tuple[ProblemRollouts, ...]
@@ -46,6 +49,7 @@ class Ablation:
     keep: int
     work: Path
     cpu: bool = False
+    kv: Path | None = None
 
     def parts(self, mark: int) -> tuple[list[StopExample], list[StopExample]]:
         """Training and validation at `mark`, split between problems as at the base's mark."""

@@ -60,10 +60,13 @@ def train_command(
     dtype: Annotated[str | None, typer.Option(help="of the base: float32 or bfloat16")] = None,
     device: Annotated[str, typer.Option(help="auto or cpu")] = "auto",
     cache_gib: Annotated[float | None, typer.Option(help="prefix KV kept in memory")] = None,
+    kv: Annotated[
+        Path | None, typer.Option(help="folder of prefix KV instead: gone on with, and used again")
+    ] = None,
     window: Annotated[int | None, typer.Option(help="tokens of a confidence window")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch")] = None,
     seed: Annotated[int | None, typer.Option(help="of weights, split and order")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on after the last epoch")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where it was")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print the result only")] = False,
 ) -> None:
     """Train an adapter on labelled prefixes; writes it, its scores and the picture of its curve."""
@@ -124,6 +127,7 @@ def train_command(
             validation=held_out,
             base_name=base,
             resume=resume,
+            kv=kv,
             cpu=device == "cpu",
             progress=progress,
             on_epoch=progress.say,

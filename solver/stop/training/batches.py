@@ -30,18 +30,38 @@ def split_by_problem(
     return training, validation
 
 
-def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def plan_epoch(
+    lengths: Sequence[int],
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    counts: Sequence[int] | None = None,
+) -> list[list[int]]:
     """Batches of indices for one epoch: every index once, lengths alike within a batch.
 
-    Shuffled, sorted by length within pools of a few batches, cut, and the batches shuffled again: it
-    depends on seed and epoch alone, so a resumed training sees the same batches.
+    An index stands for `counts` examples (1 each, by default), of which a batch has at most `batch_size`,
+    unless one index alone has more. Shuffled, sorted by length within pools of a few batches, cut, and the
+    batches shuffled again: it depends on seed and epoch alone, so a resumed training sees the same batches.
     """
     draw = random.Random(f"epoch {seed} {epoch}")
     order = list(range(len(lengths)))
     draw.shuffle(order)
+    sizes = counts or [1] * len(lengths)
     batches = []
-    for start in range(0, len(order), batch_size * _POOL):
-        pool = sorted(order[start : start + batch_size * _POOL], key=lengths.__getitem__)
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    for pool in in_runs(order, sizes, batch_size * _POOL):
+        batches += in_runs(sorted(pool, key=lengths.__getitem__), sizes, batch_size)
     draw.shuffle(batches)
     return batches
+
+
+def in_runs(order: Sequence[int], counts: Sequence[int], most: int) -> list[list[int]]:
+    """`order` in runs whose `counts` add up to at most `most`; an index with more is a run of its own."""
+    runs: list[list[int]] = []
+    total = most
+    for index in order:
+        if total + counts[index] > most:
+            runs.append([])
+            total = 0
+        runs[-1].append(index)
+        total += counts[index]
+    return runs

@@ -1,4 +1,4 @@
-"""A training's state between epochs, on disk without pickles, so that it can be resumed exactly."""
+"""A training's state, on disk without pickles, so that it can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ Weights = dict[str, Tensor]
 
 
 class TrainingState(BaseModel):
-    """The progress of a training. `identity` names recipe, data and base model: all must agree."""
+    """The progress of a training. `identity` names recipe, data and base model: all must agree.
+
+    `loss_sum` is what the examples of an unfinished epoch have lost so far.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     identity: dict[str, object]
     step: int = 0
+    loss_sum: float = 0.0
     best_epoch: int = -1
     epochs: list[Epoch] = []
 
@@ -39,11 +43,17 @@ class TrainingState(BaseModel):
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, adapter: StopAdapter, optimizer: Any, best: Weights
+    folder: Path,
+    state: TrainingState,
+    adapter: StopAdapter,
+    optimizer: Any,
+    best: Weights,
+    spread: Weights,
 ) -> None:
-    """Write the state after an epoch; a crash while writing leaves the one before."""
+    """Write the state; a crash while writing leaves the one before. `spread` is how the head sees states."""
     tensors = {f"adapter.{name}": tensor for name, tensor in snapshot(adapter).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    tensors |= {f"spread.{name}": tensor.cpu() for name, tensor in spread.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t.detach().cpu() for name, t in values.items()}
 
@@ -56,8 +66,8 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path, identity: dict[str, object], adapter: StopAdapter, optimizer: Any
-) -> tuple[TrainingState, Weights]:
-    """Put a saved state into `adapter` and `optimizer`; returns it with the best weights so far.
+) -> tuple[TrainingState, Weights, Weights]:
+    """Put a saved state into `adapter` and `optimizer`; returns it, the best weights and the spread.
 
     Raises `ConfigError` if there is none, it is damaged, or it is of another training.
     """
@@ -76,7 +86,7 @@ def load_checkpoint(
                 f"the checkpoint in {folder} is of another training: {name} was "
                 f"{state.identity.get(name)}, now it is {value}"
             )
-    groups: dict[str, Weights] = {"adapter": {}, "best": {}, "optimizer": {}}
+    groups: dict[str, Weights] = {"adapter": {}, "best": {}, "optimizer": {}, "spread": {}}
     for key, tensor in tensors.items():
         group, _, name = key.partition(".")
         groups[group][name] = tensor
@@ -86,7 +96,7 @@ def load_checkpoint(
         index, _, name = key.partition(".")
         saved.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": saved})
-    return state, groups["best"]
+    return state, groups["best"], groups["spread"]
 
 
 def discard_checkpoint(folder: Path) -> None:

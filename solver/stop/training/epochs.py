@@ -1,9 +1,10 @@
-"""Runs the epochs of a training, keeps the best one, and writes a checkpoint after each."""
+"""Runs the epochs of a training, keeps the best one, and writes checkpoints on the way."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from solver.adapter.spec import Epoch, Metrics
@@ -12,6 +13,7 @@ from solver.stop.metrics import measure
 from solver.stop.training.batches import plan_epoch
 from solver.stop.training.checkpoint import (
     TrainingState,
+    Weights,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -19,6 +21,8 @@ from solver.stop.training.checkpoint import (
 )
 from solver.stop.training.learner import Learner, TrainingFailed
 from solver.stop.training.recipe import Recipe
+
+SAVE_EVERY_S = 60.0  # within an epoch
 
 
 def run_epochs(
@@ -37,21 +41,29 @@ def run_epochs(
     that cannot be, and `TrainingFailed` for a loss or a score that is not finite.
     """
     adapter, optimizer = learner.adapter, learner.optimizer
+    state = TrainingState(identity=identity)
+    best: Weights = {}
     if resume:
-        state, best = load_checkpoint(folder, identity, adapter, optimizer)
-    else:
-        state, best = TrainingState(identity=identity), {}
+        state, best, learner.spread = load_checkpoint(folder, identity, adapter, optimizer)
     _store_prefixes(learner, progress)
+    if not resume:
+        learner.begin()
+    plans = _plans(learner)
+
+    def save() -> None:
+        if learner.accelerator.is_main_process:
+            save_checkpoint(folder, state, adapter, optimizer, best, learner.spread)
+
     while not _is_over(state, learner.recipe):
-        row = _run_epoch(learner, state, progress)
+        row = _run_epoch(learner, state, plans, progress, save)
         state.epochs.append(row)
         if state.best_epoch < 0 or row.validation.brier < state.best.validation.brier:
             state.best_epoch, best = row.epoch, snapshot(adapter)
         on_epoch(f"epoch {row.epoch + 1} of {learner.recipe.epochs}: {_line(row)}")
-        if learner.accelerator.is_main_process:
-            save_checkpoint(folder, state, adapter, optimizer, best)
+        save()
     progress.report("steps", state.step, state.step)  # patience may have ended them early
     restore(adapter, best)
+    learner.settle()
     return state
 
 
@@ -74,24 +86,42 @@ def _is_over(state: TrainingState, recipe: Recipe) -> bool:
     return done >= recipe.epochs or (done > 0 and done - 1 - state.best_epoch >= recipe.patience)
 
 
-def _run_epoch(learner: Learner, state: TrainingState, progress: WorkProgress) -> Epoch:
+def _plans(learner: Learner) -> list[list[list[int]]]:
+    """The batches of every epoch; their number decides the learning rate of each step."""
+    recipe, groups = learner.recipe, learner.groups
+    lengths = [max(len(learner.training[row].prefix_token_ids) for row in g) for g in groups]
+    counts = list(map(len, groups))
+    return [
+        plan_epoch(lengths, recipe.batch_size, recipe.seed, epoch, counts)
+        for epoch in range(recipe.epochs)
+    ]
+
+
+def _run_epoch(
+    learner: Learner,
+    state: TrainingState,
+    plans: Sequence[list[list[int]]],
+    progress: WorkProgress,
+    save: Callable[[], None],
+) -> Epoch:
     recipe, epoch = learner.recipe, len(state.epochs)
-    lengths = [len(example.prefix_token_ids) for example in learner.training]
-    batches = plan_epoch(lengths, recipe.batch_size, recipe.seed, epoch)
-    total = len(batches) * recipe.epochs
+    total, before = sum(map(len, plans)), sum(map(len, plans[:epoch]))
     progress.report("steps", state.step, total, f"epoch {epoch + 1}")
-    loss_sum = 0.0
-    for batch in batches:
+    saved_at = time.monotonic()
+    for batch in plans[epoch][state.step - before :]:
         loss = learner.step(batch, recipe.learning_rate_at(state.step, total))
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the loss became {loss} in epoch {epoch + 1}, step {state.step + 1}: "
                 "a lower --learning-rate may help; nothing was overwritten"
             )
-        loss_sum += loss * len(batch)
+        state.loss_sum += loss * sum(len(learner.groups[group]) for group in batch)
         state.step += 1
         progress.report("steps", state.step, total, f"epoch {epoch + 1}, loss {loss:.4f}")
-    mean = loss_sum / len(learner.training)
+        if time.monotonic() - saved_at >= SAVE_EVERY_S:
+            save()
+            saved_at = time.monotonic()
+    mean, state.loss_sum = state.loss_sum / len(learner.training), 0.0
     progress.report("validating")
     return Epoch(epoch=epoch, train_loss=mean, validation=_validate(learner))
 

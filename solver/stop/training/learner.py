@@ -6,8 +6,9 @@ paper's target, arXiv 2604.16029),
     mean over examples of w * (softplus(z) - s * z)
 
 The [STOP] positions alone are computed, over stored prefix KV: that is the base model's own and never
-changes. Processes of `accelerate launch` each hold the base model, share out a step's micro-batches
-and add up their gradients, so the result does not depend on how a batch is cut (but for rounding).
+changes. A problem's prefixes are learned in the same step. Processes of `accelerate launch` each hold the
+base model, share out a step's micro-batches and add up their gradients, so the result does not depend on
+how a batch is cut (but for rounding).
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from solver.adapter.gate import StopAdapter, StopGate
-from solver.adapter.score import check_prefixes, stop_states
+from solver.adapter.score import check_prefixes
 from solver.errors import RunError
 from solver.stop.rollouts.examples import StopExample
+from solver.stop.training.batches import in_runs
 from solver.stop.training.prefixes import PrefixStore
 from solver.stop.training.recipe import Recipe
+from solver.stop.training.shelf import Shelf
 
-_GIB = 1024**3
 _EVALUATION_BATCH = 128
+_LOOKED_AT = 256  # examples whose states say where the head begins
+_LEAST_SPREAD = 0.1  # of the mean spread: a number that hardly varies is not blown up
 
 
 class TrainingFailed(RunError):
@@ -51,6 +55,7 @@ class Learner:
         training: Sequence[StopExample],
         validation: Sequence[StopExample],
         recipe: Recipe,
+        shelf: Shelf,
     ) -> None:
         self.accelerator, self.model, self.recipe = accelerator, model, recipe
         self.training, self.validation = training, validation
@@ -68,33 +73,69 @@ class Learner:
         self._weights, self._labels = (weights / weights.mean()).float(), labels.float()
         mean = float((weights * labels).sum() / weights.sum())
         self.adapter.head.bias.data.fill_(math.log(mean / (1 - mean)))
+        # examples of a pass that is not a step's
+        self._forward = min(recipe.micro_batch or _EVALUATION_BATCH, _EVALUATION_BATCH)
+        self.spread: dict[str, Tensor] = {}  # of the states, while the head is learning
         self.gate = StopGate.attach(model, self.adapter)
-        prefixes = [example.prefix_token_ids for example in [*training, *validation]]
+        examples = [*training, *validation]
+        prefixes = [example.prefix_token_ids for example in examples]
         check_prefixes(prefixes, self.gate)
-        self.store = PrefixStore(model, prefixes, recipe.cache_gib * _GIB)
+        self.store = PrefixStore(model, prefixes, [e.problem_id for e in examples], shelf)
+        # validation shares no problem with training, so a group belongs to one of the two
+        places = [[row.place for row in group.rows] for group in self.store.groups]
+        self.groups = [rows for rows in places if rows[0] < len(training)]
+        self._validation_groups = [rows for rows in places if rows[0] >= len(training)]
         self._parameters = list(self.adapter.parameters())
         self.optimizer = torch.optim.AdamW(
             self._parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
 
+    def begin(self) -> None:
+        """See how large the [STOP] states are, for the head reads them as deviations of about 1.
+
+        A real model's states have means that are far larger than what tells prefixes apart, and a head that
+        learns on them as they are takes the first steps far too loudly. `settle` undoes it.
+        """
+        with torch.no_grad():
+            first = self._runs(self.groups, _LOOKED_AT)[0]
+            parts = [
+                [row for group in run for row in group] for run in self._runs(first, self._forward)
+            ]
+            states = torch.cat([self._states(part) for part in parts])
+        least = max(1e-6, _LEAST_SPREAD * float(states.std(0, correction=0).mean()))
+        self.spread = {
+            "mean": states.mean(0),
+            "scale": states.std(0, correction=0).clamp(min=least),
+        }
+
+    def settle(self) -> None:
+        """Have the head read states as they are, as everyone else does who uses the adapter."""
+        head, mean, scale = self.adapter.head, *self._seen_as()
+        with torch.no_grad():
+            head.weight.div_(scale)
+            head.bias.sub_((head.weight * mean).sum())
+        self.spread = {}
+
     def step(self, batch: Sequence[int], learning_rate: float) -> float:
-        """One optimizer step on these training examples; returns their mean loss.
+        """One optimizer step on the training examples of these `groups`; returns their mean loss.
 
         A loss that is not finite changes no weight.
         """
+        groups = [self.groups[index] for index in batch]
+        count = sum(map(len, groups))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         for parameter in self._parameters:
             parameter.grad = torch.zeros_like(parameter)
         processes = self.accelerator.num_processes
-        size = self.recipe.micro_batch or -(-len(batch) // processes)
+        size = self.recipe.micro_batch or -(-count // processes)
         total = torch.zeros((), device=self.accelerator.device)
-        for part in self._share(batch, size):
+        for part in self._share(groups, size):
             rows = torch.tensor(part)
             losses = binary_cross_entropy_with_logits(
                 self._logits(part), self._labels[rows].to(total.device), reduction="none"
             )
-            loss = (losses * self._weights[rows].to(total.device)).sum() / len(batch)
+            loss = (losses * self._weights[rows].to(total.device)).sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if processes > 1:
@@ -110,13 +151,10 @@ class Learner:
     @torch.no_grad()
     def validation_logits(self) -> list[float]:
         """The logit of each validation example. Raises `TrainingFailed` if one is not finite."""
-        first, count = len(self.training), len(self.validation)
-        lengths = [len(example.prefix_token_ids) for example in self.validation]
-        order = sorted(range(count), key=lengths.__getitem__)
-        size = min(self.recipe.micro_batch or _EVALUATION_BATCH, _EVALUATION_BATCH)
-        summed = torch.zeros(count, device=self.accelerator.device)
-        for part in self._share(order, size):
-            summed[part] = self._logits([first + row for row in part])
+        first = len(self.training)
+        summed = torch.zeros(len(self.validation), device=self.accelerator.device)
+        for part in self._share(self._validation_groups, self._forward):
+            summed[[row - first for row in part]] = self._logits(part)
         if self.accelerator.num_processes > 1:
             summed = self._sum(summed)
         logits: list[float] = summed.tolist()
@@ -124,15 +162,31 @@ class Learner:
             raise TrainingFailed("a validation score is not finite; nothing was overwritten")
         return logits
 
-    def _share(self, rows: Sequence[int], size: int) -> list[Sequence[int]]:
-        """This process's part of `rows`, in micro-batches of at most `size`."""
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return parts[self.accelerator.process_index :: self.accelerator.num_processes]
+    def _share(self, groups: Sequence[list[int]], size: int) -> list[list[int]]:
+        """The rows of this process's part of `groups`, in micro-batches of about `size`."""
+        runs = self._runs(groups, size)[
+            self.accelerator.process_index :: self.accelerator.num_processes
+        ]
+        return [[row for group in run for row in group] for run in runs]
+
+    def _runs(self, groups: Sequence[list[int]], size: int) -> list[list[list[int]]]:
+        counts = list(map(len, groups))
+        return [[groups[i] for i in run] for run in in_runs(range(len(groups)), counts, size)]
 
     def _logits(self, rows: Sequence[int]) -> Tensor:
-        states = stop_states(self.model, self.adapter.stop_token_ids, self.store.get(rows))
-        logits: Tensor = self.adapter.head(states.to(self.accelerator.device))
+        mean, scale = self._seen_as()
+        logits: Tensor = self.adapter.head((self._states(rows) - mean) / scale)
         return logits
+
+    def _seen_as(self) -> tuple[Tensor, Tensor]:
+        """What is taken from a state and what it is divided by before the head reads it."""
+        device = self.accelerator.device
+        mean = self.spread.get("mean", torch.zeros(()))
+        return mean.to(device), self.spread.get("scale", torch.ones(())).to(device)
+
+    def _states(self, rows: Sequence[int]) -> Tensor:
+        states = self.store.stop_states(self.adapter.stop_token_ids, rows)
+        return states.to(self.accelerator.device).float()
 
     def _sum(self, tensor: Tensor | None) -> Tensor:
         """`tensor` added up over all processes."""

@@ -1,64 +1,92 @@
-"""Prefix KV of training examples: computed once, kept within a bound, recomputed beyond it."""
+"""What training reads of the frozen base model, computed once: prefix KV and last states by problem.
+
+Siblings share their prompt's keys and values (`siblings`), which are kept in bfloat16 (`shelf`): 12 KB a
+token for a model of 0.5 billion parameters. What there is no room for is computed again whenever it is asked
+for.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from solver.adapter.score import encode_prefixes
-
-_TOKENS = 8192  # padded tokens of one encoding batch
+from solver.stop.training.shelf import Kept, Shelf
+from solver.stop.training.siblings import (
+    Siblings,
+    encode_siblings,
+    group_siblings,
+    sibling_stop_states,
+)
 
 
 class PrefixStore:
-    """Prefix caches by index. The first ones that fit in `max_bytes` are kept in CPU memory."""
+    """Prefixes by index, in `groups` of siblings; `problem_ids` says whose each prefix is."""
 
-    def __init__(self, model: Any, prefixes: Sequence[Sequence[int]], max_bytes: float) -> None:
-        self._model, self._prefixes, self._max_bytes = model, prefixes, max_bytes
-        self._kept: dict[int, Tensor] = {}
-        self.num_bytes = 0
+    def __init__(
+        self,
+        model: Any,
+        prefixes: Sequence[Sequence[int]],
+        problem_ids: Sequence[str],
+        shelf: Shelf,
+    ) -> None:
+        self._model, self._shelf = model, shelf
+        self.groups = group_siblings(prefixes, problem_ids)
+        self._keys = [_key(group) for group in self.groups]
+        self._group_of = {
+            row.place: (g, number)
+            for g, group in enumerate(self.groups)
+            for number, row in enumerate(group.rows)
+        }
 
     @property
     def num_tokens(self) -> int:
-        """Of all prefixes."""
-        return sum(map(len, self._prefixes))
+        """What has to be encoded."""
+        return sum(group.num_tokens for group in self.groups)
 
-    def __len__(self) -> int:
-        return len(self._prefixes)
+    def fill(self, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Encode what is not kept yet until there is no room; `advance` counts the tokens."""
+        for group, key in zip(self.groups, self._keys, strict=True):
+            if self._shelf.get(key) is None and not self._shelf.put(key, self._encode(group)):
+                return
+            advance(group.num_tokens)
 
-    def fill(self, advance: Callable[[int], None] | None = None) -> None:
-        """Encode prefixes, shortest first, until the bound is reached; `advance` counts their tokens.
+    def states(self, rows: Sequence[int]) -> Tensor:
+        """The base model's last hidden state `[rows, hidden]` at the last id of each prefix, float32."""
+        found: dict[int, Tensor] = {}
+        for g, numbers in self._by_group(rows).items():
+            _, states = self._get(g)
+            found |= {self.groups[g].rows[number].place: states[number] for number in numbers}
+        return torch.stack([found[row] for row in rows])
 
-        The batches do not depend on the order of training, so a resumed run keeps the same bits.
-        """
-        order = sorted(range(len(self)), key=lambda index: len(self._prefixes[index]))
-        start = 0
-        while start < len(order):
-            count = _TOKENS // max(1, len(self._prefixes[order[start]]))
-            rows = order[start : start + max(1, count)]
-            for row, cache in zip(rows, self._encode(rows), strict=True):
-                size = cache.numel() * cache.element_size()
-                if self.num_bytes + size > self._max_bytes:
-                    return
-                self._kept[row] = cache.cpu()
-                self.num_bytes += size
-            if advance is not None:
-                advance(sum(len(self._prefixes[row]) for row in rows))
-            start += len(rows)
+    def stop_states(self, stop_token_ids: Sequence[int], rows: Sequence[int]) -> Tensor:
+        """The state `[rows, hidden]` of the last [STOP] behind each prefix, in one forward pass."""
+        asked = self._by_group(rows)
+        parts = [(self.groups[g], numbers, self._get(g)[0]) for g, numbers in asked.items()]
+        states = sibling_stop_states(self._model, stop_token_ids, parts)
+        order = [group.rows[number].place for group, numbers, _ in parts for number in numbers]
+        at = {place: i for i, place in enumerate(order)}
+        return states[[at[row] for row in rows]]
 
-    def get(self, rows: Sequence[int]) -> list[Tensor]:
-        """The prefix caches of `rows`, in their order."""
-        missing = [row for row in rows if row not in self._kept]
-        fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
-        return [fresh[row] if row in fresh else self._kept[row] for row in rows]
+    def _by_group(self, rows: Sequence[int]) -> dict[int, list[int]]:
+        """Of each group the numbers of its rows that are asked for."""
+        asked: dict[int, list[int]] = {}
+        for row in dict.fromkeys(rows):
+            group, number = self._group_of[row]
+            asked.setdefault(group, []).append(number)
+        return asked
 
-    def _encode(self, rows: Sequence[int]) -> list[Tensor]:
-        longest = max(len(self._prefixes[row]) for row in rows)
-        size = max(1, _TOKENS // longest)
-        encoded = []
-        for start in range(0, len(rows), size):
-            batch = [self._prefixes[row] for row in rows[start : start + size]]
-            encoded += encode_prefixes(self._model, batch)
-        return encoded
+    def _get(self, group: int) -> Kept:
+        return self._shelf.get(self._keys[group]) or self._encode(self.groups[group])
+
+    def _encode(self, group: Siblings) -> Kept:
+        keys_and_values, states = encode_siblings(self._model, group)
+        return keys_and_values.to("cpu", torch.bfloat16), states.float().cpu()
+
+
+def _key(group: Siblings) -> str:
+    rows = [(row.member, row.length) for row in group.rows]
+    return hashlib.sha256(repr((group.shared, group.rests, rows)).encode()).hexdigest()

@@ -5,7 +5,9 @@ The old adapter is replaced only by a finished training that reached the AUROC f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -17,7 +19,7 @@ from solver.adapter.norms import norms_fingerprint
 from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Handshake, StopSpec, TrainingSummary
 from solver.cli.progress import WorkProgress
-from solver.errors import InputError
+from solver.errors import ConfigError, InputError
 from solver.files.whole import check_replaceable
 from solver.stop.rollouts.examples import StopExample, check_classes, digest
 from solver.stop.training.base import load_base
@@ -28,6 +30,9 @@ from solver.stop.training.curve import draw_curve
 from solver.stop.training.epochs import run_epochs
 from solver.stop.training.learner import Learner, TrainingFailed
 from solver.stop.training.recipe import Recipe
+from solver.stop.training.shelf import FolderShelf, MemoryShelf, Shelf
+
+GIB = 1024**3
 
 
 def checkpoint_folder(out: Path) -> Path:
@@ -47,13 +52,15 @@ def train(
     validation: Sequence[StopExample] | None = None,
     base_name: str | None = None,
     resume: bool = False,
+    kv: Path | None = None,
     cpu: bool = False,
     progress: WorkProgress | None = None,
     on_epoch: Callable[[str], None] = lambda _: None,
 ) -> StopSpec:
     """Train on `data` and write the adapter folder `out`; returns what stop.json says.
 
-    Without `validation`, a share of the problems is held out. `progress` shows how the work gets on
+    Without `validation`, a share of the problems is held out. The base model's prefix KV is kept in the
+    folder `kv`, from where later trainings take it, or in memory. `progress` shows how the work gets on
     (None: nothing is shown), `on_epoch` is told of each epoch in one line. Raises `InputError` or
     `ModelError` for what cannot be trained on, and `TrainingFailed` for
     a loss that is not finite or an AUROC below the floor.
@@ -64,14 +71,20 @@ def train(
     training, held_out = _parts(data, validation, recipe)
     progress.report("loading the model")
     model, stop_token_ids = load_base(base, recipe, accelerator.device)
-    learner = Learner(accelerator, model, stop_token_ids, training, held_out, recipe)
     folder = checkpoint_folder(out)
     identity: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
         "data": digest([*training, *held_out]),
         "base model": fingerprint(base),
     }
-    with learner.gate:
+    with ExitStack() as closing:
+        shelf: Shelf = MemoryShelf(recipe.cache_gib * GIB)
+        if kv is not None and accelerator.num_processes > 1:
+            raise ConfigError("a folder of prefix KV is written by one process: train without --kv")
+        if kv is not None:
+            shelf = closing.enter_context(contextlib.closing(open_shelf(kv, base, recipe)))
+        learner = Learner(accelerator, model, stop_token_ids, training, held_out, recipe, shelf)
+        closing.enter_context(learner.gate)
         state = run_epochs(
             learner, folder, identity, resume=resume, progress=progress, on_epoch=on_epoch
         )
@@ -118,6 +131,11 @@ def train(
             discard_checkpoint(folder)
     accelerator.wait_for_everyone()
     return spec
+
+
+def open_shelf(folder: Path, base: Path, recipe: Recipe) -> FolderShelf:
+    """The folder that keeps the base model's prefix KV. Raises `ConfigError` if it is another model's."""
+    return FolderShelf(folder, {"base model": fingerprint(base), "dtype": recipe.dtype})
 
 
 def _parts(
