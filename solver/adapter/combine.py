@@ -95,7 +95,7 @@ def fit_combiner(
     constant = scales < 1e-9 * (1 + np.abs(means))
     scales[constant] = 1.0
     standard = np.where(constant, 0.0, (features - means) / scales)
-    solution = _newton(standard, targets, shares, l2)
+    solution = fit_logistic(standard, targets, shares, l2)
     return Combiner(
         names=("stop", *names),
         means=tuple(means.tolist()),
@@ -107,8 +107,12 @@ def fit_combiner(
     )
 
 
-def _newton(features: Array, targets: Array, shares: Array, l2: float) -> Array:
-    """Bias and weights `[1 + features]` at the minimum; steps are halved until the loss falls."""
+def fit_logistic(features: Array, targets: Array, shares: Array, l2: float) -> Array:
+    """Bias and weights `[1 + features]` that minimise cross-entropy plus l2 / 2 * |weights|^2.
+
+    `features` `[n, features]`, `targets` in [0, 1] and `shares`, which add up to 1, `[n]`. Newton's method;
+    steps are halved until the loss falls.
+    """
     design = np.column_stack([np.ones(len(targets)), features])
     penalty = np.full(design.shape[1], l2)
     penalty[0] = 0.0

@@ -2,6 +2,7 @@
 
     adapter_config.json, adapter_model.safetensors    PEFT's names and layout
     stop.safetensors                                  embeddings, head.weight, head.bias
+    probe.safetensors                                 weight, bias; an adapter may have none
     stop.json                                         `StopSpec`
 
 Nothing is pickled, and pickled files are refused unread. Loading checks everything that can be
@@ -21,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from solver.adapter.fingerprint import fingerprint, read_config
-from solver.adapter.gate import StopAdapter, check_ids
+from solver.adapter.gate import Head, StopAdapter, check_ids
 from solver.adapter.norms import norms_fingerprint
 from solver.adapter.spec import StopSpec
 from solver.errors import ConfigError, ModelError, first_fault
 from solver.files.gguf import is_gguf
 from solver.files.whole import replace_folder, write_text
 
-SPEC, TENSORS = "stop.json", "stop.safetensors"
+SPEC, TENSORS, PROBE = "stop.json", "stop.safetensors", "probe.safetensors"
 PEFT_CONFIG, PEFT_TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
 
@@ -37,13 +38,19 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle")
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter that was checked against its base model, ready for `StopGate.attach`."""
+    """An adapter that was checked against its base model, ready for `StopGate.attach`.
+
+    `probe` is the head on the base model's own states that was trained beside it, if one was.
+    """
 
     spec: StopSpec
     adapter: StopAdapter
+    probe: Head | None = None
 
 
-def save_adapter(folder: Path, adapter: StopAdapter, spec: StopSpec) -> None:
+def save_adapter(
+    folder: Path, adapter: StopAdapter, spec: StopSpec, probe: Head | None = None
+) -> None:
     """Write the folder in one step; only an adapter or an empty folder is replaced."""
     lora, own = _peft_tensors(adapter), _own_tensors(adapter)
     config = {
@@ -61,6 +68,9 @@ def save_adapter(folder: Path, adapter: StopAdapter, spec: StopSpec) -> None:
     def write(into: Path) -> None:
         save_file(lora, into / PEFT_TENSORS, metadata={"format": "pt"})
         save_file(own, into / TENSORS, metadata={"format": "pt"})
+        if probe is not None:
+            tensors = {name: _plain(tensor) for name, tensor in probe.state_dict().items()}
+            save_file(tensors, into / PROBE, metadata={"format": "pt"})
         write_text(into / PEFT_CONFIG, json.dumps(config, indent=2) + "\n")
         write_text(into / SPEC, spec.model_dump_json(indent=2) + "\n")
 
@@ -108,7 +118,7 @@ def load_adapter(
             f"the adapter {folder} was trained on another base model ({spec.base_model}, fingerprint "
             f"{spec.fingerprint[:12]}) than {model_folder} (fingerprint {found[:12]})"
         )
-    return LoadedAdapter(spec, _assemble(folder, spec))
+    return LoadedAdapter(spec, _assemble(folder, spec), _read_probe(folder, spec))
 
 
 def _is_rounded_base(model: Path, spec: StopSpec) -> bool:
@@ -203,6 +213,18 @@ def build_adapter(
 def _assemble(folder: Path, spec: StopSpec) -> StopAdapter:
     pairs = paths_of(read_tensors(folder / PEFT_TENSORS), folder)
     return build_adapter(spec, pairs, read_tensors(folder / TENSORS), folder)
+
+
+def _read_probe(folder: Path, spec: StopSpec) -> Head | None:
+    if spec.probe is None:
+        return None
+    tensors = read_tensors(folder / PROBE)
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if given != {"weight": (spec.hidden_size,), "bias": ()}:
+        raise ModelError(f"{folder / PROBE} holds {given}, not a probe's weight and bias")
+    probe = Head(spec.hidden_size)
+    probe.load_state_dict(tensors)
+    return probe
 
 
 def _peft_tensors(adapter: StopAdapter) -> dict[str, Tensor]:

@@ -54,6 +54,16 @@ class TrainingSummary(_Frozen):
     recipe: dict[str, object]
 
 
+class Probe(_Frozen):
+    """The head on the base model's last state, without [STOP] and LoRA: what STOP is to be better than.
+
+    `l2` is the one of several with the lowest validation Brier score, which flatters `validation` a little.
+    """
+
+    l2: float
+    validation: Metrics
+
+
 class Handshake(_Frozen):
     """A prefix and the logit it got when the adapter was saved: a loader's self-test."""
 
@@ -93,6 +103,7 @@ class StopSpec(_Frozen):
     training: TrainingSummary | None = None
     validation: Metrics | None = None
     combiner: Combiner | None = None
+    probe: Probe | None = None
     handshake: Handshake | None = None
 
     @model_validator(mode="after")

@@ -99,6 +99,10 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     ).spec
     if Need.COMBINER in needs and spec.combiner is None:
         raise ModelError(f"the adapter {where} has no combiner: use the scorer stop")
+    if Need.STATES in needs and spec.probe is None:
+        raise ModelError(f"the adapter {where} has no probe: use the scorer stop")
+    if Need.STATES in needs and on_vllm:
+        return fail("scorer", f"vLLM tells {name} no hidden states", "use the scorer stop")
     if on_vllm and "stop" not in entry_points(group="vllm.general_plugins").names:
         return fail(
             "scorer", "vLLM does not know our plugin", "install stop-solver again beside it"

@@ -161,12 +161,12 @@ class TransformersEngine:
         """Hidden states after `suffix_ids` put behind each (trajectory id, ids) prefix.
 
         Returns `[prefixes, hidden]`, float32 on the CPU: the last layer's output after the final
-        norm, at the last suffix id. What is cached of a prefix is copied, the rest and the suffix
-        go into a scratch row, all prefixes together; rows and pauses are not changed by it. Raises
-        `EngineError`.
+        norm, at the last suffix id, or without a suffix at the last id. What is cached of a prefix is
+        copied, the rest and the suffix go into a scratch row, all prefixes together; rows and pauses are
+        not changed by it. Raises `EngineError`.
         """
         known = self.capabilities.vocab_size
-        for ids in (suffix_ids, *(ids for _, ids in prefixes)):
+        for ids in (*([suffix_ids] if suffix_ids else []), *(ids for _, ids in prefixes)):
             check_ids(ids, known)
         asked = [(name, [*ids, *suffix_ids]) for name, ids in prefixes]
         answers = await self._ask(Want.STATE, asked)

@@ -31,6 +31,7 @@ class Need(StrEnum):
     ADAPTER = "adapter"  # a STOP adapter that the engine reads
     COMBINER = "combiner"  # an adapter that was trained with a combiner
     REWARD_MODEL = "reward model"
+    STATES = "states"  # the engine tells the model's last hidden states: the in-process one
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ScorerContext:
 
     `mark` is the number of sampled tokens that a prefix has; with `any_mark` the scorer is asked at
     other marks too, so that an adapter is not refused for the mark it was trained at. `shared` holds
-    what several scorers of one context use; `closing` closes what they opened.
+    what several scorers use, and those of several marks; `closing` closes what they opened.
     """
 
     config: SolverConfig

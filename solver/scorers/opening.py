@@ -49,5 +49,8 @@ def _readable(
     declaration: ScorerDeclaration, chosen: ScorerDeclaration, context: ScorerContext
 ) -> bool:
     """Whether the engine can read what the scorer needs: a server has an adapter for the run's only."""
-    in_process = context.config.model.engine == "transformers"
-    return in_process or Need.ADAPTER not in declaration.needs or Need.ADAPTER in chosen.needs
+    if context.config.model.engine == "transformers":
+        return True
+    if Need.STATES in declaration.needs:
+        return False
+    return Need.ADAPTER not in declaration.needs or Need.ADAPTER in chosen.needs

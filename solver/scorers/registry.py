@@ -26,6 +26,7 @@ BUILT_IN = {
     "entropy": "solver.scorers.confidence:ENTROPY",
     "deepconf": "solver.scorers.confidence:DEEPCONF",
     "reward": "solver.scorers.reward:REWARD",
+    "probe": "solver.scorers.probe:PROBE",
     "stop": "solver.scorers.stop:STOP",
     "stop+confidence": "solver.scorers.stop:STOP_AND_CONFIDENCE",
     "random": "solver.scorers.unscored:RANDOM",

@@ -22,7 +22,12 @@ from solver.scorers.registry import BUILT_IN
 from tests.support import byte_tokenizer
 from tests.support.rig import DIALECT
 
-LEARNED = {"stop": "adapter", "stop+confidence": "adapter", "reward": "reward_model"}
+LEARNED = {
+    "stop": "adapter",
+    "stop+confidence": "adapter",
+    "probe": "adapter",
+    "reward": "reward_model",
+}
 
 
 def context(name: str, dialect: Dialect = DIALECT, record: str = "run", **prune: Any) -> Any:

@@ -50,7 +50,7 @@ def install(
 
 def test_every_name_of_ours_is_that_of_its_declaration() -> None:
     assert [declaration.name for declaration in registry.built_in()] == list(registry.BUILT_IN)
-    assert registry.names_with_chances() == ["reward", "stop", "stop+confidence"]
+    assert registry.names_with_chances() == ["probe", "reward", "stop", "stop+confidence"]
 
 
 def test_a_package(install: Install) -> None:
@@ -107,7 +107,7 @@ def test_a_package_that_is_broken(install: Install, value: str, code: str, why: 
     said = str(refused.value)
     assert said.startswith("the scorer 'one' of e_package ") and why in said
     assert "\n" not in said
-    assert registry.names_with_chances() == ["reward", "stop", "stop+confidence"]
+    assert registry.names_with_chances() == ["probe", "reward", "stop", "stop+confidence"]
     assert not gives_chances("one"), "a report goes without"
 
 

@@ -14,9 +14,9 @@ import torch
 from solver.adapter.combine import STATISTICS, Combiner, combine, confidence_statistics
 from solver.adapter.fingerprint import fingerprint
 from solver.adapter.folder import load_adapter, read_spec, save_adapter
-from solver.adapter.gate import StopAdapter, StopGate
+from solver.adapter.gate import Head, StopAdapter, StopGate
 from solver.adapter.score import score_prefixes
-from solver.adapter.spec import Handshake, StopSpec
+from solver.adapter.spec import Handshake, Metrics, Probe, StopSpec
 from solver.config import ModelConfig
 from solver.engines import int8
 from solver.engines.loading import load_model
@@ -44,14 +44,16 @@ def adapter_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     return saved(model_folder, tmp_path_factory.mktemp("adapters") / "stop", combiner=COMBINER)
 
 
-def saved(model_folder: Path, folder: Path, **changes: Any) -> Path:
+def saved(
+    model_folder: Path, folder: Path, *, seed: int = 2, probe: Head | None = None, **changes: Any
+) -> Path:
     model = load_model(ModelConfig(path=str(model_folder), device="cpu"))
     stop_ids = (TOKENIZER.convert_tokens_to_ids("<|stop_0|>"),) * 2
     adapter = StopAdapter.fresh(model, stop_ids, rank=4, seed=1)
     with torch.no_grad():
         for delta in adapter.delta_by_path.values():
-            delta.lora_B.normal_(std=0.3, generator=torch.Generator().manual_seed(2))
-        adapter.head.weight.normal_(std=32**-0.5, generator=torch.Generator().manual_seed(2))
+            delta.lora_B.normal_(std=0.3, generator=torch.Generator().manual_seed(seed))
+        adapter.head.weight.normal_(std=32**-0.5, generator=torch.Generator().manual_seed(seed))
     prefix = tuple(written(0, TEXTS[0]).token_ids)
     with StopGate.attach(model, adapter) as gate:
         logit = float(score_prefixes(model, gate, [prefix])[0])
@@ -68,7 +70,12 @@ def saved(model_folder: Path, folder: Path, **changes: Any) -> Path:
         "targets": ("q_proj", "v_proj"),
         "handshake": Handshake(prefix_token_ids=prefix, logit=logit, dtype="float32"),
     }
-    save_adapter(folder, adapter, StopSpec(**fields | changes))
+    if probe is not None:
+        metrics = Metrics(
+            loss=0.6, brier=0.2, auroc=None, within_auroc=None, num_examples=1, num_problems=1
+        )
+        fields["probe"] = Probe(l2=1.0, validation=metrics)
+    save_adapter(folder, adapter, StopSpec(**fields | changes), probe)
     return folder
 
 

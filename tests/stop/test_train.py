@@ -81,6 +81,10 @@ def test_it_learns_a_planted_signal(tmp_path: Path, llama_folder: Path) -> None:
     assert tokens[0][0] == 0 and tokens[-1] == (tokens[0][1], tokens[0][1])
     assert heard.output.getvalue() == ""
     assert [p.name for p in tmp_path.iterdir() if p != out] == ["adapter-curve.png"]
+    assert (
+        spec.probe is not None
+        and spec.probe.validation.num_examples == spec.validation.num_examples
+    )
 
     model = tiny_model("llama")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -199,6 +203,28 @@ def test_prefixes_in_a_folder(
     run(tmp_path / "other", llama_folder, other, kv=kv)
     with pytest.raises(ConfigError, match="are of another dtype"):
         run(tmp_path / "x", llama_folder, other.model_copy(update={"dtype": "bfloat16"}), kv=kv)
+
+
+def test_the_probe_finds_what_the_last_state_holds(tmp_path: Path, llama_folder: Path) -> None:
+    """The label is on which side of a plane the last state lies."""
+    model, data = tiny_model("llama"), planted(640)
+    states = torch.stack(
+        [
+            model.base_model(torch.tensor([e.prefix_token_ids])).last_hidden_state[0, -1]
+            for e in data
+        ]
+    )
+    along = states @ torch.randn(32, generator=torch.Generator().manual_seed(3))
+    right = along > along.median()
+    data = [
+        e.model_copy(update={"soft_label": float(label)})
+        for e, label in zip(data, right.tolist(), strict=True)
+    ]
+    spec = run(tmp_path / "adapter", llama_folder, SHORT, data=data)
+    assert spec.probe.validation.within_auroc > 0.95
+    probe = load_adapter(tmp_path / "adapter", llama_folder).probe
+    assert probe is not None
+    assert ((probe(states) > 0) == right).float().mean() > 0.95
 
 
 def test_a_loss_that_is_not_finite_overwrites_nothing(tmp_path: Path, llama_folder: Path) -> None:

@@ -142,6 +142,8 @@ def train_command(
         typer.echo(
             f"  stop+confidence within_auroc {spec.combiner.within_auroc:.4f} (cross-fitted)"
         )
+    if spec.probe is not None and spec.probe.validation.within_auroc is not None:
+        typer.echo(f"  probe within_auroc {spec.probe.validation.within_auroc:.4f}")
 
 
 def _mark(given: int | None, examples: Sequence[StopExample], data: Path) -> int:

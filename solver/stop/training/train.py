@@ -29,6 +29,7 @@ from solver.stop.training.crossfit import crossfit_combiner
 from solver.stop.training.curve import draw_curve
 from solver.stop.training.epochs import run_epochs
 from solver.stop.training.learner import Learner, TrainingFailed
+from solver.stop.training.probe import fit_probe
 from solver.stop.training.recipe import Recipe
 from solver.stop.training.shelf import FolderShelf, MemoryShelf, Shelf
 
@@ -102,6 +103,7 @@ def train(
                 f"the validation AUROC is {shown}, below the floor of {recipe.auroc_floor:g}: "
                 f"{out} is left as it was; more problems help most, then more epochs"
             )
+        probe, quality = fit_probe(learner)
         spec = StopSpec(
             base_model=base_name or str(base),
             fingerprint=str(identity["base model"]),
@@ -124,10 +126,11 @@ def train(
             ),
             validation=best,
             combiner=_fit_combiner(learner),
+            probe=quality,
             handshake=_handshake(learner),
         )
         if accelerator.is_main_process:
-            save_adapter(out, learner.adapter, spec)
+            save_adapter(out, learner.adapter, spec, probe)
             discard_checkpoint(folder)
     accelerator.wait_for_everyone()
     return spec
