@@ -91,9 +91,10 @@ def load_adapter(
     for another model, does not fit it, or is not a whole adapter; one line that says what differs.
     """
     spec = read_spec(folder)
-    if mark is not None and mark != spec.mark:
+    if mark is not None and mark not in spec.marks:
+        known = " and ".join(map(str, spec.marks))
         raise ConfigError(
-            f"the adapter {folder} was trained for mark {spec.mark}, this run checks at mark {mark}:"
+            f"the adapter {folder} was trained for mark {known}, this run checks at mark {mark}:"
             f" use prune.mark={spec.mark}, train one for mark {mark}, or choose another prune.scorer"
         )
     if dialect is not None and dialect != spec.dialect:

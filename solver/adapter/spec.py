@@ -95,6 +95,7 @@ class StopSpec(_Frozen):
     hidden_size: int = Field(ge=1)
     stop_token_ids: tuple[int, ...] = Field(min_length=1, description="in the order they are fed")
     mark: int = Field(ge=1, description="sampled tokens of the prefixes it was trained on")
+    other_marks: tuple[int, ...] = Field((), description="further marks it was trained at")
     dialect: str
     prompt: str = Field(description="name of the prompt template")
     rank: int = Field(ge=1)
@@ -105,6 +106,11 @@ class StopSpec(_Frozen):
     combiner: Combiner | None = None
     probe: Probe | None = None
     handshake: Handshake | None = None
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Every mark that a run may check at."""
+        return (self.mark, *self.other_marks)
 
     @model_validator(mode="after")
     def _ids_are_ids(self) -> Self:

@@ -107,7 +107,7 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
         return fail(
             "scorer", "vLLM does not know our plugin", "install stop-solver again beside it"
         )
-    return ok("scorer", f"{name}: the adapter fits the model, mark {spec.mark}")
+    return ok("scorer", f"{name}: the adapter fits the model, mark {config.prune.mark}")
 
 
 def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:

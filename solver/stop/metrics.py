@@ -52,8 +52,12 @@ def measure(
     labels: Sequence[float],
     weights: Sequence[float],
     problem_ids: Sequence[str],
+    groups: Sequence[str] | None = None,
 ) -> Metrics:
-    """Every metric of one set of examples; `logits` are of "ends right"."""
+    """Every metric of one set of examples; `logits` are of "ends right".
+
+    `groups` says which examples are compared within problems, if not all of a problem.
+    """
     margins, targets = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
     counts = np.asarray(weights, np.float64)
     shares = counts / counts.sum()
@@ -61,7 +65,7 @@ def measure(
         loss=float(shares @ (np.logaddexp(0, margins) - targets * margins)),
         brier=float(shares @ (chances(logits) - targets) ** 2),
         auroc=auroc(margins, targets, counts),
-        within_auroc=within_auroc(margins, targets, counts, problem_ids),
+        within_auroc=within_auroc(margins, targets, counts, groups or problem_ids),
         num_examples=len(targets),
         num_problems=len(set(problem_ids)),
     )

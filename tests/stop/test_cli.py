@@ -11,9 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from solver.adapter.folder import read_spec
+from solver.adapter.folder import load_adapter, read_spec
+from solver.errors import ConfigError
 from solver.stop.__main__ import main
-from solver.stop.rollouts.examples import write_examples
+from solver.stop.metrics import measure
+from solver.stop.rollouts.collect import label
+from solver.stop.rollouts.examples import StopExample, write_examples
+from tests.support.units import save_units, units_of
 
 from .test_train import planted
 
@@ -75,6 +79,40 @@ def test_rows_without_logprobs_need_a_mark(llama_folder: Path, tmp_path: Path, c
     write_examples(path, planted(40))
     assert train_command(path, llama_folder, tmp_path / "adapter") == 2
     assert "say with --mark" in capsys.readouterr().err
+
+
+def test_rollouts_are_cut_at_several_marks(llama_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    rollouts = save_units(tmp_path / "a.rollouts.jsonl", units_of(16, "p"))
+    held_out = save_units(tmp_path / "b.rollouts.jsonl", units_of(6, "q"))
+    out, validation = tmp_path / "adapter", ["--validation", str(held_out)]
+    assert train_command(rollouts, llama_folder, out, "--mark", "4,2", *validation) == 0
+    spec = read_spec(out)
+    assert (spec.mark, spec.other_marks) == (4, (2,))
+    assert spec.training is not None and spec.validation is not None
+    cut = [e for mark in (4, 2) for u in units_of(16, "p") for e in label(u, mark)]
+    assert spec.training.num_examples == len(cut)
+    assert (spec.training.num_problems, spec.validation.num_problems) == (16, 6)
+    assert load_adapter(out, llama_folder, mark=2).spec == spec
+    with pytest.raises(ConfigError, match="for mark 4 and 2, this run checks at mark 3"):
+        load_adapter(out, llama_folder, mark=3)
+    capsys.readouterr()
+    assert train_command(rollouts, llama_folder, out, *validation) == 2
+    assert "say with --mark where the rollouts" in capsys.readouterr().err
+    assert train_command(rollouts, llama_folder, out, "--mark", "4,9", *validation) == 2
+    assert "holds 6 tokens a rollout: --mark 9" in capsys.readouterr().err
+
+
+def test_marks_are_compared_apart() -> None:
+    """Within problems, a prefix at one mark is no rival of one at another."""
+    examples = [
+        StopExample(prefix_token_ids=(1,) * (5 + n), soft_label=label, problem_id="p",
+                    logprobs=(-1.0,) * n)
+        for n, label in ((2, 1.0), (2, 0.0), (4, 1.0), (4, 0.0))
+    ]  # fmt: skip
+    groups = [example.group for example in examples]
+    labels = [example.soft_label for example in examples]
+    found = measure([1.0, 0.0, 9.0, 8.0], labels, [1.0] * 4, ["p"] * 4, groups)
+    assert (found.within_auroc, found.auroc, found.num_problems) == (1.0, 0.75, 1)
 
 
 def test_convert_needs_a_folder(tmp_path: Path, llama_folder: Path, capsys: Any) -> None:

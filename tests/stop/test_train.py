@@ -53,7 +53,7 @@ def planted(
 
 def run(out: Path, base: Path, recipe: Recipe = QUICK, **options: Any) -> Any:
     data = options.pop("data", None) or planted()
-    return train(data, base, out, recipe, mark=4, cpu=True, **options)
+    return train(data, base, out, recipe, **{"marks": [4], **options}, cpu=True)
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -116,7 +116,7 @@ def _train(ablation: Ablation, task: Task, folder: Path, progress: WorkProgress)
         ablation.base,
         folder,
         task.recipe,
-        mark=task.mark,
+        marks=[task.mark],
         validation=task.validation,
         resume=checkpoint_folder(folder).is_dir(),
         kv=None if ablation.kv is None else ablation.kv / "training",

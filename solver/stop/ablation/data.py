@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solver.errors import ConfigError, InputError
-from solver.stop.rollouts.collect import label, select
+from solver.stop.rollouts.collect import check_stored, label, read_cut
 from solver.stop.rollouts.examples import StopExample, read_examples
-from solver.stop.rollouts.file import SamplingHeader, read_rollouts
+from solver.stop.rollouts.file import ROLLOUTS, SamplingHeader, read_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts
-
-_LEAST_RIGHT, _MOST_RIGHT = 4 / 32, 28 / 32  # the problems that `collect` keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +56,9 @@ def read_material(path: Path, vocab_size: int | None, mark: int | None) -> Mater
     A file named *.rollouts.jsonl is read as rollouts, and problems without signal are dropped as
     `collect` drops them. Raises `InputError` or `ConfigError`.
     """
-    if path.name.endswith(".rollouts.jsonl"):
-        header, units = read_rollouts(path)
-        cut = mark or header.stored_tokens
-        _check_stored(cut, header.stored_tokens, path)
-        examples = select(units, cut, _LEAST_RIGHT, _MOST_RIGHT).examples
-        if not examples:
-            raise InputError(f"{path} holds no problem that is right now and then")
+    if path.name.endswith(ROLLOUTS):
+        cut = mark or read_rollouts(path)[0].stored_tokens
+        header, units, examples = read_cut(path, [cut])
         return _with_rollouts(examples, cut, header, units)
     rows = tuple(read_examples(path, vocab_size))
     own = max(len(example.logprobs or ()) for example in rows)
@@ -72,7 +66,7 @@ def read_material(path: Path, vocab_size: int | None, mark: int | None) -> Mater
     if not cut:
         raise ConfigError("say with --mark after how many sampled tokens the prefixes were cut")
     anew = own not in (0, cut)
-    beside = path.with_name(f"{path.name}.rollouts.jsonl")
+    beside = path.with_name(f"{path.name}{ROLLOUTS}")
     if not beside.is_file():
         if anew:
             raise InputError(
@@ -80,7 +74,7 @@ def read_material(path: Path, vocab_size: int | None, mark: int | None) -> Mater
             )
         return Material(rows, cut, (), 0, None)
     header, units = read_rollouts(beside)
-    _check_stored(cut, header.stored_tokens, beside)
+    check_stored(cut, header.stored_tokens, beside)
     material = _with_rollouts(rows, cut, header, units)
     if anew:
         examples = tuple(example for unit in material.units for example in label(unit, cut))
@@ -97,13 +91,6 @@ def _with_rollouts(
     problems = {example.problem_id for example in examples}
     used = tuple(unit for unit in units if unit.problem_id in problems)
     return Material(examples, mark, used, header.stored_tokens, header.continuations)
-
-
-def _check_stored(mark: int, stored_tokens: int, path: Path) -> None:
-    if mark > stored_tokens:
-        raise ConfigError(
-            f"{path} holds {stored_tokens} tokens a rollout: --mark {mark} is beyond it"
-        )
 
 
 def flip_labels(examples: Sequence[StopExample], rate: float, seed: int) -> list[StopExample]:

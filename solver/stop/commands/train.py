@@ -13,6 +13,7 @@ from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError
 from solver.stop.commands.libraries import quiet_transformers
+from solver.stop.commands.sampling import numbers
 
 if TYPE_CHECKING:
     from solver.stop.rollouts.examples import StopExample
@@ -22,17 +23,21 @@ EXAMPLE = "Example: python -m solver.stop train data.jsonl --base embedded --out
 
 def train_command(
     data: Annotated[
-        Path, typer.Argument(help="JSONL of examples: prefix_token_ids, soft_label, ...")
+        Path,
+        typer.Argument(
+            help="JSONL of examples (prefix_token_ids, soft_label, ...), or *.rollouts.jsonl"
+        ),
     ],
     base: Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")],
     out: Annotated[Path, typer.Option(help="adapter folder to write")],
     mark: Annotated[
-        int | None, typer.Option(help="sampled tokens of a prefix  [the rows' logprobs]")
+        str | None,
+        typer.Option(help="sampled tokens of a prefix, or several: 32,64  [the rows' logprobs]"),
     ] = None,
     dialect: Annotated[str, typer.Option(help="conversation format of the prefixes")] = "fenced",
     prompt: Annotated[str, typer.Option(help="prompt template of the prefixes")] = "bare",
     validation: Annotated[
-        Path | None, typer.Option(help="JSONL to validate on  [a share of the problems]")
+        Path | None, typer.Option(help="the same, to validate on  [a share of the problems]")
     ] = None,
     preset: Annotated[str, typer.Option(help="embedded, or paper: all layers, r 128")] = "embedded",
     stop_ids: Annotated[
@@ -72,7 +77,6 @@ def train_command(
     """Train an adapter on labelled prefixes; writes it, its scores and the picture of its curve."""
     from solver.adapter.fingerprint import read_config
     from solver.embedded.paths import model_folder
-    from solver.stop.rollouts.examples import read_examples
     from solver.stop.training.recipe import make_recipe
 
     require("training", "accelerate", "matplotlib")
@@ -103,9 +107,13 @@ def train_command(
     )
     folder = model_folder(base)
     vocab_size = read_config(folder).get("vocab_size")
-    examples = read_examples(data, vocab_size)
-    held_out = None if validation is None else read_examples(validation, vocab_size)
-    known_mark = _mark(mark, examples, data)
+    marks = numbers(mark, "--mark") if mark else []
+    examples = _examples(data, marks, vocab_size)
+    held_out = None if validation is None else _examples(validation, marks, vocab_size)
+    marks = marks or [_own_mark(examples)]
+    longest = max(len(example.logprobs or ()) for example in examples)
+    if longest > max(marks):
+        raise ConfigError(f"--mark is {mark}, but {data} has prefixes of {longest} sampled tokens")
 
     quiet_transformers()
     import torch
@@ -121,7 +129,7 @@ def train_command(
             folder,
             out,
             recipe,
-            mark=known_mark,
+            marks=marks,
             dialect=dialect,
             prompt=prompt,
             validation=held_out,
@@ -146,14 +154,25 @@ def train_command(
         typer.echo(f"  probe within_auroc {spec.probe.validation.within_auroc:.4f}")
 
 
-def _mark(given: int | None, examples: Sequence[StopExample], data: Path) -> int:
-    """The mark: as given, or the longest run of sampled tokens that the rows know of."""
-    longest = max((len(example.logprobs or ()) for example in examples), default=0)
-    if given is None and not longest:
+def _examples(path: Path, marks: Sequence[int], vocab_size: int | None) -> Sequence[StopExample]:
+    """The examples of a file, or its rollouts cut at `marks`."""
+    from solver.stop.rollouts.collect import read_cut
+    from solver.stop.rollouts.examples import read_examples
+    from solver.stop.rollouts.file import ROLLOUTS
+
+    if not path.name.endswith(ROLLOUTS):
+        return read_examples(path, vocab_size)
+    if not marks:
+        raise ConfigError(f"say with --mark where the rollouts of {path} are cut")
+    return read_cut(path, marks)[2]
+
+
+def _own_mark(examples: Sequence[StopExample]) -> int:
+    """The longest run of sampled tokens that the rows know of."""
+    longest = max(len(example.logprobs or ()) for example in examples)
+    if not longest:
         raise ConfigError("say with --mark after how many sampled tokens the prefixes were cut")
-    if given is not None and longest > given:
-        raise ConfigError(f"--mark is {given}, but {data} has prefixes of {longest} sampled tokens")
-    return given or longest
+    return longest
 
 
 def _ids(text: str | None) -> tuple[int, ...] | None:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solver.cli.progress import WorkProgress
-from solver.errors import InputError
+from solver.errors import ConfigError, InputError
 from solver.solving.services import Services
 from solver.stop.rollouts.examples import StopExample, write_examples
-from solver.stop.rollouts.file import RolloutFile, SamplingHeader
+from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts, num_errors
 from solver.stop.rollouts.sample import SamplingPlan, sample_all
 from solver.types import Problem
+
+LEAST_RIGHT, MOST_RIGHT = 4 / 32, 28 / 32  # the problems that have a signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,30 @@ def select(
         else:
             kept += examples
     return Collected(tuple(kept), len(units), hard, easy, empty, num_errors(units))
+
+
+def read_cut(
+    path: Path, marks: Sequence[int]
+) -> tuple[SamplingHeader, list[ProblemRollouts], tuple[StopExample, ...]]:
+    """A file of rollouts, cut and labelled at each of `marks`; problems without a signal give no example.
+
+    Raises `ConfigError` for a mark beyond what is stored, and `InputError` if no example is left.
+    """
+    header, units = read_rollouts(path)
+    check_stored(max(marks), header.stored_tokens, path)
+    cuts = [select(units, mark, LEAST_RIGHT, MOST_RIGHT).examples for mark in marks]
+    examples = tuple(example for cut in cuts for example in cut)
+    if not examples:
+        raise InputError(f"{path} holds no problem that is right now and then")
+    return header, units, examples
+
+
+def check_stored(mark: int, stored_tokens: int, path: Path) -> None:
+    """Raise `ConfigError` if rollouts of `stored_tokens` cannot be cut at `mark`."""
+    if mark > stored_tokens:
+        raise ConfigError(
+            f"{path} holds {stored_tokens} tokens a rollout: --mark {mark} is beyond it"
+        )
 
 
 async def collect(

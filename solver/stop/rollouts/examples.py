@@ -35,6 +35,11 @@ class StopExample(BaseModel):
     kind: str | None = None
     logprobs: tuple[FiniteFloat, ...] | None = Field(None, min_length=1)
 
+    @property
+    def group(self) -> str:
+        """The same for prefixes that a check chooses among: of one problem, cut at one mark."""
+        return f"{self.problem_id} {len(self.logprobs or ())}"
+
 
 def write_examples(path: Path, examples: Iterable[StopExample]) -> None:
     """Write JSONL; the file appears whole or not at all. Raises `InputError`."""

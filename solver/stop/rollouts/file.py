@@ -15,6 +15,8 @@ from solver.errors import InputError
 from solver.files.jsonl import JsonlFile, whole_lines
 from solver.stop.rollouts.rollout import ProblemRollouts
 
+ROLLOUTS = ".rollouts.jsonl"  # how the name of such a file ends
+
 
 class SamplingHeader(BaseModel):
     """How everything in a file was sampled; a file is only continued under the same header."""

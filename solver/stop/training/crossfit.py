@@ -49,5 +49,6 @@ def crossfit_combiner(
         whole = fit(range(len(examples)))
     except ValueError:
         return None
-    metrics = measure(combined, labels, weights, [example.problem_id for example in examples])
+    problem_ids, groups = [e.problem_id for e in examples], [e.group for e in examples]
+    metrics = measure(combined, labels, weights, problem_ids, groups)
     return whole.model_copy(update={"brier": metrics.brier, "within_auroc": metrics.within_auroc})

@@ -132,6 +132,7 @@ def _validate(learner: Learner) -> Metrics:
         [example.soft_label for example in learner.validation],
         [example.weight for example in learner.validation],
         [example.problem_id for example in learner.validation],
+        [example.group for example in learner.validation],
     )
 
 

@@ -41,6 +41,7 @@ def fit_probe(learner: Learner) -> tuple[Head, Probe]:
             [example.soft_label for example in learner.validation],
             [example.weight for example in learner.validation],
             [example.problem_id for example in learner.validation],
+            [example.group for example in learner.validation],
         )
         if best is None or metrics.brier < best[1].validation.brier:
             head = Head(len(weight))

@@ -47,7 +47,7 @@ def train(
     out: Path,
     recipe: Recipe,
     *,
-    mark: int,
+    marks: Sequence[int],
     dialect: str = "fenced",
     prompt: str = "bare",
     validation: Sequence[StopExample] | None = None,
@@ -60,6 +60,7 @@ def train(
 ) -> StopSpec:
     """Train on `data` and write the adapter folder `out`; returns what stop.json says.
 
+    The prefixes were cut at `marks`, the first of which is the one to run at unless another is asked for.
     Without `validation`, a share of the problems is held out. The base model's prefix KV is kept in the
     folder `kv`, from where later trainings take it, or in memory. `progress` shows how the work gets on
     (None: nothing is shown), `on_epoch` is told of each epoch in one line. Raises `InputError` or
@@ -110,7 +111,8 @@ def train(
             norms=norms_fingerprint(base),
             hidden_size=learner.adapter.embeddings.shape[1],
             stop_token_ids=stop_token_ids,
-            mark=mark,
+            mark=marks[0],
+            other_marks=tuple(marks[1:]),
             dialect=dialect,
             prompt=prompt,
             rank=recipe.rank,
