@@ -154,6 +154,17 @@ def test_points(grid: str) -> None:
         assert len(trained) <= 18, "at 2.5 minutes each they fit an hour"
 
 
+def test_given_values_are_meant_as_they_are() -> None:
+    given = {"problems": (100.0, 400.0, 700.0), "mark": (16.0, 24.0), "seed": (3.0,)}
+    points, notes = plan_points("small", tuple(given), FACTS, given)
+    assert {(p.axis, p.value) for p in points[1:]} == {
+        ("problems", "100"), ("problems", "400"), ("mark", "16"), ("mark", "24"), ("seed", "3"),
+    }  # fmt: skip
+    assert "612 problems" in notes["problems"]
+    with pytest.raises(ConfigError, match="not 'depth'"):
+        plan_points("small", (), FACTS, {"depth": (1.0,)})
+
+
 def test_points_that_the_data_do_not_allow() -> None:
     facts = {"most_ends": 1, "longest_mark": 0, "families": {}}
     points, notes = plan_points(

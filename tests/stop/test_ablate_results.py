@@ -258,10 +258,10 @@ def test_a_transfer_test_alone(
     ("flags", "words"),
     [
         (["--keep", "7"], "--keep must be from 1 to the launch of 6, not 7"),
-        (["--only", "depth"], "--only knows noise"),
+        (["--only", "depth"], "the axes are noise"),
         (["--values", "problems"], "--values takes axis=numbers"),
         (["--values", "problems=few"], "--values takes axis=numbers"),
-        (["--values", "depth=3"], "--only knows noise"),
+        (["--values", "depth=3"], "the axes are noise"),
         (["--grid", "huge"], "--grid is small or full"),
         (["--recipe", "rank"], "--recipe takes name=value"),
         (["--recipe", "rank=0"], "rank = '0': input should be greater than"),

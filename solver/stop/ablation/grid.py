@@ -95,20 +95,25 @@ class Facts:
 
 
 def plan_points(
-    grid: str, only: Collection[str], facts: Facts
+    grid: str,
+    only: Collection[str],
+    facts: Facts,
+    given: Mapping[str, tuple[float, ...]] | None = None,
 ) -> tuple[list[Point], dict[str, str]]:
     """The base, then the points of the axes in `only` (all, if empty); and why axes have fewer points.
 
-    Points that are evaluated at one mark stand together. Raises `ConfigError` for unknown names.
+    `given` replaces the grid's values of an axis by others, which are meant as they are: numbers of problems,
+    marks. Points that are evaluated at one mark stand together. Raises `ConfigError` for unknown names.
     """
+    given = given or {}
     if grid not in GRIDS:
         raise ConfigError(f"--grid is {' or '.join(GRIDS)}, not {grid!r}")
-    if unknown := sorted(set(only) - set(AXES)):
-        raise ConfigError(f"--only knows {', '.join(AXES)}, not {unknown[0]!r}")
+    if unknown := sorted({*only, *given} - set(AXES)):
+        raise ConfigError(f"the axes are {', '.join(AXES)}, not {unknown[0]!r}")
     axes = [axis for axis in AXES if axis in only or not only]
     points, notes = [Point(BASE, BASE)], {}
     for axis in axes:
-        found, note = _values(axis, GRIDS[grid][axis], facts)
+        found, note = _values(axis, given.get(axis) or GRIDS[grid][axis], facts, axis in given)
         points += found
         if note:
             notes[axis] = note
@@ -144,20 +149,26 @@ def base_value(axis: str, facts: Facts) -> str:
     return str(known.get(axis, BASE))
 
 
-def _values(axis: str, wanted: tuple[float, ...], facts: Facts) -> tuple[list[Point], str]:
+def _values(
+    axis: str, wanted: tuple[float, ...], facts: Facts, exact: bool
+) -> tuple[list[Point], str]:
+    """The points of an axis, and why there are not as many as `wanted`; `exact` values are no shares."""
     if axis == "transfer":
         return _folds(int(wanted[0]), facts)
     note = ""
     values = list(wanted)
     if axis == "problems":
-        values = [max(2, round(share * facts.num_problems)) for share in wanted]
+        counts = wanted if exact else [share * facts.num_problems for share in wanted]
+        values = [max(2, round(count)) for count in counts if count <= facts.num_problems]
+        if len(values) < len(counts):
+            note = f"there are {facts.num_problems} problems to train on"
     elif axis == "continuations":
         values = [count for count in wanted if count < facts.most_ends]
         note = "" if values else "no label of these data rests on more than one known end"
     elif axis == "seed":
-        values = [facts.seed + step for step in wanted]
+        values = [step if exact else facts.seed + step for step in wanted]
     elif axis in ("prefix", "mark"):
-        marks = [max(1, round(share * facts.mark)) for share in wanted]
+        marks = [max(1, round(share if exact else share * facts.mark)) for share in wanted]
         longest = facts.longest_mark if axis == "mark" else facts.longest_prefix
         values = [mark for mark in marks if mark <= longest]
         if not longest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,10 @@ def ablate_command(
     out: Annotated[Path, typer.Option(help="folder of the report")],
     grid: Annotated[str, typer.Option(help="small or full")] = "small",
     only: Annotated[str | None, typer.Option(help="axes such as rank,noise  [all]")] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(help="other values of an axis, such as problems=100,200,400; may be repeated"),
+    ] = None,
     keep: Annotated[int, typer.Option(min=1, help="of the evaluation")] = 8,
     mark: Annotated[
         int | None, typer.Option(min=1, help="of the base point  [the data's own]")
@@ -49,6 +54,9 @@ def ablate_command(
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="folder of the points that are done  [in runs/]")
+    ] = None,
+    kv: Annotated[
+        Path | None, typer.Option(help="folder of the base model's prefix KV  [in memory]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto or cpu")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch")] = None,
@@ -91,10 +99,10 @@ def ablate_command(
     if threads is not None:
         torch.set_num_threads(threads)
     work = work or Path("runs") / f"{out.name}.ablation"
-    ablation = Ablation(material, tuple(units), folder, recipe, keep, work, device == "cpu")
+    ablation = Ablation(material, tuple(units), folder, recipe, keep, work, device == "cpu", kv)
     ablation.check()
     facts = ablation.facts(header.stored_tokens)
-    points, notes = plan_points(grid, only.split(",") if only else (), facts)
+    points, notes = plan_points(grid, only.split(",") if only else (), facts, _given(values or []))
     with rollouts.open("rb") as stream:
         evaluated_on = hashlib.file_digest(stream, "sha256").hexdigest()
     identity: dict[str, object] = {
@@ -149,6 +157,22 @@ def _recipe(preset: str, sets: list[str]) -> Recipe:
         listed = name in _LISTS and value != "all-linear"
         changes[name] = value.split(",") if listed else value
     return make_recipe(preset, changes)
+
+
+def _given(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Values of axes from texts such as `problems=100,200`. Raises `ConfigError`."""
+    given = {}
+    for text in texts:
+        axis, found, numbers = text.partition("=")
+        try:
+            if not found:
+                raise ValueError
+            given[axis] = tuple(float(number) for number in numbers.split(","))
+        except ValueError:
+            raise ConfigError(
+                f"--values takes axis=numbers, such as problems=100,200, not {text!r}"
+            ) from None
+    return given
 
 
 def _outcome(result: Result | str) -> str:
