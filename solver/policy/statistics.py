@@ -69,6 +69,32 @@ def ratio_interval(
     return Interval(float(above.sum() / below.sum()), float(low), float(high))
 
 
+def drawn_interval(
+    values: Sequence[Sequence[float]], seed: int = 0, draws: int = DRAWS
+) -> Interval:
+    """The mean over trainings and problems of `values` `[trainings][problems]`.
+
+    Problems are drawn anew and one training for all of them: how sure the number is of another training,
+    measured on other problems. With one training it is `mean_interval`. Raises ValueError if there are none.
+    """
+    if len(values) == 1:
+        return mean_interval(values[0], seed, draws)
+    table = np.asarray(values, np.float64)
+    if not table.size:
+        raise ValueError("there are no problems to take the mean of")
+    trainings, count = table.shape
+    generator = np.random.default_rng(seed)
+    means: list[Array] = []
+    step = max(1, _CHUNK // count)
+    for start in range(0, draws, step):
+        some = min(step, draws - start)
+        picks = generator.integers(0, count, (some, count))
+        ones = generator.integers(0, trainings, some)
+        means.append(table[ones[:, None], picks].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return Interval(float(table.mean()), float(low), float(high))
+
+
 def nested_interval(
     values: Sequence[Sequence[float]], seed: int = 0, draws: int = DRAWS
 ) -> Interval:

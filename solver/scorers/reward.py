@@ -196,7 +196,12 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 async def _open(context: ScorerContext) -> RewardScorer:
-    return RewardScorer(context.reward_model, context.dialect, context.engine.capabilities.device)
+    """One model for all marks of this context."""
+    if "reward" not in context.shared:
+        device = context.engine.capabilities.device
+        context.shared["reward"] = RewardScorer(context.reward_model, context.dialect, device)
+    scorer: RewardScorer = context.shared["reward"]
+    return scorer
 
 
 REWARD = ScorerDeclaration(

@@ -48,6 +48,12 @@ class GatedReader:
         """`engine` is a `TransformersEngine` (or has its `probe`); `gate` is attached to its model."""
         self._engine, self._gate = engine, gate
 
+    def attach_again(self) -> None:
+        """Put the adapter back on the model after `close`. Raises `ModelError` if another one is on it."""
+        from solver.adapter.gate import StopGate
+
+        self._gate = StopGate.attach(self._engine.model, self._gate.adapter)
+
     @classmethod
     def attach(cls, engine: Any, adapter: StopAdapter) -> Self:
         """Put the adapter on the engine's model. Raises `ModelError`."""
@@ -112,6 +118,11 @@ class StopScorer:
             scorer.close()
             raise
         return scorer
+
+    def open_again(self) -> None:
+        """What `close` undid, without another handshake; nothing may be sampled meanwhile."""
+        if isinstance(self._reader, GatedReader):
+            self._reader.attach_again()
 
     def close(self) -> None:
         """Take the adapter off the in-process engine's model; a server keeps its own."""

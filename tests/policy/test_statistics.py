@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from solver.policy.statistics import (
     Interval,
     difference_interval,
+    drawn_interval,
     mean_interval,
     nested_interval,
     ratio_interval,
@@ -74,3 +75,15 @@ def test_nested_draws_problems_and_their_values() -> None:
     for nothing in ([], [[1.0], []]):
         with pytest.raises(ValueError, match="no problems"):
             nested_interval(nothing)
+
+
+def test_trainings_as_draws() -> None:
+    problems = [float(n % 2) for n in range(50)]
+    assert drawn_interval([problems], 3) == mean_interval(problems, 3)
+    alike = drawn_interval([problems, problems], 3)
+    assert alike.value == 0.5 and 0.3 < alike.low < 0.45
+    apart = drawn_interval([[0.0] * 50, [1.0] * 50, [1.0] * 50])
+    assert (round(apart.value, 3), apart.low, apart.high) == (0.667, 0, 1)
+    for nothing in ([[], []], []):
+        with pytest.raises(ValueError):
+            drawn_interval(nothing)

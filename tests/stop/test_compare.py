@@ -109,6 +109,27 @@ def test_kinds_and_differences() -> None:
     assert (ALL, "stop", "average") not in found
 
 
+def test_trainings_are_drawn_with_the_problems() -> None:
+    """Two trainings on two problems: one is always right, the other never."""
+    marked = []
+    for draw, scores in enumerate(([1.0, 0.0], [0.0, 1.0])):
+        for name in "pq":
+            one = scored(scored(unit(name, [7, 1]), "confidence", [1, 0]), "stop", scores)
+            one.draw = draw
+            marked.append(one)
+    marked.reverse()  # the order of the file does not matter
+    stop, confidence = (row(marked, method, 1, ALL, 0) for method in ("stop", "confidence"))
+    assert (stop.average.value, stop.average.low, stop.average.high) == (0.5, 0.0, 1.0)
+    assert stop.within is not None and (stop.within.low, stop.within.high) == (0.0, 1.0)
+    assert (confidence.average.low, confidence.average.high, confidence.num_problems) == (1, 1, 2)
+    [minus] = [
+        each.interval
+        for each in differences(marked, "stop", 1, ALL, 0)
+        if (each.theirs, each.what) == ("confidence", "average")
+    ]
+    assert (minus.value, minus.low, minus.high) == (-0.5, -1.0, 0.0)
+
+
 def test_the_report() -> None:
     marked = [
         scored(
@@ -119,13 +140,13 @@ def test_the_report() -> None:
     rows = [row(marked, m, keep, ALL, 0) for keep in (1, 2) for m in methods_of(marked)]
     rows += [row(marked, m, 1, kind, 0) for kind in ("a", "b") for m in methods_of(marked)]
     found = differences(marked, "stop", 1, ALL, 0)
-    padded = markdown("T", "make it", ["Fact."], rows, found, (MARK, 1), ["roc.png"])
+    padded = markdown("T", "make it", ["Fact."], rows, found, (3, MARK, 1), ["roc.png"])
     text = re.sub(" +", " ", padded)
     assert padded.startswith("# T\n\n    make it\n\nFact.\n")
     assert "| stop | 100.0 [100.0, 100.0] | 100.0" in text
     assert "| stop - none | **+66.7 [+66.7, +66.7]** | **+100.0" in text
     assert "## Kind: a" in text
-    assert "| 10 | 2 | 33.3 / 0.0 |" in text
+    assert "| 3 | 10 | 2 | 33.3 / 0.0 |" in text
     assert text.rstrip().endswith("![roc.png](roc.png)")
     table = list(csv.DictReader(io.StringIO(csv_of(rows))))
     assert len(table) == len(rows)

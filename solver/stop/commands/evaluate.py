@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 
 from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
-from solver.errors import InputError
+from solver.errors import ConfigError, InputError
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     InFlight,
@@ -32,7 +33,7 @@ from solver.stop.commands.sampling import (
 
 if TYPE_CHECKING:
     from solver.config import SolverConfig
-    from solver.stop.evaluation.scoring import Marked
+    from solver.stop.evaluation.scores import ScoreHeader, Scores
     from solver.stop.rollouts.file import SamplingHeader
     from solver.stop.rollouts.rollout import ProblemRollouts
 
@@ -50,12 +51,19 @@ def evaluate_command(
     ] = None,
     num: Annotated[int, typer.Option(min=1, help="how many of the split")] = 300,
     adapter: Annotated[
-        Path | None, typer.Option(help="STOP adapter  [the shipped one, if there is one]")
+        list[Path] | None,
+        typer.Option(
+            help="STOP adapter; again for each training  [the shipped one, if there is one]"
+        ),
     ] = None,
     reward_model: Annotated[
-        Path | None, typer.Option(help="reward model  [the shipped verifier, if there is one]")
+        list[Path] | None,
+        typer.Option(help="reward model; again for each training  [the shipped verifier, if any]"),
     ] = None,
     launch: Annotated[int, typer.Option(min=1, help="rollouts a problem and seed")] = 24,
+    launches: Annotated[
+        str | None, typer.Option(help="such as 24,16: also with the first 16 of them alone")
+    ] = None,
     keep: Annotated[int, typer.Option(min=1, help="of the first table")] = 8,
     keeps: Annotated[str, typer.Option(help="of the sweep")] = "1,2,4,8,12,16",
     marks: Annotated[
@@ -65,6 +73,9 @@ def evaluate_command(
     rollouts: Annotated[
         Path | None,
         typer.Option(help="file of rollouts: sampled into, gone on with, or used  [in runs/]"),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="file of scores: written, gone on with, or used")
     ] = None,
     model: Model = "embedded",
     preset: Preset = None,
@@ -76,7 +87,8 @@ def evaluate_command(
 ) -> None:
     """Compare every way of pruning on the same full rollouts; writes tables and pictures.
 
-    With --rollouts alone, what is in the file is compared, and nothing is sampled.
+    With --rollouts alone, what is in the file is compared, and nothing is sampled. With --scores, what is
+    scored is kept.
     """
     require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
@@ -87,18 +99,22 @@ def evaluate_command(
     largest = max(chosen_marks) if chosen_marks else None
     job = make_job(model, preset, sets, seed, launch, largest, 1, in_flight, share_calls)
     chosen_marks = chosen_marks or [job.plan.mark]
-    chosen_keeps = sorted({k for k in [keep, *numbers(keeps, "--keeps")] if k <= launch})
+    chosen_launches = numbers(launches, "--launches") if launches else [launch]
 
     quiet_transformers()
     from solver.embedded.paths import model_folder
     from solver.stop.evaluation import evaluate as steps
+    from solver.stop.evaluation.judging import missing, score_units
+    from solver.stop.evaluation.scores import Scores
 
     stored = saved.header.stored_tokens if saved else job.plan.mark
-    steps.check_settings(launch, keep, chosen_marks, stored)
+    steps.check_settings(launch, chosen_launches, keep, chosen_marks, stored)
     path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
-    config = _with_folders(job.config, adapter, reward_model)
+    draws = _draws(job.config, adapter or [], reward_model or [])
+    header = saved.header if saved else job.header
+    found = Scores(_header(header, adapter or [], reward_model or []), scores)
 
-    async def work() -> dict[int, list[Marked]]:
+    async def work() -> None:
         async with running(job.config, progress) as services:
             if saved is not None:
                 units = saved.units
@@ -106,24 +122,60 @@ def evaluate_command(
                 units = await steps.full_rollouts(
                     given, seeds, job.plan, job.header, services, path, progress
                 )
-            return await steps.score_marks(
-                units, chosen_marks, config, services, model_folder(model), progress
+            left = missing(found, units, chosen_launches, chosen_marks)
+            await score_units(
+                left,
+                chosen_launches,
+                chosen_marks,
+                draws,
+                services,
+                model_folder(model),
+                found,
+                progress,
             )
 
     with WorkProgress(quiet=quiet) as progress:
-        by_mark = run(work())
+        if saved is None or missing(found, saved.units, chosen_launches, chosen_marks):
+            run(work())
         progress.report("comparing the methods")
-        comparison = steps.compare(by_mark, (chosen_marks[0], keep), chosen_keeps, seed)
-    blocks = {unit.block for unit in by_mark[chosen_marks[0]]}
-    num_problems = len({unit.problem_id for unit in by_mark[chosen_marks[0]]})
+        _report(
+            found,
+            out,
+            chosen_launches,
+            chosen_marks,
+            keep,
+            numbers(keeps, "--keeps"),
+            seed,
+        )
+
+
+def _report(
+    scores: Scores,
+    out: Path,
+    launches: Sequence[int],
+    marks: Sequence[int],
+    keep: int,
+    keeps: Sequence[int],
+    seed: int,
+) -> None:
+    """Tables and pictures of everything that is scored; the first launch and mark are the main ones."""
+    from solver.stop.evaluation import evaluate as steps
+
+    settings = {(launch, mark): scores.at(launch, mark) for launch in launches for mark in marks}
+    main = (launches[0], marks[0], keep)
+    comparison = steps.compare(settings, main, sorted({keep, *keeps}), seed)
+    units = settings[main[:2]]
+    blocks, num_problems = {u.block for u in units}, len({u.problem_id for u in units})
+    sampling, trainings = scores.header.sampling, scores.header.num_draws
     facts = [
-        f"{num_problems} problems, {len(blocks)} x {launch} rollouts each, model {model},"
-        f" temperature {job.config.sampling.temperature:g}. Average: share of right ends among the"
-        " voters; vote: whether their majority is right; 95 % bootstrap intervals over problems;"
-        " bold differences leave 0 out. Rollouts that end before the mark vote with the kept ones."
+        f"{num_problems} problems, {len(blocks)} x {sampling.launch} rollouts each, model"
+        f" {Path(sampling.model).name}, temperature {sampling.sampling['temperature']:g}. Average: share"
+        " of right ends among the voters; vote: whether their majority is right; 95 % bootstrap intervals"
+        f" over problems{f' and {trainings} trainings' if trainings > 1 else ''}; bold differences leave 0"
+        " out. Rollouts that end before the mark vote with the kept ones."
     ]
     command = "python -m solver.stop " + shlex.join(sys.argv[1:])
-    title = f"Pruning {launch} to {keep} on {model}"
+    title = f"Pruning {launches[0]} to {keep} on {Path(sampling.model).name}"
     for written in steps.write_report(out, comparison, title, command, facts):
         typer.echo(str(written))
 
@@ -145,10 +197,30 @@ def _saved(path: Path) -> _Saved:
     return _Saved(header, units)
 
 
-def _with_folders(
-    config: SolverConfig, adapter: Path | None, reward_model: Path | None
-) -> SolverConfig:
-    """The config with the folders that flags named; what is shipped with the model needs no flag."""
-    named = {"adapter": adapter, "reward_model": reward_model}
-    changes = {key: str(folder) for key, folder in named.items() if folder is not None}
-    return config.model_copy(update={"prune": config.prune.model_copy(update=changes)})
+def _header(
+    sampling: SamplingHeader, adapters: Sequence[Path], reward_models: Sequence[Path]
+) -> ScoreHeader:
+    from solver.stop.evaluation.scores import ScoreHeader, folder_digest
+
+    return ScoreHeader(
+        sampling=sampling,
+        adapters=tuple(map(folder_digest, adapters)),
+        reward_models=tuple(map(folder_digest, reward_models)),
+    )
+
+
+def _draws(
+    config: SolverConfig, adapters: Sequence[Path], reward_models: Sequence[Path]
+) -> list[SolverConfig]:
+    """A config for each training, with the folders that flags named; what is shipped needs no flag.
+
+    Of what was trained less often than the other, the same training serves again.
+    """
+    draws = []
+    for number in range(max(1, len(adapters), len(reward_models))):
+        named = {"adapter": adapters, "reward_model": reward_models}
+        changes = {
+            key: str(folders[number % len(folders)]) for key, folders in named.items() if folders
+        }
+        draws.append(config.model_copy(update={"prune": config.prune.model_copy(update=changes)}))
+    return draws

@@ -1,6 +1,7 @@
 """Every method of pruning on the same rollouts: averages, votes and tokens, with intervals. Pure.
 
-A problem's value is its mean over blocks of seeds; intervals come from drawing problems anew.
+A problem's value is its mean over blocks of seeds; intervals come from drawing problems anew, and with
+several trainings (draws of a unit) one of them for each draw of the problems.
 """
 
 from __future__ import annotations
@@ -12,12 +13,7 @@ import numpy as np
 
 from solver.policy.prune import Selection, asks_scores, prune
 from solver.policy.seeds import prune_seed
-from solver.policy.statistics import (
-    Interval,
-    difference_interval,
-    mean_interval,
-    ratio_interval,
-)
+from solver.policy.statistics import Interval, drawn_interval, ratio_interval
 from solver.scorers import gives_chances
 from solver.scorers.unscored import NONE, RANDOM
 from solver.stop.calibration import brier, chances
@@ -32,7 +28,7 @@ _UNSCORED = {each.name: each.selection for each in (NONE, RANDOM)}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One method at one mark and keep, over the problems of one kind.
+    """One method at one launch, mark and keep, over the problems of one kind.
 
     `average` is avg@K|N, `vote` is cons@K|N, `tokens` a problem, `saving` the share of the tokens of
     all N that was not sampled. The AUROCs ask whether right rollouts score above wrong ones: `within`
@@ -40,6 +36,7 @@ class Row:
     `seconds` is the mean time of a Check. None where a method has no such number.
     """
 
+    launch: int
     mark: int
     keep: int
     method: str
@@ -92,29 +89,31 @@ def kinds_of(marked: Iterable[Marked]) -> list[str]:
 
 def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) -> Row:
     """The numbers of one method over the units of one mark that are of `kind`."""
-    units = _of_kind(marked, kind)
-    problems = list(_problems(units, method, keep, seed).values())
-    tokens = [problem.tokens for problem in problems]
-    before = [problem.tokens_of_all for problem in problems]
+    draws = _draws(_of_kind(marked, kind))
+    problems = [list(_problems(units, method, keep, seed).values()) for units in draws]
+    tokens = _mean_columns(problems, "tokens")
+    before = _mean_columns(problems, "tokens_of_all")
     saved = [a - b for a, b in zip(before, tokens, strict=True)]
-    scored = [unit for unit in units if method in unit.scores]
-    scores = [score for unit in scored for score in unit.scores[method]]
-    right = [ends_right for unit in scored for ends_right in unit.right]
-    pairs = _within(scored, method)
-    seconds = [unit.seconds[method] for unit in scored]
+    scored = [some for units in draws if (some := [u for u in units if method in u.scores])]
+    pairs = [found for units in scored if (found := _within(units, method))]
+    pooled = [_pooled(units, method) for units in scored]
+    overall = [value for scores, right in pooled if (value := _auroc(scores, right)) is not None]
+    briers = [brier(chances(scores).tolist(), right) for scores, right in pooled if scores]
+    seconds = [u.seconds[method] for units in scored for u in units if method in u.seconds]
     return Row(
-        mark=units[0].mark,
+        launch=max(unit.launch for unit in draws[0]),
+        mark=draws[0][0].mark,
         keep=keep,
         method=method,
         kind=kind,
-        num_problems=len(problems),
-        average=mean_interval([problem.average for problem in problems], seed),
-        vote=mean_interval([problem.vote for problem in problems], seed),
+        num_problems=len(problems[0]),
+        average=drawn_interval(_columns(problems, "average"), seed),
+        vote=drawn_interval(_columns(problems, "vote"), seed),
         tokens=float(np.mean(tokens)),
         saving=ratio_interval(saved, before, seed),
-        within=mean_interval(pairs, seed) if pairs else None,
-        overall=_auroc(scores, right) if scores else None,
-        brier=brier(chances(scores).tolist(), right) if scores and gives_chances(method) else None,
+        within=drawn_interval(pairs, seed) if pairs else None,
+        overall=float(np.mean(overall)) if overall else None,
+        brier=float(np.mean(briers)) if briers and gives_chances(method) else None,
         seconds=float(np.mean(seconds)) if seconds else None,
     )
 
@@ -123,16 +122,18 @@ def differences(
     marked: Sequence[Marked], ours: str, keep: int, kind: str, seed: int
 ) -> list[Difference]:
     """`ours` minus every other method, in average and in vote (`none` votes with all N)."""
-    units = _of_kind(marked, kind)
-    mine = list(_problems(units, ours, keep, seed).values())
+    draws = _draws(_of_kind(marked, kind))
+    mine = [list(_problems(units, ours, keep, seed).values()) for units in draws]
     found = []
     for theirs in methods_of(marked):
         if theirs == ours:
             continue
-        other = list(_problems(units, theirs, keep, seed).values())
+        other = [list(_problems(units, theirs, keep, seed).values()) for units in draws]
         for what in ("average", "vote"):
-            interval = difference_interval(_column(mine, what), _column(other, what), seed)
-            found.append(Difference(units[0].mark, keep, kind, what, ours, theirs, interval))
+            pairs = zip(_columns(mine, what), _columns(other, what), strict=True)
+            minus = [[a - b for a, b in zip(*columns, strict=True)] for columns in pairs]
+            interval = drawn_interval(minus, seed)
+            found.append(Difference(draws[0][0].mark, keep, kind, what, ours, theirs, interval))
     return found
 
 
@@ -168,8 +169,29 @@ def _problems(units: Sequence[Marked], method: str, keep: int, seed: int) -> dic
     }
 
 
-def _column(problems: Sequence[_Problem], name: str) -> list[float]:
-    return [float(getattr(problem, name)) for problem in problems]
+def _draws(units: Sequence[Marked]) -> list[list[Marked]]:
+    """The units of each training, all in the order of the first one's."""
+    draws: dict[int, list[Marked]] = {}
+    for unit in units:
+        draws.setdefault(unit.draw, []).append(unit)
+    place = {(unit.problem_id, unit.block): i for i, unit in enumerate(next(iter(draws.values())))}
+    for some in draws.values():
+        some.sort(key=lambda unit: place[unit.problem_id, unit.block])
+    return list(draws.values())
+
+
+def _columns(draws: Sequence[Sequence[_Problem]], name: str) -> list[list[float]]:
+    return [[float(getattr(problem, name)) for problem in problems] for problems in draws]
+
+
+def _mean_columns(draws: Sequence[Sequence[_Problem]], name: str) -> list[float]:
+    """Of each problem the mean over trainings."""
+    return [float(np.mean(values)) for values in zip(*_columns(draws, name), strict=True)]
+
+
+def _pooled(units: Sequence[Marked], method: str) -> tuple[list[float], list[bool]]:
+    scores = [score for unit in units for score in unit.scores[method]]
+    return scores, [ends_right for unit in units for ends_right in unit.right]
 
 
 def _within(units: Sequence[Marked], method: str) -> list[float]:

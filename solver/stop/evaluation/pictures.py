@@ -12,8 +12,9 @@ from solver.stop.evaluation.scoring import Marked
 from solver.stop.figures import new_figure, save_figure
 
 
-def draw_tokens(path: Path, rows: Sequence[Row], mark: int) -> None:
-    """Average and vote against tokens a problem, a line a method, a point a keep."""
+def draw_tokens(path: Path, rows: Sequence[Row], main: tuple[int, int, int]) -> None:
+    """Average and vote against tokens at `main`'s launch and mark, a line a method, a point a keep."""
+    launch, mark, _ = main
     figure, panels = new_figure(2)
     methods = dict.fromkeys(row.method for row in rows)
     for panel, what in zip(panels, ("average", "vote"), strict=True):
@@ -21,7 +22,7 @@ def draw_tokens(path: Path, rows: Sequence[Row], mark: int) -> None:
             line = sorted(
                 (row.tokens, 100 * getattr(row, what).value)
                 for row in rows
-                if (row.method, row.mark, row.kind) == (method, mark, ALL)
+                if (row.method, row.launch, row.mark, row.kind) == (method, launch, mark, ALL)
             )
             panel.plot(*zip(*line, strict=True), marker=".", label=method)
         panel.set(title=f"{what} (%), mark {mark}", xlabel="sampled tokens a problem")

@@ -17,7 +17,7 @@ from solver.policy.statistics import Interval
 from solver.stop.evaluation.compare import ALL, Difference, Row
 
 _FIELDS = (
-    "mark", "keep", "method", "kind", "problems",
+    "launch", "mark", "keep", "method", "kind", "problems",
     "average", "average_low", "average_high", "vote", "vote_low", "vote_high",
     "tokens", "saving", "saving_low", "saving_high",
     "within_auroc", "within_low", "within_high", "auroc", "brier", "check_seconds",
@@ -30,7 +30,7 @@ def csv_of(rows: Iterable[Row]) -> str:
         _FIELDS,
         [
             [
-                row.mark, row.keep, row.method, row.kind, row.num_problems,
+                row.launch, row.mark, row.keep, row.method, row.kind, row.num_problems,
                 *exact(row.average), *exact(row.vote), round(row.tokens, 1), *exact(row.saving),
                 *exact(row.within), *(_rounded(x) for x in (row.overall, row.brier, row.seconds)),
             ]
@@ -45,11 +45,11 @@ def markdown(
     facts: Sequence[str],
     rows: Sequence[Row],
     differences: Sequence[Difference],
-    main: tuple[int, int],
+    main: tuple[int, int, int],
     pictures: Sequence[str],
 ) -> str:
-    """The report: `command` that makes it, the table at the `main` (mark, keep), then the rest."""
-    at_main = [row for row in rows if (row.mark, row.keep) == main]
+    """The report: `command` that makes it, the table at the `main` (launch, mark, keep), then the rest."""
+    at_main = [row for row in rows if (row.launch, row.mark, row.keep) == main]
     kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != ALL]
     parts = [f"# {title}", "", f"    {command}", "", *facts, ""]
     parts += _main_table([row for row in at_main if row.kind == ALL], main)
@@ -63,7 +63,7 @@ def markdown(
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _main_table(rows: Sequence[Row], main: tuple[int, int]) -> list[str]:
+def _main_table(rows: Sequence[Row], main: tuple[int, int, int]) -> list[str]:
     head = [
         "method", "average", "vote", "tokens", "fewer tokens", "AUROC within", "AUROC", "Brier",
         "Check, ms",
@@ -76,7 +76,7 @@ def _main_table(rows: Sequence[Row], main: tuple[int, int]) -> list[str]:
         ]
         for row in rows
     ]  # fmt: skip
-    return [f"## Mark {main[0]}, keep {main[1]}", "", *markdown_table(head, cells), ""]
+    return [f"## {main[0]} to {main[2]} at mark {main[1]}", "", *markdown_table(head, cells), ""]
 
 
 def _small_table(rows: Sequence[Row]) -> list[str]:
@@ -106,24 +106,25 @@ def _difference_table(differences: Sequence[Difference]) -> list[str]:
 
 
 def _sweep(rows: Sequence[Row]) -> list[str]:
-    settings = sorted({(row.mark, row.keep) for row in rows})
+    settings = sorted({(-row.launch, row.mark, row.keep) for row in rows})
     if len(settings) < 2:
         return []
     methods = list(dict.fromkeys(row.method for row in rows))
-    found = {(row.mark, row.keep, row.method): row for row in rows}
+    found = {(-row.launch, row.mark, row.keep, row.method): row for row in rows}
     cells = [
         [
+            str(-launch),
             str(mark),
             str(keep),
             *(
                 f"{100 * cell.average.value:.1f} / {100 * cell.vote.value:.1f}"
-                for cell in (found[mark, keep, method] for method in methods)
+                for cell in (found[launch, mark, keep, method] for method in methods)
             ),
         ]
-        for mark, keep in settings
+        for launch, mark, keep in settings
     ]
-    table = markdown_table(["mark", "keep", *methods], cells)
-    return ["## Sweep of mark and keep", "", "Average / vote, percent.", "", *table, ""]
+    table = markdown_table(["launch", "mark", "keep", *methods], cells)
+    return ["## Sweep of launch, mark and keep", "", "Average / vote, percent.", "", *table, ""]
 
 
 def _rounded(value: float | None) -> float | str:

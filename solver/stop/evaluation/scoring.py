@@ -20,7 +20,10 @@ from solver.types import SamplingParams, Trajectory
 
 @dataclass(slots=True)
 class Marked:
-    """One problem and block at a mark: the rollouts waiting there, how all end, the scores by method."""
+    """One problem and block at a mark: the rollouts waiting there, how all end, the scores by method.
+
+    `draw` counts trainings: the same rollouts scored by an adapter of another seed.
+    """
 
     problem_id: str
     kind: str
@@ -31,6 +34,12 @@ class Marked:
     waiting: list[int]  # indices, in the order of the scores
     scores: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    draw: int = 0
+
+    @property
+    def launch(self) -> int:
+        """How many rollouts were launched."""
+        return len(self.ends)
 
     @property
     def right(self) -> list[bool]:
@@ -47,6 +56,27 @@ def ends_of(unit: ProblemRollouts) -> list[End]:
     ]
 
 
+def prefixes_at(unit: ProblemRollouts, mark: int) -> list[Trajectory]:
+    """The rollouts that wait at the mark, as they stood there."""
+    return [p for r in unit.rollouts if (p := unit.prefix(r, mark)) is not None]
+
+
+def unscored(
+    unit: ProblemRollouts, mark: int, prefixes: Sequence[Trajectory], draw: int = 0
+) -> Marked:
+    """The unit at the mark, where `prefixes` wait, without scores."""
+    return Marked(
+        problem_id=unit.problem_id,
+        kind=unit.tags.get("kind", ""),
+        block=unit.block,
+        mark=mark,
+        answer=unit.answer,
+        ends=ends_of(unit),
+        waiting=[prefix.index for prefix in prefixes],
+        draw=draw,
+    )
+
+
 async def score_at(
     units: Sequence[ProblemRollouts],
     mark: int,
@@ -61,16 +91,8 @@ async def score_at(
     """
     marked = []
     for unit in units:
-        prefixes = [p for r in unit.rollouts if (p := unit.prefix(r, mark)) is not None]
-        result = Marked(
-            problem_id=unit.problem_id,
-            kind=unit.tags.get("kind", ""),
-            block=unit.block,
-            mark=mark,
-            answer=unit.answer,
-            ends=ends_of(unit),
-            waiting=[prefix.index for prefix in prefixes],
-        )
+        prefixes = prefixes_at(unit, mark)
+        result = unscored(unit, mark, prefixes)
         if prefixes:
             await _score(result, prefixes, scorers, engine, clock)
         marked.append(result)
@@ -86,7 +108,7 @@ async def _score(
     clock: Clock,
 ) -> None:
     if engine is not None:
-        await asyncio.gather(*(_pause(engine, prefix) for prefix in prefixes))
+        await pause(engine, prefixes)
     for name, scorer in scorers.items():
         began = clock.now()
         result.scores[name] = await scorer.score(prefixes, inf)
@@ -96,8 +118,12 @@ async def _score(
             await engine.release(prefix.id)
 
 
+async def pause(engine: Engine, prefixes: Sequence[Trajectory]) -> None:
+    """Put prefixes into the cache as sampling does: all but the last id of each, which is not encoded yet."""
+    await asyncio.gather(*(_pause(engine, prefix) for prefix in prefixes))
+
+
 async def _pause(engine: Engine, prefix: Trajectory) -> None:
-    """Put the prefix into the cache as sampling does: all but its last id, which is not encoded yet."""
     params = SamplingParams(max_tokens=1, seed=0, temperature=0)
     async with aclosing(engine.generate(prefix.id, prefix.token_ids[:-1], params)) as stream:
         async for _ in stream:
