@@ -11,13 +11,14 @@ from pathlib import Path
 from solver.errors import ConfigError, InputError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step, flushed to disk. Raises `InputError` if that fails."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace `path` by `content` in one step, flushed to disk. Raises `InputError` if that fails."""
+    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with temporary.open("x", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with temporary.open("xb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

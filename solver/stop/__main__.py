@@ -12,7 +12,17 @@ from collections.abc import Sequence
 import typer
 
 from solver.cli.app import EXIT_FAILED, quiet_libraries, run_app
-from solver.stop.commands import ablate, collect, convert, evaluate, plan, train, verifier
+from solver.stop.commands import (
+    ablate,
+    collect,
+    convert,
+    evaluate,
+    plan,
+    publish,
+    train,
+    transfer,
+    verifier,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -39,6 +49,8 @@ app.command("collect", epilog=collect.EXAMPLE)(collect.collect_command)
 app.command("train", epilog=train.EXAMPLE)(train.train_command)
 app.command("train-verifier", epilog=verifier.EXAMPLE)(verifier.verifier_command)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate_command)
+app.command("publish", epilog=publish.EXAMPLE)(publish.publish_command)
+app.command("transfer", epilog=transfer.EXAMPLE)(transfer.transfer_command)
 app.command("ablate", epilog=ablate.EXAMPLE)(ablate.ablate_command)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan_command)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert_command)

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import hashlib
+import lzma
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
+from sandbox.limits import Limits
+from sandbox.result import ExecutionResult, ExecutionStatus, for_model, tells_failure
+from solver.adapter.gate import Head
 from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.errors import ConfigError
+from solver.scorers.calls import FAILED_CALLS
 from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import ComputedScorer
 from solver.scorers.stop import StopScorer
 from solver.stop.__main__ import main
 from solver.stop.evaluation.evaluate import check_settings
+from solver.stop.evaluation.published import read_published
+from solver.stop.evaluation.scores import read_scores
 from solver.stop.evaluation.scoring import score_at
-from solver.stop.rollouts.rollout import ProblemRollouts
+from solver.stop.rollouts.file import read_rollouts
+from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, SavedTurn, with_known_calls
 from solver.stop.rollouts.sample import SamplingPlan, sample_problem
-from solver.types import Problem
+from solver.types import Problem, StopReason
 from tests.scorers.conftest import save_tiny_model, written
 from tests.scorers.test_stop import COMBINER, MARK, saved
 from tests.support import LoopClock, byte_tokenizer, run_virtual
-from tests.support.rig import Rig, every, says
+from tests.support.rig import DIALECT, Rig, every, ids, says
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +46,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(model_folder, tmp_path_factory.mktemp("adapters") / "stop", combiner=COMBINER)
+    folder = tmp_path_factory.mktemp("adapters") / "stop"
+    return saved(model_folder, folder, combiner=COMBINER, probe=Head(32))
 
 
 def scripted_unit() -> ProblemRollouts:
@@ -81,11 +92,13 @@ async def test_prefixes_are_scored_over_the_engines_cache(
 
 
 def test_settings() -> None:
-    check_settings(24, 8, [16, 32], 32)
+    check_settings(24, [24, 16], 8, [16, 32], 32)
     for settings, why in (
-        ((24, 25, [16], 32), "--keep must be from 1 to the launch of 24"),
-        ((24, 8, [0], 32), "--marks are"),
-        ((24, 8, [33], 32), "cannot be cut at 33"),
+        ((24, [24], 25, [16], 32), "--keep must be from 1 to the launch of 24"),
+        ((24, [24, 4], 8, [16], 32), "--keep must be from 1 to the launch of 4"),
+        ((24, [32], 8, [16], 32), "there are 24 rollouts a problem, not 32"),
+        ((24, [24], 8, [0], 32), "--marks are"),
+        ((24, [24], 8, [33], 32), "cannot be cut at 33"),
     ):
         with pytest.raises(ConfigError, match=why):
             check_settings(*settings)  # type: ignore[arg-type]
@@ -124,14 +137,14 @@ def test_the_command(
     assert main([*shared, *sampling, "--out", str(first)]) == 0
     report = (first / "README.md").read_text()
     assert "2 problems, 2 x 4 rollouts each" in report
-    for method in ("none", "random", "similarity", "reward", "confidence", "entropy", "deepconf",
-                   "stop", "stop+confidence", "oracle"):  # fmt: skip
+    for method in ("none", "random", "similarity", "failed-tool-calls", "reward", "confidence",
+                   "entropy", "deepconf", "probe", "stop", "stop+confidence", "oracle"):  # fmt: skip
         assert re.search(rf"\n\| {re.escape(method)} +\| ", report)
     assert "## Kind: x" in report
     with (first / "table.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert {(row["mark"], row["keep"]) for row in table} == {
-        ("8", "1"), ("8", "2"), ("12", "1"), ("12", "2"),
+    assert {(row["launch"], row["mark"], row["keep"]) for row in table} == {
+        ("4", "8", "1"), ("4", "8", "2"), ("4", "12", "1"), ("4", "12", "2"),
     }  # fmt: skip
     assert all((first / f"{name}.png").stat().st_size for name in ("tokens", "roc", "calibration"))
 
@@ -139,14 +152,137 @@ def test_the_command(
     assert main([*shared, "--out", str(second)]) == 0, "the saved rollouts are enough"
     assert rollouts.read_bytes() == before
 
-    def results(folder: Path) -> list[dict[str, str]]:
-        with (folder / "table.csv").open() as file:
-            return [
-                {name: value for name, value in row.items() if name != "check_seconds"}
-                for row in csv.DictReader(file)
-            ]
-
     assert results(first) == results(second)
     capsys.readouterr()
     assert main([*shared, "--out", str(second), "--marks", "13"]) == 2
     assert "their first 12 tokens" in capsys.readouterr().err
+
+
+def results(folder: Path) -> list[dict[str, str]]:
+    """The table without the times."""
+    with (folder / "table.csv").open() as file:
+        return [
+            {name: value for name, value in row.items() if name != "check_seconds"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_trainings_scores_and_what_is_published(
+    tmp_path: Path,
+    model_folder: Path,
+    adapter_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problems, rollouts = tmp_path / "p.csv", tmp_path / "rollouts.jsonl"
+    problems.write_text("id,problem,answer\na,3+4?,7\nb,1+1?,2\n")
+    other = saved(model_folder, tmp_path / "other", seed=3)
+    sampling = [
+        "evaluate", "--model", str(model_folder), "--keep", "2", "--keeps", "1", "--marks", "8,12",
+        "--set", "model.prompt=bare", "--set", "model.device=cpu", "--set", "sampling.max_tokens=24",
+        "--rollouts", str(rollouts), "--quiet",
+    ]  # fmt: skip
+    assert (
+        main(
+            [*sampling, "--problems", str(problems), "--launch", "4", "--out", str(tmp_path / "x")]
+        )
+        == 0
+    )
+
+    scores, first, again = tmp_path / "scores.jsonl", tmp_path / "first", tmp_path / "again"
+    both = ["--adapter", str(adapter_folder), "--adapter", str(other)]
+    scoring = [*sampling, *both, "--launches", "4,3", "--scores", str(scores)]
+    assert main([*scoring, "--out", str(first)]) == 0
+    assert "and 2 trainings" in (first / "README.md").read_text()
+    assert {row["launch"] for row in results(first)} == {"3", "4"}
+    lines = scores.read_text().splitlines()
+    assert len(lines) == 1 + 2 * 2 * 2 * 2, "problems, launches, marks, trainings"
+    kept = read_scores(scores)
+    one, two = (m for m in kept.at(4, 12) if m.problem_id == "a")
+    assert (one.draw, two.draw) == (0, 1)
+    assert one.scores["stop"] != two.scores["stop"]
+    assert one.scores["similarity"] == two.scores["similarity"]
+    [alone] = [m for m in kept.at(3, 12) if (m.problem_id, m.draw) == ("a", 0)]
+    assert alone.scores["stop"] == one.scores["stop"][:3]
+    assert alone.launch == 3
+
+    # killed in the middle: the rest is scored again, with the same result
+    scores.write_text("\n".join(lines[:-3]) + "\n")
+    assert main([*scoring, "--out", str(again)]) == 0
+    assert results(again) == results(first)
+    # all is known: no model is needed
+    monkeypatch.setattr("solver.stop.commands.evaluate.running", None)
+    assert main([*scoring, "--out", str(again)]) == 0
+    assert results(again) == results(first)
+    assert main([*scoring, "--adapter", str(other), "--out", str(again)]) == 2
+    assert "holds scores of other adapters" in capsys.readouterr().err
+
+    public = tmp_path / "test.jsonl.xz"
+    publishing = ["publish", str(rollouts), "--scores", str(scores), "--out", str(public)]
+    assert main([*publishing, "--problems", str(problems)]) == 0
+    assert "2 problems" in capsys.readouterr().out
+    found = read_published(public)
+    assert found.statements["a"] == hashlib.sha256(b"3+4?").hexdigest()
+    assert all(unit.prompt_token_ids == [] for unit in found.units)
+    _, units = read_rollouts(rollouts)
+    for ours, theirs in zip(found.units, units, strict=True):
+        assert [r.answer for r in ours.rollouts] == [r.answer for r in theirs.rollouts]
+        ids = [[t.token_ids for t in r.turns] for r in ours.rollouts]
+        assert ids == [[t.token_ids for t in r.turns] for r in theirs.rollouts]
+    assert str(model_folder.parent) not in lzma.decompress(public.read_bytes()).decode()
+    tables = ["evaluate", "--published", str(public), "--keep", "2", "--keeps", "1"]
+    assert main([*tables, "--marks", "8,12", "--out", str(tmp_path / "public")]) == 0
+    assert results(tmp_path / "public") == results(first)
+    assert main([*tables, "--marks", "9", "--out", str(tmp_path / "public")]) == 2
+    assert "has launches [3, 4] and marks [8, 12], not 9" in capsys.readouterr().err
+    problems.write_text("id,problem,answer\na,3+4?,7\n")
+    assert main([*publishing, "--problems", str(problems)]) == 2
+    assert "no statement of b" in capsys.readouterr().err
+    public.write_bytes(public.read_bytes()[:-9])
+    assert main([*tables, "--out", str(tmp_path / "public")]) == 2
+    assert "is not a file of `publish`, or it is damaged" in capsys.readouterr().err
+
+    table = tmp_path / "transfer.md"
+    transfer = ["transfer", f"sums:more={scores}", "--mark", "12", "--out", str(table)]
+    assert main([*transfer, "--launch", "4", "--keep", "2"]) == 0
+    text = re.sub(" +", " ", table.read_text())
+    for method in ("probe", "stop", "stop\\+confidence"):
+        assert re.search(rf"\| sums \| more \| 2 \| {method} \| ", text)
+    assert "| confidence |" not in text
+    assert main([*transfer, "--launch", "9", "--keep", "2"]) == 2
+    assert "has launches [3, 4]" in capsys.readouterr().err
+    assert main(["transfer", "sums", "--mark", "12", "--out", str(table)]) == 2
+    assert "a test is TRAINED:TESTED=FILE" in capsys.readouterr().err
+
+
+def test_rollouts_of_older_files_say_whether_a_call_failed() -> None:
+    def turn(text: str, **fields: Any) -> SavedTurn:
+        return SavedTurn(token_ids=[1], logprobs=[-1.0], appended=ids(text), **fields)
+
+    turns = [turn("```output\n7\n```\n"), turn("```output\nNameError: name 'x'\n```\n"),
+             turn("```output\n7\n```\n", failed=True), turn("")]  # fmt: skip
+    rollout = Rollout(
+        index=0, stop_reason=StopReason.ANSWERED, answer=1, num_sampled_tokens=4, turns=turns
+    )
+    unit = ProblemRollouts(
+        problem_id="p", block=0, answer=1, prompt_token_ids=[1], rollouts=[rollout]
+    )
+    [known] = with_known_calls([unit], DIALECT.text)
+    assert [t.failed for t in known.rollouts[0].turns] == [False, True, True, None]
+    prefix = known.prefix(known.rollouts[0], 3)
+    assert prefix is not None
+    assert FAILED_CALLS.scores([prefix], 3) == [-1.0], "the last turn's call is not executed yet"
+
+
+@pytest.mark.parametrize("status", [s for s in ExecutionStatus if s is not ExecutionStatus.OK])
+def test_every_failure_is_told(status: ExecutionStatus) -> None:
+    error = "ValueError" if status is ExecutionStatus.ERROR else ""
+    result = ExecutionResult(
+        status=status,
+        stdout="Error rate: 3\n",
+        stderr=f"{error}: bad" if error else "",
+        error=error,
+    )
+    assert tells_failure(for_model(result, Limits()))
+    fine = ExecutionResult(status=ExecutionStatus.OK, stdout="Error rate: 3\n[1, 2]\n")
+    assert not tells_failure(for_model(fine, Limits()))

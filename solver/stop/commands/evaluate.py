@@ -77,6 +77,9 @@ def evaluate_command(
     scores: Annotated[
         Path | None, typer.Option(help="file of scores: written, gone on with, or used")
     ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="file of `publish`: nothing is sampled or scored")
+    ] = None,
     model: Model = "embedded",
     preset: Preset = None,
     sets: Sets = None,
@@ -88,10 +91,15 @@ def evaluate_command(
     """Compare every way of pruning on the same full rollouts; writes tables and pictures.
 
     With --rollouts alone, what is in the file is compared, and nothing is sampled. With --scores, what is
-    scored is kept.
+    scored is kept, and with --published all there is comes from that file.
     """
     require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
+    if published is not None:
+        _report_published(
+            published, out, launches, chosen_marks, keep, numbers(keeps, "--keeps"), seed
+        )
+        return
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None:
         launch = saved.header.launch
@@ -147,6 +155,30 @@ def evaluate_command(
             numbers(keeps, "--keeps"),
             seed,
         )
+
+
+def _report_published(
+    path: Path,
+    out: Path,
+    launches: str | None,
+    marks: Sequence[int] | None,
+    keep: int,
+    keeps: Sequence[int],
+    seed: int,
+) -> None:
+    from solver.stop.evaluation.evaluate import check_settings
+    from solver.stop.evaluation.published import read_published
+
+    scores = read_published(path).scores
+    known_launches, known_marks = scores.settings()
+    chosen_launches = numbers(launches, "--launches") if launches else known_launches[::-1]
+    chosen_marks = marks or known_marks
+    check_settings(max(known_launches), chosen_launches, keep, chosen_marks, max(known_marks))
+    if unknown := sorted({*chosen_launches} - {*known_launches} | {*chosen_marks} - {*known_marks}):
+        raise ConfigError(
+            f"{path} has launches {known_launches} and marks {known_marks}, not {unknown[0]}"
+        )
+    _report(scores, out, chosen_launches, chosen_marks, keep, keeps, seed)
 
 
 def _report(

@@ -1,0 +1,108 @@
+"""Test rollouts and their scores as one compressed file that holds no statements.
+
+Everything that was measured on them can be computed again: tables from the scores, and who has the public
+problems finds each by the hash of its statement. Lines of JSON in xz: a header, the rollouts, the scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from solver.errors import InputError
+from solver.files.whole import write_whole
+from solver.stop.evaluation.scores import ScoreHeader, Scores, line_of, marked_of
+from solver.stop.rollouts.rollout import ProblemRollouts, SavedTurn
+
+_DECIMALS = {"logprobs": 4, "confidences": 2, "entropies": 3}
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    published: int = 1
+    scores: ScoreHeader
+    statements: dict[str, str]
+    num_rollouts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a published file holds: `statements` is the sha256 of each problem's statement by its id.
+
+    The rollouts have no prompt, and their log-probabilities, confidences and entropies are rounded.
+    """
+
+    scores: Scores
+    units: tuple[ProblemRollouts, ...]
+    statements: Mapping[str, str]
+
+
+def statement_digest(statement: str) -> str:
+    """The sha256 (hex) of a statement in lower case with single spaces."""
+    return hashlib.sha256(" ".join(statement.lower().split()).encode()).hexdigest()
+
+
+def publish(
+    path: Path, units: Sequence[ProblemRollouts], scores: Scores, statements: Mapping[str, str]
+) -> int:
+    """Write the file in one step and return its size in bytes. `statements` is by problem id.
+
+    Raises `InputError` for a problem without a statement.
+    """
+    for unit in units:
+        if unit.problem_id not in statements:
+            raise InputError(f"there is no statement of {unit.problem_id}")
+    names = dict.fromkeys(unit.problem_id for unit in units)
+    sampling = scores.header.sampling
+    model = Path(sampling.model).name  # where it lay is nobody's business
+    public = scores.header.model_copy(
+        update={"sampling": sampling.model_copy(update={"model": model})}
+    )
+    header = _Header(
+        scores=public,
+        statements={name: statement_digest(statements[name]) for name in names},
+        num_rollouts=len(units),
+    )
+    lines = [header.model_dump_json()]
+    lines += [_without_prompt(unit).model_dump_json(exclude_defaults=True) for unit in units]
+    lines += [line_of(marked) for marked in scores.all() if marked.problem_id in names]
+    data = lzma.compress("".join(f"{line}\n" for line in lines).encode())
+    write_whole(path, data)
+    return len(data)
+
+
+def read_published(path: Path) -> Published:
+    """Read what `publish` wrote. Raises `InputError`."""
+    try:
+        first, *lines = lzma.decompress(path.read_bytes()).split(b"\n")[:-1]
+        header = _Header.model_validate_json(first)
+        units = [ProblemRollouts.model_validate_json(line) for line in lines[: header.num_rollouts]]
+        marked = [marked_of(line) for line in lines[header.num_rollouts :]]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (lzma.LZMAError, ValidationError, ValueError):
+        raise InputError(f"{path} is not a file of `publish`, or it is damaged") from None
+    return Published(Scores.of(header.scores, marked), tuple(units), header.statements)
+
+
+def _without_prompt(unit: ProblemRollouts) -> ProblemRollouts:
+    rollouts = [
+        rollout.model_copy(update={"turns": [_rounded(turn) for turn in rollout.turns]})
+        for rollout in unit.rollouts
+    ]
+    return unit.model_copy(update={"prompt_token_ids": [], "rollouts": rollouts})
+
+
+def _rounded(turn: SavedTurn) -> SavedTurn:
+    return turn.model_copy(
+        update={
+            name: [round(value, decimals) for value in getattr(turn, name)]
+            for name, decimals in _DECIMALS.items()
+        }
+    )
