@@ -38,6 +38,8 @@ LEFT_OUT = {
     "solver.stop evaluate": "takes hours",
     "solver.stop ablate": "takes hours",
     "solver.stop convert": "needs somebody's checkpoint",
+    "solver.stop publish": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
+    "solver.stop transfer": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
     "prune.adapter=adapters/": "needs an adapter that was trained",
     "sandbox check": "tries the sandbox for a minute; tests/sandbox does",
     "sandbox mcp": "serves until it is interrupted; tests/sandbox does",

@@ -140,7 +140,7 @@ def test_a_huge_file_is_refused_without_reading_it(
         (["--scorer", "confidance"], "did you mean confidence"),
         (
             ["--scorer", "confidence", "--set", "vote.rule=weighted"],
-            "vote.rule=weighted weighs votes by chances: choose prune.scorer from reward, stop, stop+",
+            "vote.rule=weighted weighs votes by chances: choose prune.scorer from probe, reward, stop, stop+",
         ),
         (["--set", "vote.rule=random"], "vote.rule = 'random'"),
         (["--set", "prune.lunch=3"], "unknown key 'prune.lunch'; did you mean prune.launch?"),

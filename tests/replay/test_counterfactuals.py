@@ -49,7 +49,8 @@ def test_scores_are_judged(tmp_path: Path) -> None:
     perfect = [-3.0, 3.0, 3.0, -3.0, 3.0, 3.0]
     recording = run(tmp_path / "run", perfect)
     found = {q.scorer: q for q in score_qualities(Replay([recording], STILL).problems[0], 10)}
-    assert set(found) == {"stop", "confidence", "similarity"}  # the others have nothing to go by
+    # the others have nothing to go by
+    assert set(found) == {"stop", "confidence", "similarity", "failed-tool-calls"}
     stop = found["stop"]
     assert (stop.within, stop.overall, stop.num_prefixes) == (1.0, 1.0, 6)
     assert [(b.count, b.observed) for b in stop.bins] == [(2, 0.0), (4, 1.0)]
