@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -292,6 +293,7 @@ def _why_skipped(case: Case, settings: SolverConfig) -> str | None:
     return None
 
 
+@cache
 def can_mount() -> bool:
     """Whether `OWN_MOUNTS` works on this machine."""
     if shutil.which(OWN_MOUNTS[0]) is None:

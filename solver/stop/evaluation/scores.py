@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,8 @@ class Scores:
             if (m.launch, m.mark) == (launch, mark) and m.draw:
                 known = first[m.problem_id, m.block]
                 # in the order of the first draw's methods
-                scores = {**known.scores, **m.scores}
-                seconds = {**known.seconds, **m.seconds}
-                units.append(
-                    Marked(
-                        m.problem_id, m.kind, m.block, m.mark, m.answer, m.ends, m.waiting,
-                        scores, seconds, m.draw,
-                    )
-                )  # fmt: skip
+                scores, seconds = {**known.scores, **m.scores}, {**known.seconds, **m.seconds}
+                units.append(replace(m, scores=scores, seconds=seconds))
         return units
 
     def settings(self) -> tuple[list[int], list[int]]:
