@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import PackageNotFoundError, distribution, requires
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -47,8 +47,9 @@ def install(module: str) -> str:
 
 def _clone() -> Path | None:
     """The folder of our source, if it is installed as it is; None for an installed wheel."""
-    told = distribution(DISTRIBUTION).read_text("direct_url.json")
-    source = json.loads(told or "{}")
+    # An editable install leaves an egg-info in the clone too, which does not tell where it came from.
+    told = (found.read_text("direct_url.json") for found in distributions(name=DISTRIBUTION))
+    source = json.loads(next(filter(None, told), "{}"))
     if not source.get("dir_info", {}).get("editable"):
         return None
     return Path(url2pathname(urlsplit(source["url"]).path))

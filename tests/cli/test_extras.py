@@ -72,6 +72,19 @@ def test_extras_are_those_of_the_project() -> None:
         assert {extra_of(module) for module in modules} == {extra}, modules
 
 
+def test_a_clone_is_known_beside_the_egg_info_that_its_installation_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "stop_solver.egg-info"
+    left.mkdir()
+    (left / "PKG-INFO").write_text(
+        "Metadata-Version: 2.4\nName: stop-solver\nVersion: 0\n"
+        "Provides-Extra: train\nRequires-Dist: accelerate; extra == 'train'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert " --editable '" in install("accelerate")
+
+
 def test_what_no_extra_brings_is_installed_by_its_own_name() -> None:
     assert extra_of("torch") is None and extra_of("no_such_package") is None
     assert install("no_such_package") == f"{python()} -m pip install no-such-package"
