@@ -41,6 +41,7 @@ class Command:
 
 COMMANDS = {
     "run": Command("solver.run", "Solve a file of problems."),
+    "merge": Command("solver.merge", "Put the finished shards of a run together."),
     "replay": Command("solver.replay.__main__", "Try other policies on recorded runs."),
     "report": Command("solver.report.__main__", "Write or serve a run as one HTML page."),
     "doctor": Command("solver.doctor.__main__", "Check whether this machine is fit for a run."),

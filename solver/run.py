@@ -21,6 +21,7 @@ from solver.clock import MonotonicClock, process_start
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.problems import EVERY_PROBLEM, Selection
+from solver.files.shards import Shard
 from solver.runs.console import print_error
 from solver.runs.ending import end_now
 from solver.runs.folder import create_run, open_run
@@ -70,12 +71,16 @@ def solve(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(readable=False, help="answers file  [answers.csv]")
+        Path | None,
+        typer.Option(readable=False, help="answers file  [answers.csv, answers.i-of-n.csv]"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the answers file")] = False,
     limit: Annotated[int | None, typer.Option(help="solve the first so many", min=1)] = None,
     shuffle: Annotated[int | None, typer.Option(help="seed of a random order")] = None,
     ids: Annotated[str | None, typer.Option(help="solve these only: a,b,c")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: solve this part of them; stop-solver merge joins them")
+    ] = None,
     launch: Annotated[int | None, typer.Option(help="trajectories a problem")] = None,
     keep: Annotated[int | None, typer.Option(help="how many the check keeps")] = None,
     mark: Annotated[int | None, typer.Option(help="sampled tokens before the check")] = None,
@@ -127,9 +132,12 @@ def solve(
     if server and engine == "transformers":
         raise ConfigError("--server is for --engine vllm")
     given = {key: value for key, value in flags.items() if value is not None}
-    selection = Selection(tuple(ids.split(",")) if ids else (), shuffle, limit)
+    part = Shard.parse(shard) if shard is not None else None
+    selection = Selection(tuple(ids.split(",")) if ids else (), shuffle, limit, part)
     if selection != EVERY_PROBLEM and problems is None:
-        raise InputError("--limit, --shuffle and --ids select from a file of problems: give it too")
+        raise InputError(
+            "--limit, --shuffle, --ids and --shard select from a file of problems: give it too"
+        )
 
     def configured(base: SolverConfig | None = None) -> SolverConfig:
         return load_config(preset, config, sets or (), given, base=base)
@@ -151,7 +159,7 @@ def solve(
             run_dir,
             configured(),
             problems,
-            output or Path("answers.csv"),
+            output or Path(f"answers.{part.label}.csv" if part else "answers.csv"),
             force=force,
             on_failure=print_error,
             selection=selection,

@@ -18,6 +18,7 @@ from pathlib import Path
 from solver.config import AnswerConfig
 from solver.errors import InputError
 from solver.files.rows import MAX_STATEMENT_BYTES, Row, read_rows, too_long
+from solver.files.shards import Shard
 from solver.files.whole import write_whole
 from solver.policy.integers import read_integer
 from solver.types import Problem
@@ -40,20 +41,25 @@ class ProblemsFile:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which problems of a file are solved: those named, in random order, the first so many."""
+    """Which problems of a file are solved: those named, shuffled, the first so many, a shard of these."""
 
     ids: tuple[str, ...] = ()
     shuffle: int | None = None  # the seed
     limit: int | None = None
+    shard: Shard | None = None
 
     def of(self, problems: Sequence[Problem]) -> list[Problem]:
-        """The selected ones, by default in the file's order; `InputError` for an id that is not there."""
+        """The selected ones, by default in the file's order.
+
+        Raises `InputError` for an id that is not there, and for a shard without a problem.
+        """
         if missing := set(self.ids) - {problem.id for problem in problems}:
             raise InputError(f"no problem has the id {min(missing)[:40]!r}")
         chosen = [problem for problem in problems if not self.ids or problem.id in self.ids]
         if self.shuffle is not None:
             random.Random(self.shuffle).shuffle(chosen)
-        return chosen[: self.limit]
+        chosen = chosen[: self.limit]
+        return chosen if self.shard is None else self.shard.part(chosen)
 
 
 EVERY_PROBLEM = Selection()
@@ -121,11 +127,16 @@ def write_answers(path: Path, rows: Iterable[tuple[str, int]]) -> None:
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """Write JSON lines that `load_problems` reads as these problems."""
+    write_whole(path, problem_lines(problems))
+
+
+def problem_lines(problems: Iterable[Problem]) -> str:
+    """Problems as the JSON lines of a file; equal problems make equal lines."""
     lines = []
     for problem in problems:
         row = {"id": problem.id, "problem": problem.statement, "answer": problem.answer}
         lines.append(json.dumps({**problem.tags, **row}, ensure_ascii=False) + "\n")
-    write_whole(path, "".join(lines))
+    return "".join(lines)
 
 
 def _lowered(row: Mapping[str, object]) -> dict[str, object]:

@@ -10,7 +10,7 @@ where the one before it was last heard of. Token counts are those of sampled tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -384,6 +384,18 @@ class RunHistory:
         )
         self.problems[event.problem_id] = problem
         return problem
+
+
+def on_one_clock(events: Iterable[Event]) -> Iterator[Event]:
+    """The events of a journal as if one process had written them, without first and last lines."""
+    elapsed = before = 0.0
+    for event in events:
+        if isinstance(event, RunResumed):
+            before = elapsed
+        moved = _later(event, before)
+        elapsed = max(elapsed, moved.t)
+        if not isinstance(moved, RunStarted | RunResumed | RunEnded):
+            yield moved
 
 
 def _later(event: Event, seconds: float) -> Event:

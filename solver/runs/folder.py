@@ -1,7 +1,7 @@
 """The run folder: a run's files, from which another process can resume it.
 
     config.json     the resolved config
-    command.json    where the answers go
+    command.json    where the answers go, and of what it is a shard
     problems.csv    the problems file as it was (or problems.jsonl)
     journal.jsonl   every event
     answers.csv     the answers, also written to the output path
@@ -19,8 +19,8 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +34,7 @@ from solver.files.problems import (
     EVERY_PROBLEM,
     Selection,
     load_problems,
+    problem_lines,
     problems_copy,
     read_problems,
     require_run_folder,
@@ -41,6 +42,7 @@ from solver.files.problems import (
     write_problems,
 )
 from solver.files.rows import kind_of
+from solver.files.shards import Shard
 from solver.files.whole import write_whole
 from solver.journal.events import RunStarted, Solved
 from solver.journal.history import RunHistory
@@ -51,6 +53,21 @@ from solver.runs.settings import differing_key
 from solver.types import Problem
 
 _MAY_CHANGE = {"budget": {"time_limit_s"}}  # a resumed run has its own time
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOf:
+    """That a run is part `place` of `of` of the problems whose lines have this sha256 (hex)."""
+
+    place: int
+    of: int
+    problems_sha256: str
+
+    @classmethod
+    def of_problems(cls, shard: Shard, problems: Sequence[Problem]) -> ShardOf:
+        """`shard` of `problems`, which are those of all shards together."""
+        digest = sha256(problem_lines(problems).encode()).hexdigest()
+        return cls(shard.place, shard.of, digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +131,32 @@ def create_run(
     """
     file = read_problems(problems_file, config.answer, selection)
     problems = file.problems
-    _check_output(output, problems_file, replaceable=force)
+    check_output(output, problems_file, replaceable=force)
+    origin = None
+    if selection.shard is not None:
+        whole = read_problems(problems_file, config.answer, replace(selection, shard=None))
+        origin = ShardOf.of_problems(selection.shard, whole.problems)
+
+    def copied(folder: Path) -> Path:
+        return _copied(problems_file, problems, folder)
+
+    run = new_run(folder, config, problems, output, copied, on_failure=on_failure, shard=origin)
+    if file.note is not None:
+        on_failure(file.note)
+    return run
+
+
+def new_run(
+    folder: Path | None,
+    config: SolverConfig,
+    problems: Sequence[Problem],
+    output: Path,
+    copied: Callable[[Path], Path],
+    *,
+    on_failure: Callable[[str], None],
+    shard: ShardOf | None = None,
+) -> RunFolder:
+    """A new run folder with an empty journal; `copied` writes the problems there and returns the file."""
     folder = folder or _new_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,15 +164,16 @@ def create_run(
             raise InputError(
                 f"the run folder {folder} is not empty; choose another or use --resume {folder}"
             )
-        copy = _copied(problems_file, problems, folder)
+        copy = copied(folder)
     except OSError as error:
         raise InputError(f"cannot make the run folder {folder}: {error.strerror}") from None
     output = output.absolute()
+    command: dict[str, object] = {"output": str(output)}
+    if shard is not None:
+        command["shard"] = asdict(shard)
     write_whole(folder / "config.json", config.model_dump_json(indent=2) + "\n")
-    write_whole(folder / "command.json", json.dumps({"output": str(output)}) + "\n")
+    write_whole(folder / "command.json", json.dumps(command) + "\n")
     journal = JournalWriter(folder / "journal.jsonl", on_failure)
-    if file.note is not None:
-        on_failure(file.note)
     return RunFolder(folder, config, tuple(problems), _digest(copy), output, journal)
 
 
@@ -148,27 +191,27 @@ def open_run(
 
     Refuses another problems file or config. Without `output` the answers go to the run's own path.
     """
-    config, intended, copy = _read_run(folder)
+    config, intended, copy = read_run(folder)
     digest = _digest(copy)
     if problems_file is not None:
         given = selection.of(read_problems(problems_file, config.answer).problems)
         if given != load_problems(copy):
             raise InputError(f"{problems_file} is not the problems file of {folder}; leave it out")
     wanted = reconfigure(config)
-    if key := differing_key(_comparable(config), _comparable(wanted)):
+    if key := differing_key(comparable(config), comparable(wanted)):
         raise ConfigError(
             f"{key} differs from the config of {folder}; leave it out, or start a new run"
         )
     journal = JournalWriter(folder / "journal.jsonl", on_failure)
     with contextlib.ExitStack() as closing:
         closing.callback(journal.close)
-        history, torn_bytes = _read_history(folder / "journal.jsonl")
+        history, torn_bytes = read_history(folder / "journal.jsonl")
         repair(folder / "journal.jsonl")
         _check_start(history.start, config, digest, folder)
         output = output or intended
         # Answers that this run wrote before may be replaced; any other file may not.
         ours = _same_content(output, folder / "answers.csv")
-        _check_output(output, problems_file or copy, replaceable=force or ours)
+        check_output(output, problems_file or copy, replaceable=force or ours)
         closing.pop_all()
     return RunFolder(
         folder,
@@ -201,10 +244,11 @@ def _copied(problems_file: Path, problems: list[Problem], folder: Path) -> Path:
     return copy
 
 
-def _check_output(output: Path, problems_file: Path, *, replaceable: bool) -> None:
+def check_output(output: Path, problems_file: Path | None, *, replaceable: bool) -> None:
+    """Raise `InputError` unless answers can be written to `output`, which is not the problems file."""
     if output.is_dir():
         raise InputError(f"{output} is a folder; give --output the name of a file")
-    if output.exists() and output.samefile(problems_file):
+    if problems_file is not None and output.exists() and output.samefile(problems_file):
         raise InputError(f"{output} is the problems file; give --output another name")
     if output.exists() and not replaceable:
         raise InputError(f"{output} exists; use --force to replace it, or --output for another")
@@ -218,7 +262,8 @@ def _check_output(output: Path, problems_file: Path, *, replaceable: bool) -> No
         raise InputError(f"cannot write {output}: {error.strerror}") from None
 
 
-def _read_run(folder: Path) -> tuple[SolverConfig, Path, Path]:
+def read_run(folder: Path) -> tuple[SolverConfig, Path, Path]:
+    """Its config, where its answers go, and its copy of the problems. Raises `InputError`."""
     require_run_folder(folder)
     try:
         config = SolverConfig.model_validate_json((folder / "config.json").read_bytes())
@@ -232,11 +277,21 @@ def _read_run(folder: Path) -> tuple[SolverConfig, Path, Path]:
         ) from None
 
 
-def _comparable(config: SolverConfig) -> SolverConfig:
+def comparable(config: SolverConfig) -> SolverConfig:
+    """The config without what may change within a run."""
     return SolverConfig.model_validate(config.model_dump(exclude=_MAY_CHANGE))
 
 
-def _read_history(journal: Path) -> tuple[RunHistory, int]:
+def read_shard(folder: Path) -> ShardOf | None:
+    """Of what the run in `folder` is a shard, if it is one. Raises `InputError`."""
+    try:
+        shard = json.loads((folder / "command.json").read_bytes()).get("shard")
+        return None if shard is None else ShardOf(**shard)
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise InputError(f"{folder}/command.json cannot be read; start a new run") from None
+
+
+def read_history(journal: Path) -> tuple[RunHistory, int]:
     """What was solved, and the bytes of a torn last line; the rest begins anew and is not kept."""
     reader, history = JournalReader(journal), RunHistory()
     for event, _ in reader.events():
@@ -252,7 +307,7 @@ def _check_start(first: RunStarted | None, config: SolverConfig, digest: str, fo
         return
     if first.problems_sha256 != digest:
         raise InputError(f"the problems in {folder} were changed after its run began; start anew")
-    if key := differing_key(_comparable(first.config), _comparable(config)):
+    if key := differing_key(comparable(first.config), comparable(config)):
         raise ConfigError(f"{key} in {folder} was changed after its run began; start anew")
 
 

@@ -17,6 +17,7 @@ from solver.stop.commands import (
     collect,
     convert,
     evaluate,
+    merge,
     plan,
     publish,
     train,
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
 
 
 app.command("collect", epilog=collect.EXAMPLE)(collect.collect_command)
+app.command("merge", epilog=merge.EXAMPLE)(merge.merge_command)
 app.command("train", epilog=train.EXAMPLE)(train.train_command)
 app.command("train-verifier", epilog=verifier.EXAMPLE)(verifier.verifier_command)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate_command)

@@ -14,6 +14,7 @@ from solver.embedded.problems import write_csv
 from solver.engines.scripted import Fault
 from solver.errors import EngineError, InputError
 from solver.stop.__main__ import main
+from solver.stop.commands.sampling import sampler_with
 from solver.stop.rollouts.collect import collect, label, select, write_collected
 from solver.stop.rollouts.examples import read_examples
 from solver.stop.rollouts.file import SamplingHeader, read_rollouts
@@ -175,7 +176,7 @@ def test_a_collection_goes_on_where_it_was(tmp_path: Path) -> None:
                 [problem(name) for name in names],
                 plan,
                 header(plan),
-                rig.services(),
+                sampler_with(rig.services()),
                 path,
                 progress,
             )
@@ -277,6 +278,61 @@ def test_the_command(
     assert (tmp_path / "data.jsonl").read_bytes() == before
     assert main([*given, "--force", "--seed", "5"]) == 2
     assert "sampled with seed 0" in capsys.readouterr().err
+
+
+def test_shards_are_the_collection(
+    tmp_path: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = tmp_path / "p.csv"
+    rows = [["id", "problem", "answer"], *([name, f"{name}+4?", "7"] for name in "abc")]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    (tmp_path / "whole").mkdir()
+    some = ("--problems", str(table), "--least-right", "0")
+    assert main(flags(tmp_path / "whole", model_folder, *some)) == 0
+    given = flags(tmp_path, model_folder, *some)
+    for place in (1, 2):
+        assert main([*given, "--shard", f"{place}/2"]) == 0
+    assert "without --shard" in capsys.readouterr().out
+    assert not (tmp_path / "data.jsonl").exists()
+    parts = [str(tmp_path / f"data.jsonl.rollouts.{place}-of-2.jsonl") for place in (1, 2)]
+    merged = str(tmp_path / "data.jsonl.rollouts.jsonl")
+    assert main(["merge", parts[0], parts[0], "--out", merged]) == 2
+    assert "'a' is in" in capsys.readouterr().err
+    assert main(["merge", *parts, "--out", merged]) == 0
+    assert main(["merge", *parts, "--out", merged]) == 2
+    assert "--force replaces it" in capsys.readouterr().err
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("there is nothing left to sample")
+
+    monkeypatch.setattr("solver.build.services", loaded)
+    assert main(given) == 0
+    alone = (tmp_path / "whole" / "data.jsonl").read_bytes()
+    assert (tmp_path / "data.jsonl").read_bytes() == alone
+
+
+def test_rollouts_of_other_settings_are_not_merged(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(arithmetic(tmp_path / "p.csv"))
+    for seed in ("0", "1"):
+        (tmp_path / seed).mkdir()
+        given = flags(tmp_path / seed, model_folder, "--problems", table, "--least-right", "0")
+        assert main([*given, "--seed", seed]) == 0
+    parts = [str(tmp_path / seed / "data.jsonl.rollouts.jsonl") for seed in ("0", "1")]
+    capsys.readouterr()
+    assert main(["merge", *parts, "--out", str(tmp_path / "all.jsonl")]) == 2
+    said = capsys.readouterr().err
+    assert "was sampled with seed 1" in said and said.count("\n") == 1
+    with Path(parts[1]).open("ab") as file:
+        file.write(b'{"torn')
+    assert main(["merge", parts[1], "--out", str(tmp_path / "all.jsonl")]) == 2
+    assert "torn line" in capsys.readouterr().err
+    assert not (tmp_path / "all.jsonl").exists()
 
 
 def test_its_progress_counts_tokens_as_they_come(

@@ -13,6 +13,7 @@ from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     InFlight,
     Model,
+    Part,
     Preset,
     Problems,
     Quiet,
@@ -20,9 +21,11 @@ from solver.stop.commands.sampling import (
     Sets,
     ShareCalls,
     make_job,
+    part_of,
     problems_of,
     run,
-    running,
+    sampler_here,
+    say_how_to_merge,
 )
 
 if TYPE_CHECKING:
@@ -62,17 +65,21 @@ def collect_command(
     seed: Seed = 0,
     in_flight: InFlight = 64,
     share_calls: ShareCalls = None,
+    shard: Part = None,
     force: Annotated[bool, typer.Option("--force", help="replace the examples")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Sample rollouts, cut them at the mark, label the prefixes; started again, it goes on."""
+    """Sample rollouts, cut them at the mark, label the prefixes; started again, it goes on.
+
+    With --shard, rollouts are sampled only: the examples are written once all shards are merged.
+    """
     from solver.stop.rollouts.heldout import refuse_held_out
 
     if least_right > most_right:
         raise ConfigError("--least-right is above --most-right: no problem would be left")
     if out.exists() and not force:
         raise InputError(f"{out} exists; --force replaces it")
-    given = problems_of(problems, split, num, seed, ("stop", "validation"))
+    given = problems_of(problems, split, num, seed, ("stop", "validation"), shard)
     refuse_held_out(given, exclude)
     job = make_job(model, preset, sets, seed, launch, mark, continuations, in_flight, share_calls)
     rollouts = out.with_name(f"{out.name}.rollouts.jsonl")
@@ -82,11 +89,16 @@ def collect_command(
 
     async def work() -> list[ProblemRollouts]:
         with WorkProgress(quiet=quiet) as progress:
-            async with running(job.config, progress) as services:
-                return await collect(given, job.plan, job.header, services, rollouts, progress)
+            sampler = sampler_here(job.config, progress)
+            path = rollouts if shard is None else part_of(rollouts, shard)
+            return await collect(given, job.plan, job.header, sampler, path, progress)
 
-    collected = select(run(work()), job.plan.mark, least_right, most_right)
+    units = run(work())
+    if shard is not None:
+        return say_how_to_merge(rollouts, shard)
+    collected = select(units, job.plan.mark, least_right, most_right)
     write_collected(out, collected)
     for line in collected.lines():
         typer.echo(line)
     typer.echo(f"{out} (rollouts: {rollouts})")
+    return None

@@ -18,6 +18,7 @@ from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     InFlight,
     Model,
+    Part,
     Preset,
     Problems,
     Quiet,
@@ -26,9 +27,13 @@ from solver.stop.commands.sampling import (
     ShareCalls,
     make_job,
     numbers,
+    part_of,
     problems_of,
     run,
     running,
+    sampler_here,
+    sampler_with,
+    say_how_to_merge,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from solver.stop.evaluation.scores import ScoreHeader, Scores
     from solver.stop.rollouts.file import SamplingHeader
     from solver.stop.rollouts.rollout import ProblemRollouts
+    from solver.stop.rollouts.sample import Sampler
 
 EXAMPLE = (
     "Example: python -m solver.stop evaluate --split test --num 300 --launch 24 --keep 8"
@@ -86,12 +92,14 @@ def evaluate_command(
     seed: Seed = 0,
     in_flight: InFlight = 64,
     share_calls: ShareCalls = None,
+    shard: Part = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare every way of pruning on the same full rollouts; writes tables and pictures.
 
     With --rollouts alone, what is in the file is compared, and nothing is sampled. With --scores, what is
-    scored is kept, and with --published all there is comes from that file.
+    scored is kept, and with --published all there is comes from that file. With --shard, rollouts
+    are sampled only: they are compared once all shards are merged.
     """
     require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
@@ -103,7 +111,10 @@ def evaluate_command(
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None:
         launch = saved.header.launch
-    given = [] if saved else problems_of(problems, split, num, seed, ("test", "validation"))
+    if saved is not None and shard is not None:
+        raise InputError("--shard is for sampling: give --problems FILE or --split NAME too")
+    splits = ("test", "validation")
+    given = [] if saved else problems_of(problems, split, num, seed, splits, shard)
     largest = max(chosen_marks) if chosen_marks else None
     job = make_job(model, preset, sets, seed, launch, largest, 1, in_flight, share_calls)
     chosen_marks = chosen_marks or [job.plan.mark]
@@ -122,14 +133,15 @@ def evaluate_command(
     header = saved.header if saved else job.header
     found = Scores(_header(header, adapter or [], reward_model or []), scores)
 
+    async def rollouts_by(sampler: Sampler) -> list[ProblemRollouts]:
+        part = path if shard is None else part_of(path, shard)
+        return await steps.full_rollouts(
+            given, seeds, job.plan, job.header, sampler, part, progress
+        )
+
     async def work() -> None:
         async with running(job.config, progress) as services:
-            if saved is not None:
-                units = saved.units
-            else:
-                units = await steps.full_rollouts(
-                    given, seeds, job.plan, job.header, services, path, progress
-                )
+            units = saved.units if saved else await rollouts_by(sampler_with(services))
             left = missing(found, units, chosen_launches, chosen_marks)
             await score_units(
                 left,
@@ -143,6 +155,9 @@ def evaluate_command(
             )
 
     with WorkProgress(quiet=quiet) as progress:
+        if shard is not None:
+            run(rollouts_by(sampler_here(job.config, progress)))
+            return say_how_to_merge(path, shard)
         if saved is None or missing(found, saved.units, chosen_launches, chosen_marks):
             run(work())
         progress.report("comparing the methods")
@@ -210,6 +225,7 @@ def _report(
     title = f"Pruning {launches[0]} to {keep} on {Path(sampling.model).name}"
     for written in steps.write_report(out, comparison, title, command, facts):
         typer.echo(str(written))
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 from solver.cli.progress import WorkProgress
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
+from solver.files.shards import Shard
 from solver.runs.settings import load_config
 from solver.scorers.unscored import NONE
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from solver.journal.events import Event
     from solver.solving.services import Services
     from solver.stop.rollouts.file import SamplingHeader
-    from solver.stop.rollouts.sample import SamplingPlan
+    from solver.stop.rollouts.rollout import ProblemRollouts
+    from solver.stop.rollouts.sample import Sampler, SamplingPlan, Unit
     from solver.types import Problem
 
 T = TypeVar("T")
@@ -39,6 +41,15 @@ ShareCalls = Annotated[
         "--share-calls/--own-calls",
         help="run equal calls of a problem once, if its code always prints the same"
         "  [yes for the embedded model]",
+    ),
+]
+Part = Annotated[
+    Shard | None,
+    typer.Option(
+        "--shard",
+        parser=Shard.parse,
+        metavar="I/N",
+        help="sample this part of the problems only; `merge` joins the files of all parts",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print the result only")]
@@ -95,9 +106,14 @@ def make_job(
 
 
 def problems_of(
-    path: Path | None, split: str | None, num: int, seed: int, splits: Sequence[str]
+    path: Path | None,
+    split: str | None,
+    num: int,
+    seed: int,
+    splits: Sequence[str],
+    shard: Shard | None,
 ) -> list[Problem]:
-    """Problems with answers, of a file or a split. Raises `InputError`."""
+    """Problems with answers, of a file or a split, or a shard of them. Raises `InputError`."""
     from solver.files.problems import load_problems
     from solver.stop.rollouts.heldout import embedded_problems, refuse_unanswered
 
@@ -110,7 +126,22 @@ def problems_of(
     else:
         raise InputError(f"--split is {' or '.join(splits)} here, not {split!r}")
     refuse_unanswered(given)
-    return given
+    return given if shard is None else shard.part(given)
+
+
+def part_of(path: Path, shard: Shard) -> Path:
+    """`data.rollouts.2-of-4.jsonl`: where the rollouts of a shard go that together go to `path`."""
+    return path.with_name(f"{path.stem}.{shard.label}{path.suffix}")
+
+
+def say_how_to_merge(path: Path, shard: Shard) -> None:
+    """Print what is to be done once all shards are sampled."""
+    typer.echo(f"shard {shard}: {part_of(path, shard)}")
+    parts = path.with_name(f"{path.stem}.*-of-{shard.of}{path.suffix}")
+    typer.echo(
+        f"when all are there: python -m solver.stop merge {parts} --out {path},"
+        " then this command without --shard"
+    )
 
 
 def numbers(text: str, flag: str) -> list[int]:
@@ -136,6 +167,30 @@ async def running(config: SolverConfig, progress: WorkProgress) -> AsyncIterator
         on_sampled=progress.sampled,
     ) as services:
         yield replace(services, scorer=None)
+
+
+def sampler_with(services: Services) -> Sampler:
+    """Samples with the engine of `services`."""
+    from solver.stop.rollouts.sample import sample_all
+
+    async def sample(
+        units: Sequence[Unit], plan: SamplingPlan, on_done: Callable[[ProblemRollouts], None]
+    ) -> None:
+        await sample_all(units, plan, services, on_done)
+
+    return sample
+
+
+def sampler_here(config: SolverConfig, progress: WorkProgress) -> Sampler:
+    """Samples with an engine of its own, which is loaded when there is something to sample."""
+
+    async def sample(
+        units: Sequence[Unit], plan: SamplingPlan, on_done: Callable[[ProblemRollouts], None]
+    ) -> None:
+        async with running(config, progress) as services:
+            await sampler_with(services)(units, plan, on_done)
+
+    return sample
 
 
 def _forget(event: Event) -> None:

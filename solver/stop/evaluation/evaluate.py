@@ -29,7 +29,7 @@ from solver.stop.evaluation.report import csv_of, markdown
 from solver.stop.evaluation.scoring import Marked
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader
 from solver.stop.rollouts.rollout import ProblemRollouts
-from solver.stop.rollouts.sample import SamplingPlan, sample_all
+from solver.stop.rollouts.sample import Sampler, SamplingPlan
 from solver.types import Problem
 
 
@@ -48,7 +48,7 @@ async def full_rollouts(
     num_blocks: int,
     plan: SamplingPlan,
     header: SamplingHeader,
-    services: Services,
+    sampler: Sampler,
     path: Path,
     progress: WorkProgress,
 ) -> list[ProblemRollouts]:
@@ -69,7 +69,8 @@ async def full_rollouts(
     missing = [(p, block) for p, block in wanted if (p.id, block) not in units]
     show()
     plan = replace(plan, mark=file.stored_tokens)
-    await sample_all(missing, plan, services, on_done)
+    if missing:
+        await sampler(missing, plan, on_done)
     return [units[problem.id, block] for problem, block in wanted]
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, InputError
-from solver.solving.services import Services
 from solver.stop.rollouts.examples import StopExample, write_examples
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts, num_errors
-from solver.stop.rollouts.sample import SamplingPlan, sample_all
+from solver.stop.rollouts.sample import Sampler, SamplingPlan
 from solver.types import Problem
 
 LEAST_RIGHT, MOST_RIGHT = 4 / 32, 28 / 32  # the problems that have a signal
@@ -142,11 +141,11 @@ async def collect(
     problems: Sequence[Problem],
     plan: SamplingPlan,
     header: SamplingHeader,
-    services: Services,
+    sampler: Sampler,
     rollouts_path: Path,
     progress: WorkProgress,
 ) -> list[ProblemRollouts]:
-    """Sample what `rollouts_path` does not hold yet, a line a problem; all of it in `problems`' order.
+    """Have `sampler` sample what `rollouts_path` lacks, a line a problem; all of it in `problems`' order.
 
     `progress` shows how many problems are done and the share of right ends so far.
     """
@@ -175,7 +174,8 @@ async def collect(
         count(unit)
     missing = [(problem, 0) for problem in problems if problem.id not in units]
     show()
-    await sample_all(missing, plan, services, on_done)
+    if missing:
+        await sampler(missing, plan, on_done)
     return [units[problem.id] for problem in problems]
 
 

@@ -6,6 +6,7 @@ An interrupted sampling goes on where it was.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from solver.errors import InputError
 from solver.files.jsonl import JsonlFile, whole_lines
+from solver.files.whole import write_whole
 from solver.stop.rollouts.rollout import ProblemRollouts
 
 ROLLOUTS = ".rollouts.jsonl"  # how the name of such a file ends
@@ -65,6 +67,31 @@ def read_rollouts(path: Path) -> tuple[SamplingHeader, list[ProblemRollouts]]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def merge_rollouts(paths: Sequence[Path], out: Path) -> int:
+    """Write the rollouts of several files into the new file `out`; returns how many problems it holds.
+
+    Raises `InputError`, before anything is written, for files that were sampled in another way, that share
+    a problem, or of which one was torn while it was written.
+    """
+    first, lines = paths[0], b""
+    header, _ = read_rollouts(first)
+    found: dict[tuple[str, int], Path] = {}
+    for path in paths:
+        known, units = read_rollouts(path)
+        _check_equal(known, header, path, first)
+        for unit in units:
+            key = unit.problem_id, unit.block
+            if key in found:
+                raise InputError(f"{unit.problem_id!r} is in {found[key]} and in {path}")
+            found[key] = path
+        text = path.read_bytes()
+        if not text.endswith(b"\n"):
+            raise InputError(f"{path} ends in a torn line: let its sampling go on first")
+        lines += text[text.index(b"\n") + 1 :]
+    write_whole(out, header.model_dump_json() + "\n" + lines.decode())
+    return len(found)
+
+
 def _parsed(lines: list[bytes], path: Path) -> tuple[SamplingHeader, list[ProblemRollouts]]:
     try:
         if not lines:
@@ -79,6 +106,16 @@ def _parsed(lines: list[bytes], path: Path) -> tuple[SamplingHeader, list[Proble
         except ValidationError:
             raise InputError(f"{path} line {number} is damaged") from None
     return header, rollouts
+
+
+def _check_equal(known: SamplingHeader, header: SamplingHeader, path: Path, first: Path) -> None:
+    expected = header.model_dump()
+    for name, value in known.model_dump().items():
+        if value != expected[name]:
+            raise InputError(
+                f"{path} was sampled with {name} {json.dumps(value)}, {first} with"
+                f" {json.dumps(expected[name])}: they cannot be merged"
+            )
 
 
 def _check_same(known: SamplingHeader, header: SamplingHeader, path: Path) -> None:

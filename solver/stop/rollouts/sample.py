@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -36,9 +36,21 @@ class SamplingPlan:
     share_calls: bool = False
     in_flight: int = 64
 
+    @property
+    def problems_at_once(self) -> int:
+        """Under way in one engine: one more than fit, so that its batch stays full while some end."""
+        return 1 + -(-self.in_flight // self.launch)
+
+
+Unit = tuple[Problem, int]  # a problem and a block of its seeds
+# Samples every unit, wherever the engines are, and reports each when it is done.
+Sampler = Callable[
+    [Sequence[Unit], SamplingPlan, Callable[[ProblemRollouts], None]], Awaitable[None]
+]
+
 
 async def sample_all(
-    units: Iterable[tuple[Problem, int]],
+    units: Sequence[Unit],
     plan: SamplingPlan,
     services: Services,
     on_done: Callable[[ProblemRollouts], None],
@@ -46,8 +58,6 @@ async def sample_all(
     """Sample every (problem, block), and report each when it is done. Raises `EngineError`."""
     waiting = deque(units)
     slots = asyncio.Semaphore(plan.in_flight)
-    # One more than fit, so that the batch stays full while the last ones of a problem end.
-    workers = 1 + -(-plan.in_flight // plan.launch)
 
     async def work() -> None:
         while waiting:
@@ -55,7 +65,7 @@ async def sample_all(
             on_done(await sample_problem(problem, block, plan, services, slots))
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(workers, len(waiting))):
+        for _ in range(min(plan.problems_at_once, len(waiting))):
             group.create_task(work())
 
 
