@@ -45,14 +45,17 @@ class JournalWriter:
 
     def record(self, event: Event) -> None:
         """Append one event. Answers and the end of the run are on disk when this returns."""
+        self.append(journal_line(event), durable=isinstance(event, Solved | RunEnded))
+
+    def append(self, lines: bytes, *, durable: bool = False) -> None:
+        """Append whole lines of the journal; with `durable` they are on disk when this returns."""
         if self._failed:
             return
         try:
-            line = _line(event)
-            self._check_space(len(line))
-            while line:  # a raw write may take less than it was given
-                line = line[self._file.write(line) or 0 :]
-            if isinstance(event, Solved | RunEnded):
+            self._check_space(len(lines))
+            while lines:  # a raw write may take less than it was given
+                lines = lines[self._file.write(lines) or 0 :]
+            if durable:
                 os.fsync(self._file.fileno())
         except OSError as error:
             self._failed = True
@@ -73,7 +76,8 @@ class JournalWriter:
         self._file.close()
 
 
-def _line(event: Event) -> bytes:
+def journal_line(event: Event) -> bytes:
+    """An event as a line of the journal, with its newline."""
     fields = event.model_dump()
     if isinstance(event, Sampled):
         for name, decimals in _DECIMALS.items():

@@ -17,15 +17,19 @@ _WORTH_A_TRY = 0.5  # of what an answer takes: with less time than that nothing 
 
 
 def even_share(
-    now: float, run_deadline: float | None, problems_left: int, config: BudgetConfig
+    now: float,
+    run_deadline: float | None,
+    problems_left: int,
+    config: BudgetConfig,
+    engines: int = 1,
 ) -> float:
     """Time left for each problem left, were it shared out evenly: seconds >= 0, or infinity.
 
-        (run_deadline - closing_s - now) * min(problems_at_once, problems_left) / problems_left
+        (run_deadline - closing_s - now) * min(engines * problems_at_once, problems_left) / problems_left
 
-    Raises ValueError if `problems_left` is below 1.
+    `engines` is how many work side by side. Raises ValueError if `problems_left` is below 1.
     """
-    return _share(now, run_deadline, problems_left, config, 0.0).seconds
+    return _share(now, run_deadline, problems_left, config, 0.0, engines).seconds
 
 
 def allot(
@@ -35,14 +39,15 @@ def allot(
     config: BudgetConfig,
     first_share: float = 0.0,
     least_s: float = 0.0,
+    engines: int = 1,
 ) -> ProblemBudget:
     """The budget of the next problem; without any limit, one whose deadline is infinite.
 
-    With T the time left, `least_s` what one answer takes and `first_share` the even share at the start of
-    the run,
+    With T the time left, `least_s` what one answer takes, `first_share` the even share at the start of
+    the run and `at_once = engines * problems_at_once`,
 
-        served   = min(problems_left, max(1, T * min(problems_at_once, problems_left) / least_s))
-        rounds   = served / min(problems_at_once, served)
+        served   = min(problems_left, max(1, T * min(at_once, problems_left) / least_s))
+        rounds   = served / min(at_once, served)
         share    = T / rounds
         kept     = min(share, floor * max(share, first_share))      for each later round
         allotted = min(cap * share, share + (rounds - 1) * (share - kept), problem_limit_s)
@@ -55,7 +60,7 @@ def allot(
     as hard problems take more than theirs, the share at the start does not. Raises ValueError if
     `problems_left` is below 1.
     """
-    left_s, share, rounds = _share(now, run_deadline, problems_left, config, least_s)
+    left_s, share, rounds = _share(now, run_deadline, problems_left, config, least_s, engines)
     limit = math.inf if config.problem_limit_s is None else config.problem_limit_s
     if run_deadline is None or math.isinf(left_s):
         allotted, deadline = limit, now + limit
@@ -79,16 +84,18 @@ def plan(
     prune: PruneConfig,
     pace: Pace,
     first_share: float = 0.0,
+    engines: int = 1,
 ) -> ProblemBudget:
     """The budget of the next problem, with as many trajectories as an even share pays for at this pace.
 
     Launch and keep shrink together, down to one; `why` says so, and why nothing is begun. Without a
-    limit, and as long as nothing is known of the pace, they are those of `prune`.
+    limit, and as long as nothing is known of the pace, they are those of `prune`. Problems share one
+    engine, by which the pace is reckoned, with those that are under way in the same one only.
     """
-    at_once = min(config.problems_at_once, problems_left)
+    at_once = min(config.problems_at_once, math.ceil(problems_left / engines))
     least_s = _with_reserve(pace.least_s(at_once), config)
-    budget = allot(now, run_deadline, problems_left, config, first_share, least_s)
-    left_s, share, _ = _share(now, run_deadline, problems_left, config, least_s)
+    budget = allot(now, run_deadline, problems_left, config, first_share, least_s, engines)
+    left_s, share, _ = _share(now, run_deadline, problems_left, config, least_s, engines)
     if budget.allotted_s <= 0:
         return replace(budget, why=_no_time(left_s, least_s))
     time_s = min(share, budget.allotted_s)
@@ -126,13 +133,14 @@ def _share(
     problems_left: int,
     config: BudgetConfig,
     least_s: float,
+    engines: int,
 ) -> _Share:
     if problems_left < 1:
         raise ValueError(f"problems_left must be at least 1, not {problems_left}")
     if run_deadline is None or math.isinf(run_deadline):
         return _Share(math.inf, math.inf, 1.0)
     left_s = max(0.0, run_deadline - config.closing_s - now)
-    at_once: float = min(config.problems_at_once, problems_left)
+    at_once: float = min(engines * config.problems_at_once, problems_left)
     served: float = problems_left
     if problems_left * least_s > left_s * at_once:
         served = max(1.0, left_s * at_once / least_s)

@@ -13,10 +13,9 @@ from math import inf
 
 from solver.errors import named
 from solver.journal.events import Solved
-from solver.policy.budget import even_share, plan
-from solver.policy.closing import Closing
-from solver.policy.pace import Pace, Taken, taken_by
+from solver.policy.pace import Taken, taken_by
 from solver.solving.concurrency import run_together
+from solver.solving.schedule import Schedule
 from solver.solving.services import Services
 from solver.solving.solve import solve
 from solver.solving.state import ProblemState
@@ -24,7 +23,7 @@ from solver.types import DegradationKind, Problem, ProblemBudget, StopReason, Tr
 
 _OWN_ENDS = (StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS)
 _WITHOUT_LENGTH = {None, StopReason.MARK, StopReason.PRUNED, StopReason.ERROR}
-_OVERRUN_S = 0.5  # past its deadline a problem that still closes things is left behind
+OVERRUN_S = 0.5  # past its deadline a problem that still closes things is left behind
 
 
 async def run_session(
@@ -36,60 +35,30 @@ async def run_session(
     the votes it has and the rest get the fallback answer; neither is recorded, so that a later run solves
     them.
     """
-    answers = dict(solved)
-    pace = Pace.expected(services.config.pace, services.config.prune)
-    for earlier in solved.values():
-        pace = pace.after(earlier.taken)
-    closing = Closing(services.config.budget.closing_s)
-    unsolved = [problem for problem in problems if problem.id not in solved]
-    first_share = _even_share(len(unsolved), services) if unsolved else 0.0
-    waiting = iter(unsolved)
+    schedule = Schedule(
+        problems,
+        solved,
+        services.config,
+        services.selection.of(services.config.prune),
+        services.clock,
+        services.started_at,
+        by_pace=services.recording.stops_early,
+    )
+    waiting = iter(schedule.unsolved)
 
     async def take_turns() -> None:
-        nonlocal pace, closing
         for problem in waiting:
-            problems_left = len(problems) - len(answers)  # those of the other takers included
-            budget = _budget(problems_left, pace, closing, first_share, services)
-            answer = await answer_problem(problem, budget, services)
-            pace = pace.after(answer.taken)
-            if not services.stopping.is_set():
-                began = services.clock.now()
+            answer = await answer_problem(problem, schedule.budget(), services)
+            began = services.clock.now()
+            recorded = not services.stopping.is_set()
+            if recorded:
                 services.record(answer)
-                closing = closing.after(services.clock.now() - began)
-            answers[problem.id] = answer
+            schedule.answered(answer, services.clock.now() - began if recorded else None)
 
     takers = [take_turns() for _ in range(services.config.budget.problems_at_once)]
     # A stop is each problem's own business: every one of them still gets its answer.
     await run_together(takers, deadline=inf, stopping=asyncio.Event())
-    return [answers[problem.id] for problem in problems]
-
-
-def _run_deadline(services: Services) -> float | None:
-    limit = services.config.budget.time_limit_s
-    return None if limit is None else services.started_at + limit
-
-
-def _even_share(problems_left: int, services: Services) -> float:
-    budget = services.config.budget
-    return even_share(services.clock.now(), _run_deadline(services), problems_left, budget)
-
-
-def _budget(
-    problems_left: int, pace: Pace, closing: Closing, first_share: float, services: Services
-) -> ProblemBudget:
-    config = services.config
-    closing_s = closing.seconds(problems_left)
-    if not services.recording.stops_early:
-        pace = Pace()  # a full recording is made of all trajectories
-    return plan(
-        services.clock.now(),
-        _run_deadline(services),
-        problems_left,
-        config.budget.model_copy(update={"closing_s": closing_s}),
-        services.selection.of(config.prune),
-        pace,
-        first_share,
-    )
+    return schedule.answers
 
 
 async def answer_problem(
@@ -120,7 +89,7 @@ async def answer_problem(
 
 async def _try_to_solve(state: ProblemState, services: Services) -> None:
     try:
-        async with asyncio.timeout_at(state.budget.deadline + _OVERRUN_S):
+        async with asyncio.timeout_at(state.budget.deadline + OVERRUN_S):
             await solve(state, services)
     except Exception as error:  # the boundary: a problem's failure becomes a degraded answer
         state.degrade(DegradationKind.FAILED, f"failed: {named(error)}")
