@@ -16,7 +16,7 @@ from statistics import median
 
 from solver.cli.progress import WorkProgress
 from solver.solving.services import Services
-from solver.stop.commands.sampling import Job, make_job, problems_of, running
+from solver.stop.commands.sampling import Job, make_job, problems_of, running, sampler_with
 from solver.stop.rollouts.collect import Collected, collect, select
 from solver.types import Problem
 
@@ -28,13 +28,14 @@ async def once(job: Job, problems: list[Problem], services: Services) -> tuple[C
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         path = Path(folder) / "rollouts.jsonl"
-        units = await collect(problems, job.plan, job.header, services, path, SILENT)
+        sampler = sampler_with(services)
+        units = await collect(problems, job.plan, job.header, sampler, path, SILENT)
         seconds = time.perf_counter() - began
     return select(units, job.plan.mark, 0.0, 1.0), seconds
 
 
 async def measure(arguments: argparse.Namespace) -> None:
-    problems = problems_of(arguments.problems, arguments.split, arguments.num, 0, ("stop",))
+    problems = problems_of(arguments.problems, arguments.split, arguments.num, 0, ("stop",), None)
     jobs = {
         share: make_job(
             arguments.model,

@@ -19,6 +19,7 @@ import typer
 from solver.cli.app import quiet_libraries, run_app
 from solver.clock import MonotonicClock, process_start
 from solver.config import SolverConfig
+from solver.distributed.hands import Hands, with_address
 from solver.errors import ConfigError, InputError
 from solver.files.problems import EVERY_PROBLEM, Selection
 from solver.files.shards import Shard
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     is_process = argv is None or prog is not None
     call = _Call(process_start() if is_process else MonotonicClock().now(), is_process)
     with quiet_libraries():
-        code = run_app(app, argv, prog=prog, obj=call, say=print_error)
+        code = run_app(app, with_address(argv), prog=prog, obj=call, say=print_error)
     if call.end_by is not None:
         end_now(code)
     return code
@@ -105,6 +106,18 @@ def solve(
     modulus: Annotated[int | None, typer.Option(help="answers are taken modulo this")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="run folder  [runs/<id>]")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this run folder")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="solve on a Ray cluster: its address, or none for one on this machine",
+        ),
+    ] = None,
+    actors: Annotated[int | None, typer.Option(help="of --ray  [as many as fit]", min=1)] = None,
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(help="of --ray  [1 where the cluster has GPUs, else 0]", min=0),
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="show the report live, to this machine only")
     ] = False,
@@ -131,6 +144,7 @@ def solve(
     }
     if server and engine == "transformers":
         raise ConfigError("--server is for --engine vllm")
+    hands = Hands.of_flags(ray, actors, gpus_per_actor)
     given = {key: value for key, value in flags.items() if value is not None}
     part = Shard.parse(shard) if shard is not None else None
     selection = Selection(tuple(ids.split(",")) if ids else (), shuffle, limit, part)
@@ -169,7 +183,7 @@ def solve(
     with contextlib.closing(run), served(run, port) if serve else contextlib.nullcontext():
         call: _Call = context.obj
         call.limit(run.config.budget.time_limit_s)
-        return run_problems(run, call.started_at, quiet=quiet, end_by=call.end_by)
+        return run_problems(run, call.started_at, quiet=quiet, end_by=call.end_by, hands=hands)
 
 
 def _model_path(model: str | None) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,12 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from solver.cli.progress import TokenRate, clock_text, rate_text, repeating
+from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.journal.events import EngineIncident, Event, Solved
 from solver.journal.history import ProblemHistory, RunHistory
 from solver.journal.summary import is_correct
 from solver.runs.lanes import lane_strip, vote_bars
 from solver.types import Problem
+
+if TYPE_CHECKING:
+    from solver.distributed.crew import Member
 
 
 def printable(text: str, limit: int = 80) -> str:
@@ -109,6 +114,7 @@ class Progress:
         self._taken_over = self._done = len(history.problems)
         self._under_way: dict[str, ProblemHistory] = {}
         self._rate = TokenRate(elapsed())
+        self.members: Sequence[Member] = ()  # of a run on a cluster
         # The live table is drawn by a thread of its own, so that its clock runs between events.
         self._lock = threading.Lock()
         self._running = ExitStack()
@@ -182,12 +188,29 @@ class Progress:
                 most = self._config.sampling.max_tokens
                 strip = lane_strip(view.launch, problem.trajectories, most)
                 drawn.add_row(strip, vote_bars(view.votes))
-            return Group(table, drawn, Text(self._caption()))
+            actors = [self._actors()] if self.members else []
+            return Group(table, drawn, *actors, Text(self._caption()))
+
+    def _actors(self) -> Table:
+        """A row an actor of the cluster."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("actor", "state", "problem", "tokens/s", "restarts"):
+            table.add_column(name)
+        for member in self.members:
+            rate = f"{member.rate.at(MonotonicClock().now()):,.0f}"
+            at_work = ", ".join(member.units)
+            cells = (member.where, member.state, at_work, rate, str(member.restarts))
+            table.add_row(*(Text(printable(cell, 40)) for cell in cells))
+        return table
 
     def _caption(self) -> str:
         now = self._elapsed()
+        actors = ""
+        if self.members:
+            num_open = sum(member.is_open for member in self.members)
+            actors = f" {num_open} of {len(self.members)} actors,"
         return (
-            f"{self._done} of {len(self._problems)} solved, {rate_text(self._rate.at(now))},"
+            f"{self._done} of {len(self._problems)} solved, {rate_text(self._rate.at(now))},{actors}"
             f" {self._time_left(now)}"
         )
 

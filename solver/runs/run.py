@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
 from solver.config import BudgetConfig, SolverConfig
+from solver.distributed.hands import Hands
 from solver.errors import UserError
 from solver.files.gguf import is_gguf
 from solver.journal.events import (
@@ -28,9 +30,6 @@ from solver.runs.ending import end_at, end_now
 from solver.runs.folder import RunFolder
 from solver.runs.progress import Progress
 from solver.types import DegradationKind, Problem, ProblemBudget
-
-if TYPE_CHECKING:
-    from solver.solving.services import Services
 
 
 @contextlib.contextmanager
@@ -49,9 +48,16 @@ def served(run: RunFolder, port: int) -> Iterator[None]:
 
 
 def run_problems(
-    run: RunFolder, started_at: float, *, quiet: bool, end_by: float | None = None
+    run: RunFolder,
+    started_at: float,
+    *,
+    quiet: bool,
+    end_by: float | None = None,
+    hands: Hands | None = None,
 ) -> int:
     """Solve the run's unsolved problems, print the results and return the exit code.
+
+    With `hands` they are solved on a Ray cluster, else in this process.
 
     `started_at` is when the command began, on the monotonic clock. At `end_by`, on the same clock, the
     process ends once the results are written, whatever is still to be closed. Raises `UserError` with one
@@ -66,7 +72,7 @@ def run_problems(
         print_report(run, started_at)
     else:
         try:
-            summary = asyncio.run(_run(run, started_at, quiet=quiet, end_by=end_by))
+            summary = asyncio.run(_run(run, started_at, quiet=quiet, end_by=end_by, hands=hands))
         except UserError as error:
             run.discard_if_blank()
             for note in getattr(error, "__notes__", ()):  # the end of a server's log
@@ -83,9 +89,14 @@ def _exit_code(summary: Summary) -> int:
     return EXIT_INTERRUPTED if summary.interrupted else 0
 
 
-async def _run(run: RunFolder, started_at: float, *, quiet: bool, end_by: float | None) -> Summary:
-    from solver.build import services as open_services
-
+async def _run(
+    run: RunFolder,
+    started_at: float,
+    *,
+    quiet: bool,
+    end_by: float | None,
+    hands: Hands | None,
+) -> Summary:
     clock = MonotonicClock()
     stopping = asyncio.Event()
     history = run.history
@@ -101,27 +112,18 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool, end_by: float 
         run.journal.record(event)
         progress.show(event)
 
+    solving = _Solving(run, started_at, stopping, progress, record)
     with (
         _stop_on_signals(stopping, progress.say) as end_on_signals,
         contextlib.ExitStack() as display,
     ):
         display.enter_context(progress)
         async with contextlib.AsyncExitStack() as opened:
-            opening = asyncio.ensure_future(
-                opened.enter_async_context(
-                    open_services(
-                        run.config,
-                        record=record,
-                        started_at=started_at,
-                        stopping=stopping,
-                        say=progress.say,
-                        on_sampled=progress.sampled,
-                        log_folder=run.path,
-                    )
-                )
-            )
+            opener = solving.here() if hands is None else solving.on_cluster(hands)
+            opening = asyncio.ensure_future(opened.enter_async_context(opener))
             if await _in_time(opening, run.config.budget, started_at):
-                answers = await _solve(run, opening.result())
+                await _keep_tokenizer(run)
+                answers = await opening.result()()
             else:
                 answers = _give_up(run, record, lambda: clock.now() - started_at)
             # Answers given after a stop are not in the journal: a resume solves these problems.
@@ -147,9 +149,7 @@ async def _run(run: RunFolder, started_at: float, *, quiet: bool, end_by: float 
             return summary
 
 
-async def _in_time(
-    opening: asyncio.Future[Services], budget: BudgetConfig, started_at: float
-) -> bool:
+async def _in_time(opening: asyncio.Future[Any], budget: BudgetConfig, started_at: float) -> bool:
     """Wait for the services; False if the run's time is up before they are open. Raises what they raise."""
     left_s = None
     if budget.time_limit_s is not None:
@@ -166,24 +166,102 @@ async def _in_time(
     return opening.done()
 
 
-async def _solve(run: RunFolder, services: Services) -> list[Solved]:
-    """Every answer, in the order of the problems."""
-    from solver.solving.services import first_event
-    from solver.solving.session import run_session
+_Solve = Callable[[], Awaitable[list[Solved]]]  # every answer, in the order of the problems
 
+
+@dataclass(frozen=True, slots=True)
+class _Solving:
+    """Opens what solves the run's problems; each gives a call that solves them."""
+
+    run: RunFolder
+    started_at: float
+    stopping: asyncio.Event
+    progress: Progress
+    record: Callable[[Event], None]
+
+    @contextlib.asynccontextmanager
+    async def here(self) -> AsyncIterator[_Solve]:
+        """One engine, of this process."""
+        from solver.build import services as open_services
+
+        async with open_services(
+            self.run.config,
+            record=self.record,
+            started_at=self.started_at,
+            stopping=self.stopping,
+            say=self.progress.say,
+            on_sampled=self.progress.sampled,
+            log_folder=self.run.path,
+        ) as services:
+
+            async def solve() -> list[Solved]:
+                from solver.solving.session import run_session
+
+                engine = asdict(services.engine.capabilities)
+                self._record_first(engine, services.sandboxes.isolation)
+                return await run_session(self.run.problems, services, solved=self.run.solved)
+
+            yield solve
+
+    @contextlib.asynccontextmanager
+    async def on_cluster(self, hands: Hands) -> AsyncIterator[_Solve]:
+        """An engine in each actor of a Ray cluster."""
+        from solver.distributed.cluster import crew
+        from solver.distributed.session import Desk, run_session
+
+        desk = Desk(
+            self.run.config,
+            MonotonicClock(),
+            self.started_at,
+            self.run.history,
+            self.record,
+            self._append,
+            self.progress.sampled,
+            self.stopping,
+        )
+        async with crew(self.run.config, hands, self.progress.say) as (actors, first):
+
+            async def solve() -> list[Solved]:
+                self.progress.members = actors.members
+                self._record_first(first.engine or {}, first.isolation)
+                return await run_session(self.run.problems, actors, desk, solved=self.run.solved)
+
+            yield solve
+
+    def _append(self, lines: bytes, events: Sequence[Event]) -> None:
+        self.run.journal.append(lines)
+        for event in events:
+            self.progress.show(event)
+
+    def _record_first(self, engine: dict[str, str | int], isolation: str) -> None:
+        """What a process writes into the journal before anything else."""
+        run, t = self.run, MonotonicClock().now() - self.started_at
+        self.record(_first_line(run, t, engine, isolation))
+
+
+def _first_line(
+    run: RunFolder, t: float, engine: dict[str, str | int] | None = None, isolation: str = ""
+) -> RunStarted | RunResumed:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    if run.history.start is not None:
+        return RunResumed(t=t, created=created, schema_minor=SCHEMA_MINOR)
+    return RunStarted(
+        t=t,
+        schema_minor=SCHEMA_MINOR,
+        created=created,
+        config=run.config,
+        problem_ids=[problem.id for problem in run.problems],
+        problems_sha256=run.problems_sha256,
+        engine=engine or {},
+        isolation=isolation,
+    )
+
+
+async def _keep_tokenizer(run: RunFolder) -> None:
     if is_gguf(Path(run.config.model.path)):
         from solver.engines.tokenizer import keep_tokenizer
 
         await asyncio.to_thread(keep_tokenizer, Path(run.config.model.path), run.path)
-    services.record(
-        first_event(
-            services,
-            resumed=run.history.start is not None,
-            problem_ids=[problem.id for problem in run.problems],
-            problems_sha256=run.problems_sha256,
-        )
-    )
-    return await run_session(run.problems, services, solved=run.solved)
 
 
 def _give_up(
@@ -191,20 +269,7 @@ def _give_up(
 ) -> list[Solved]:
     """The fallback for every problem that an earlier process did not solve: the model is still loading."""
     answers = run.solved
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    if run.history.start is not None:
-        record(RunResumed(t=elapsed(), created=created, schema_minor=SCHEMA_MINOR))
-    else:
-        record(
-            RunStarted(
-                t=elapsed(),
-                schema_minor=SCHEMA_MINOR,
-                created=created,
-                config=run.config,
-                problem_ids=[problem.id for problem in run.problems],
-                problems_sha256=run.problems_sha256,
-            )
-        )
+    record(_first_line(run, elapsed()))
     for problem in run.problems:
         if problem.id not in answers:
             answers[problem.id] = _not_begun(problem, run.config, elapsed())

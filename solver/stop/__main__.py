@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import typer
 
 from solver.cli.app import EXIT_FAILED, quiet_libraries, run_app
+from solver.distributed.hands import with_address
 from solver.stop.commands import (
     ablate,
     collect,
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     with quiet_libraries():
         return run_app(
             app,
-            argv,
+            with_address(argv),
             prog=prog,
             interrupted="error: interrupted; a training goes on with --resume",
             failed=EXIT_FAILED,

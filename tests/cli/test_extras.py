@@ -35,6 +35,9 @@ DATA = ["data.jsonl", "--base", "embedded", "--out", "adapter"]
         ("dev", ["submissions.headless", "some.ipynb"]),
         ("harmony", ["solver", "run", "problems.csv", "--preset", "gpt-oss-20b", "--model", "."]),
         ("vllm", ["solver", "run", "problems.csv", "--engine", "vllm"]),
+        ("ray", ["solver", "run", "problems.csv", "--ray"]),
+        ("ray", ["solver.run", "problems.csv", "--ray", "10.0.0.1:6379", "--actors", "2"]),
+        ("ray", ["solver", "stop", "collect", "--split", "stop", "--out", "data.jsonl", "--ray"]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:3]),
 )

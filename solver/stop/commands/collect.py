@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solver.cli.progress import WorkProgress
+from solver.distributed.hands import Hands
 from solver.errors import ConfigError, InputError
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
+    Actors,
+    GpusPerActor,
     InFlight,
     Model,
     Part,
     Preset,
     Problems,
     Quiet,
+    Ray,
     Seed,
     Sets,
     ShareCalls,
@@ -24,7 +28,7 @@ from solver.stop.commands.sampling import (
     part_of,
     problems_of,
     run,
-    sampler_here,
+    sampler_for,
     say_how_to_merge,
 )
 
@@ -66,6 +70,9 @@ def collect_command(
     in_flight: InFlight = 64,
     share_calls: ShareCalls = None,
     shard: Part = None,
+    ray: Ray = None,
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = None,
     force: Annotated[bool, typer.Option("--force", help="replace the examples")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -82,6 +89,7 @@ def collect_command(
     given = problems_of(problems, split, num, seed, ("stop", "validation"), shard)
     refuse_held_out(given, exclude)
     job = make_job(model, preset, sets, seed, launch, mark, continuations, in_flight, share_calls)
+    hands = Hands.of_flags(ray, actors, gpus_per_actor)
     rollouts = out.with_name(f"{out.name}.rollouts.jsonl")
 
     quiet_transformers()
@@ -89,7 +97,7 @@ def collect_command(
 
     async def work() -> list[ProblemRollouts]:
         with WorkProgress(quiet=quiet) as progress:
-            sampler = sampler_here(job.config, progress)
+            sampler = sampler_for(job.config, hands, progress)
             path = rollouts if shard is None else part_of(rollouts, shard)
             return await collect(given, job.plan, job.header, sampler, path, progress)
 

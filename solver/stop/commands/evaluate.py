@@ -13,15 +13,19 @@ import typer
 
 from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
+from solver.distributed.hands import Hands
 from solver.errors import ConfigError, InputError
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
+    Actors,
+    GpusPerActor,
     InFlight,
     Model,
     Part,
     Preset,
     Problems,
     Quiet,
+    Ray,
     Seed,
     Sets,
     ShareCalls,
@@ -31,7 +35,7 @@ from solver.stop.commands.sampling import (
     problems_of,
     run,
     running,
-    sampler_here,
+    sampler_for,
     sampler_with,
     say_how_to_merge,
 )
@@ -93,13 +97,17 @@ def evaluate_command(
     in_flight: InFlight = 64,
     share_calls: ShareCalls = None,
     shard: Part = None,
+    ray: Ray = None,
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare every way of pruning on the same full rollouts; writes tables and pictures.
 
     With --rollouts alone, what is in the file is compared, and nothing is sampled. With --scores, what is
     scored is kept, and with --published all there is comes from that file. With --shard, rollouts
-    are sampled only: they are compared once all shards are merged.
+    are sampled only: they are compared once all shards are merged. With --ray they are sampled on a
+    cluster and scored here.
     """
     require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
@@ -117,6 +125,7 @@ def evaluate_command(
     given = [] if saved else problems_of(problems, split, num, seed, splits, shard)
     largest = max(chosen_marks) if chosen_marks else None
     job = make_job(model, preset, sets, seed, launch, largest, 1, in_flight, share_calls)
+    hands = Hands.of_flags(ray, actors, gpus_per_actor)
     chosen_marks = chosen_marks or [job.plan.mark]
     chosen_launches = numbers(launches, "--launches") if launches else [launch]
 
@@ -139,9 +148,10 @@ def evaluate_command(
             given, seeds, job.plan, job.header, sampler, part, progress
         )
 
-    async def work() -> None:
+    async def work(units: list[ProblemRollouts] | None) -> None:
         async with running(job.config, progress) as services:
-            units = saved.units if saved else await rollouts_by(sampler_with(services))
+            if units is None:
+                units = await rollouts_by(sampler_with(services))
             left = missing(found, units, chosen_launches, chosen_marks)
             await score_units(
                 left,
@@ -155,11 +165,13 @@ def evaluate_command(
             )
 
     with WorkProgress(quiet=quiet) as progress:
+        units = saved.units if saved is not None else None
+        if units is None and (shard is not None or hands is not None):
+            units = run(rollouts_by(sampler_for(job.config, hands, progress)))
         if shard is not None:
-            run(rollouts_by(sampler_here(job.config, progress)))
             return say_how_to_merge(path, shard)
-        if saved is None or missing(found, saved.units, chosen_launches, chosen_marks):
-            run(work())
+        if units is None or missing(found, units, chosen_launches, chosen_marks):
+            run(work(units))
         progress.report("comparing the methods")
         _report(
             found,

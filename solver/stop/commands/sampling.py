@@ -20,6 +20,7 @@ from solver.runs.settings import load_config
 from solver.scorers.unscored import NONE
 
 if TYPE_CHECKING:
+    from solver.distributed.hands import Hands
     from solver.journal.events import Event
     from solver.solving.services import Services
     from solver.stop.rollouts.file import SamplingHeader
@@ -51,6 +52,18 @@ Part = Annotated[
         metavar="I/N",
         help="sample this part of the problems only; `merge` joins the files of all parts",
     ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="sample on a Ray cluster: its address, or 'local' for one on this machine",
+    ),
+]
+Actors = Annotated[int | None, typer.Option(min=1, help="of --ray  [as many as fit]")]
+GpusPerActor = Annotated[
+    float | None, typer.Option(min=0, help="of --ray  [1 where the cluster has GPUs, else 0]")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print the result only")]
 
@@ -181,6 +194,13 @@ def sampler_with(services: Services) -> Sampler:
     return sample
 
 
+def sampler_for(config: SolverConfig, hands: Hands | None, progress: WorkProgress) -> Sampler:
+    """Samples on a cluster if `hands` are asked for, else in this process."""
+    if hands is not None:
+        return sampler_on(config, hands, progress)
+    return sampler_here(config, progress)
+
+
 def sampler_here(config: SolverConfig, progress: WorkProgress) -> Sampler:
     """Samples with an engine of its own, which is loaded when there is something to sample."""
 
@@ -189,6 +209,21 @@ def sampler_here(config: SolverConfig, progress: WorkProgress) -> Sampler:
     ) -> None:
         async with running(config, progress) as services:
             await sampler_with(services)(units, plan, on_done)
+
+    return sample
+
+
+def sampler_on(config: SolverConfig, hands: Hands, progress: WorkProgress) -> Sampler:
+    """Samples with the engines of a Ray cluster."""
+    from solver.distributed.cluster import crew
+    from solver.stop.rollouts.remote import sample_remotely
+
+    async def sample(
+        units: Sequence[Unit], plan: SamplingPlan, on_done: Callable[[ProblemRollouts], None]
+    ) -> None:
+        progress.report("starting the actors")
+        async with crew(config, hands, progress.say) as (actors, _):
+            await sample_remotely(units, plan, actors, on_done, progress)
 
     return sample
 

@@ -1,0 +1,71 @@
+"""A Ray cluster of several nodes on this machine, as little of it as there can be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from solver.journal.history import RunHistory
+from solver.journal.reader import read_journal
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "OMP_NUM_THREADS": "1",
+}
+NODE: dict[str, Any] = {
+    "num_cpus": 2,
+    "include_dashboard": False,
+    "object_store_memory": 80 << 20,
+    "node_ip_address": "127.0.0.1",
+}
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[Any]:
+    """The `ray.cluster_utils.Cluster`; every process of it ends with the block."""
+    os.environ.update(SETTINGS)
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+        head = {**NODE, "temp_dir": temporary}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            cluster.add_node(**NODE)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def actors() -> list[psutil.Process]:
+    """The processes of our actors."""
+    return [one for one in psutil.process_iter() if _title(one).startswith("ray::Worker")]
+
+
+def below(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Everything that descends from them: the keepers, zygotes and kernels of their sandboxes."""
+    return [child for one in processes for child in one.children(recursive=True)]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def sampled_ids(folder: Any) -> dict[tuple[str, int], tuple[int, ...]]:
+    """Every id of every trajectory of a run folder, after what began again."""
+    history = RunHistory(keep_ids=True)
+    for event in read_journal(folder / "journal.jsonl").events:
+        history.apply(event)
+    return {
+        (problem.id, index): tuple(one.trajectory.token_ids)
+        for problem in history.problems.values()
+        for index, one in problem.trajectories.items()
+    }
