@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import os
 import tempfile
 import time
@@ -234,7 +235,7 @@ def measure_ray(arguments: argparse.Namespace) -> None:
 
     ray.init(
         num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False,
-        _node_ip_address="127.0.0.1", logging_level="ERROR",
+        logging_level=logging.ERROR,
     )  # fmt: skip
     try:
         for num in (1, 2):

@@ -7,6 +7,7 @@ calls are not used: the driver knows what begins again, for it has seen what of 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -29,6 +30,8 @@ _SETTINGS = {
     "RAY_enable_metrics_collection": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# What Ray does where it knows no clusters of several machines: all its servers listen to loopback only.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @asynccontextmanager
@@ -43,7 +46,9 @@ async def crew(
     if config.vllm.servers:
         raise ConfigError("a run uses several vLLM servers by itself: leave out --server or --ray")
     expected = await asyncio.to_thread(installation, config)
-    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+    # Ray reads them when it is imported, and its processes inherit them.
+    settings = _SETTINGS | (_LOOPBACK if hands.address == LOCAL else {})
+    os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
         ray = await asyncio.to_thread(_connect, config, hands, temporary)
         try:
@@ -69,7 +74,7 @@ async def _first(crew: Crew) -> Hello:
 def _connect(config: SolverConfig, hands: Hands, temporary: str) -> Any:
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if hands.address != LOCAL:
         try:
             ray.init(address=hands.address, **quiet)
@@ -84,7 +89,6 @@ def _connect(config: SolverConfig, hands: Hands, temporary: str) -> Any:
             num_cpus=max(wanted, os.cpu_count() or 1),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE,
-            _node_ip_address="127.0.0.1",
             _temp_dir=temporary,
             **quiet,
         )

@@ -100,10 +100,7 @@ class Worker:
         refusal = why_unfit(self._config, self._expected)
         if refusal is not None:
             return Hello(name, pid, refusal)
-        build = self._build
-        if build is None:
-            from solver.build import services as build
-        opening = build(
+        opening = (self._build or _real_services())(
             self._config,
             record=self._record_for_all,
             started_at=MonotonicClock().now(),
@@ -111,14 +108,14 @@ class Worker:
             say=self._said.append,
         )
         try:
-            self._services = await self._stack.enter_async_context(opening)
+            services = self._services = await self._stack.enter_async_context(opening)
         except UserError as error:
             return Hello(name, pid, str(error))
         return Hello(
             name,
             pid,
-            engine=asdict(self._services.engine.capabilities),
-            isolation=self._services.sandboxes.isolation,
+            engine=asdict(services.engine.capabilities),
+            isolation=services.sandboxes.isolation,
             said=tuple(self._said),
         )
 
@@ -135,6 +132,12 @@ class Worker:
             yield outbox
         finally:
             self._outboxes.remove(outbox)
+
+
+def _real_services() -> Build:
+    from solver.build import services  # imports the engine, and with it torch
+
+    return services
 
 
 class _Outbox:

@@ -25,8 +25,6 @@ pytestmark = [
     pytest.mark.timeout(280),
     pytest.mark.xdist_group("ray"),
 ]
-pytest.importorskip("ray")
-
 SMALL = (
     "--launch", "6", "--keep", "3", "--set", "vote.stop=off", "--set", "model.threads=1", "--force",
 )  # fmt: skip
@@ -36,6 +34,18 @@ SMALL = (
 def cluster() -> Iterator[Any]:
     with two_nodes() as nodes:
         yield nodes
+
+
+def test_the_cluster_listens_to_this_machine_only(cluster: Any) -> None:
+    assert cluster.address.startswith("127.0.0.1:")
+    everybody = [one for node in cluster.list_all_nodes() for one in node.live_processes()]
+    heard = {
+        one.laddr.ip
+        for _, process in everybody
+        for one in psutil.Process(process.pid).net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    }
+    assert heard <= {"127.0.0.1", "::1"}
 
 
 @pytest.fixture(scope="module")

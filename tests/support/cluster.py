@@ -16,6 +16,7 @@ from solver.journal.reader import read_journal
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
     "OMP_NUM_THREADS": "1",
 }
 NODE: dict[str, Any] = {
