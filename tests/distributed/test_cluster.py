@@ -40,7 +40,7 @@ def test_the_cluster_listens_to_this_machine_only(cluster: Any) -> None:
     assert cluster.address.startswith("127.0.0.1:")
     everybody = [one for node in cluster.list_all_nodes() for one in node.live_processes()]
     heard = {
-        one.laddr.ip
+        one.laddr.ip.removeprefix("::ffff:")
         for _, process in everybody
         for one in psutil.Process(process.pid).net_connections("inet")
         if one.status == psutil.CONN_LISTEN

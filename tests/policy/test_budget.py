@@ -273,3 +273,21 @@ def test_rounds_of_problems_at_once_keep_the_floor() -> None:
     first = allot(0.0, 31.0, 7, side_by_side)
     assert first.allotted_s == pytest.approx(30 * 3 / 7 * (1 + (7 / 3 - 1) / 2))
     assert allot(first.deadline, 31.0, 4, side_by_side).allotted_s > 5.0
+
+
+def test_engines_side_by_side_share_the_time_out() -> None:
+    """Twice the engines: twice the even share, as long as there are problems for all."""
+    assert even_share(0.0, 101.0, 10, PLAIN, 2) == 2 * even_share(0.0, 101.0, 10, PLAIN)
+    assert even_share(0.0, 101.0, 3, PLAIN, 8) == even_share(0.0, 101.0, 1, PLAIN)
+    at_once = PLAIN.model_copy(update={"problems_at_once": 2})
+    assert allot(0.0, 101.0, 10, PLAIN, engines=2) == allot(0.0, 101.0, 10, at_once)
+
+
+def test_the_pace_of_a_problem_does_not_depend_on_other_engines() -> None:
+    """With four engines for four problems, each has one to itself: it pays for as many as alone."""
+    prune = PruneConfig(launch=8, keep=8, mark=10)
+    ended = (100,)
+    pace = Pace(recent=(Taken(Steps.of(100, 1, 1.0) + Steps.of(100, 8, 8.0), ended),))
+    alone = plan(0.0, 6.0, 1, PLAIN, prune, pace)
+    assert plan(0.0, 6.0, 4, PLAIN, prune, pace, engines=4).launch == alone.launch
+    assert 1 <= (alone.launch or 0) < 8
