@@ -22,7 +22,8 @@ demo: $(VENV)/demo  ## install, solve the examples on the embedded model, print 
 	$(BIN)/python -m solver.run examples/problems.csv --output answers.csv --force
 
 test: $(VENV)/dev  ## install, run every test but those of the next two
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not offline'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not offline and not cluster'
+	$(BIN)/python -m pytest -m cluster -p no:xdist
 
 test-offline: $(VENV)/dev  ## make a wheelhouse, install it where there is no network, run the notebook there
 	$(BIN)/python -m pytest -m offline
@@ -65,6 +66,7 @@ bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
 	$(BIN)/python -m benchmarks.deadlines
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.cluster
 
 bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin against stock vLLM
 	$(VLLM)/bin/python -m benchmarks.orchestrator --engine vllm --layers 64 --at-once 1 --at-once 6 --num 12 --num-tokens 60

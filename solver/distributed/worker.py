@@ -19,7 +19,7 @@ from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.distributed.node import Installation, why_unfit
 from solver.distributed.tasks import Batch, Task
-from solver.errors import UserError
+from solver.errors import UserError, named
 from solver.journal.events import Event
 from solver.journal.writer import journal_line
 from solver.solving.services import Services
@@ -109,8 +109,8 @@ class Worker:
         )
         try:
             services = self._services = await self._stack.enter_async_context(opening)
-        except UserError as error:
-            return Hello(name, pid, str(error))
+        except Exception as error:  # the boundary: this machine is not used, others are
+            return Hello(name, pid, str(error) if isinstance(error, UserError) else named(error))
         return Hello(
             name,
             pid,

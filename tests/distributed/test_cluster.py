@@ -17,16 +17,17 @@ import psutil
 import pytest
 
 from solver.journal.summary import Summary
-from tests.support.cluster import NODE, actors, below, sampled_ids, two_nodes
+from solver.stop.rollouts.examples import read_examples
+from tests.support.cluster import NODE, actors, below, sampled_ids, two_nodes, workers_of
 from tests.support.command import assert_gone, run, solved, some_problems, started, wait_for_solved
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.timeout(280),
-    pytest.mark.xdist_group("ray"),
+    pytest.mark.cluster,
 ]
 SMALL = (
-    "--launch", "6", "--keep", "3", "--set", "vote.stop=off", "--set", "model.threads=1", "--force",
+    "--launch", "4", "--keep", "2", "--set", "vote.stop=off", "--set", "model.threads=1", "--force",
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_the_cluster_listens_to_this_machine_only(cluster: Any) -> None:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return some_problems(tmp_path_factory.mktemp("problems"), 8)
+    return some_problems(tmp_path_factory.mktemp("problems"), 5)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_actors_answer_as_one_process_does(
     assert done.returncode == 0, done.stderr
     assert_same(folder, alone)
     assert summary(folder).isolation == summary(alone).isolation
-    wait_until(lambda: not actors(), "the actors end with the run")
+    wait_until(lambda: not actors(cluster), "the actors end with the run")
 
 
 def test_a_node_is_lost_in_the_middle(
@@ -128,7 +129,7 @@ def test_an_actor_is_killed_with_its_kernels(
     folder = tmp_path / "run"
     with started(problems, *on(cluster, folder, 2)) as process:
         wait_for_solved(folder, 1, process)
-        victim = actors()[0]
+        victim = actors(cluster)[0]
         kernels = below([victim])
         assert kernels, "its sandbox runs below it"
         victim.kill()
@@ -145,11 +146,11 @@ def test_the_driver_is_killed_and_the_run_resumed(
     folder = tmp_path / "run"
     with started(problems, *on(cluster, folder, 2)) as process:
         wait_for_solved(folder, 1, process)
-        left = actors()
+        left = actors(cluster)
         left += below(left)
         process.kill()
     assert_gone(left, timeout=60)
-    assert len(solved(folder)) < 8
+    assert len(solved(folder)) < 5
     done = run("--resume", folder, "--ray", cluster.address, "--actors", 2)
     assert done.returncode == 0, done.stderr
     assert_same(folder, alone)
@@ -195,7 +196,7 @@ def test_more_actors_than_fit_are_refused(cluster: Any, problems: Path, tmp_path
     assert not folder.exists()
 
 
-def test_collecting_on_actors_gives_the_same_file(cluster: Any, tmp_path: Path) -> None:
+def test_collecting_on_actors_gives_the_same_examples(cluster: Any, tmp_path: Path) -> None:
     files = []
     for name, more in (("here", []), ("there", ["--ray", cluster.address, "--actors", "2"])):
         out = tmp_path / f"{name}.jsonl"
@@ -205,8 +206,13 @@ def test_collecting_on_actors_gives_the_same_file(cluster: Any, tmp_path: Path) 
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stderr
-        files.append(out.read_bytes())
-    assert files[0] == files[1]
+        files.append(read_examples(out))
+    here, there = files
+    for one, other in zip(here, there, strict=True):
+        # What else is in the batch changes how sums round, and nothing else.
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        alike = {"logprobs": None}
+        assert one.model_copy(update=alike) == other.model_copy(update=alike)
 
 
 def test_a_cluster_of_its_own_ends_with_the_command(
@@ -217,7 +223,6 @@ def test_a_cluster_of_its_own_ends_with_the_command(
     with started(problems, *options) as process:
         wait_for_solved(folder, 1, process)
         everything = psutil.Process(process.pid).children(recursive=True)
-        everything += below(everything)
         _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
     assert_gone(everything, timeout=30)
@@ -232,8 +237,7 @@ def test_nothing_of_a_cluster_of_its_own_survives_a_killed_command(
     with started(problems, *options) as process:
         wait_for_solved(folder, 1, process)
         everything = psutil.Process(process.pid).children(recursive=True)
-        assert below(actors()), "kernels run"
-        everything += below(actors())
+        assert below(workers_of(everything)), "kernels run"
         process.kill()
     assert_gone(everything, timeout=60)
 

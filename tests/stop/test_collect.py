@@ -311,8 +311,12 @@ def test_shards_are_the_collection(
 
     monkeypatch.setattr("solver.build.services", loaded)
     assert main(given) == 0
-    alone = (tmp_path / "whole" / "data.jsonl").read_bytes()
-    assert (tmp_path / "data.jsonl").read_bytes() == alone
+    alone = read_examples(tmp_path / "whole" / "data.jsonl")
+    for one, other in zip(read_examples(tmp_path / "data.jsonl"), alone, strict=True):
+        # What else is in the batch changes how sums round, and nothing else.
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        alike = {"logprobs": None}
+        assert one.model_copy(update=alike) == other.model_copy(update=alike)
 
 
 def test_rollouts_of_other_settings_are_not_merged(

@@ -43,9 +43,19 @@ def two_nodes() -> Iterator[Any]:
             cluster.shutdown()
 
 
-def actors() -> list[psutil.Process]:
-    """The processes of our actors."""
-    return [one for one in psutil.process_iter() if _title(one).startswith("ray::Worker")]
+def actors(cluster: Any) -> list[psutil.Process]:
+    """The processes of our actors on its nodes."""
+    nodes = [
+        psutil.Process(process.pid)
+        for node in cluster.list_all_nodes()
+        for _, process in node.live_processes()
+    ]
+    return workers_of(below(nodes))
+
+
+def workers_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are actors of ours."""
+    return [one for one in processes if _title(one).startswith("ray::Worker")]
 
 
 def below(processes: list[psutil.Process]) -> list[psutil.Process]:
