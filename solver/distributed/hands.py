@@ -11,7 +11,7 @@ from solver.cli.extras import require
 from solver.errors import ConfigError
 
 LOCAL = "local"  # the address of a cluster that is started here and ended with the command
-_ADDRESS = re.compile(r"local|auto|\S+:\d+")
+_ADDRESS = re.compile(r"local|auto|\S+:\d+/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Hands:
                 raise ConfigError("--actors and --gpus-per-actor are for --ray: add it")
             return None
         require("--ray", "ray")
+        if "://" in address:
+            raise ConfigError(
+                f"--ray {address}: Ray's client cannot stream; run this on a node of the cluster, with"
+                " --ray auto or HOST:PORT"
+            )
         if gpus is not None and gpus > 1 and gpus != int(gpus):
             raise ConfigError(
                 "--gpus-per-actor is a whole number, or a part of one GPU such as 0.5"

@@ -34,6 +34,7 @@ def test_other_arguments_stay() -> None:
     [
         ((None, 2, None), "are for --ray"),
         ((None, None, 1.0), "are for --ray"),
+        (("ray://head:10001", None, None), "run this on a node of the cluster"),
         ((LOCAL, None, 1.5), "a whole number, or a part of one GPU"),
     ],
 )

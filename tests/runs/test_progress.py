@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from solver.cli.progress import TokenRate
 from solver.config import SolverConfig
+from solver.distributed.crew import OPEN, Member
 from solver.journal.events import Checked, Ended, Event, Forced, ProblemStarted, Sampled, Solved
 from solver.journal.history import ProblemHistory, RunHistory
 from solver.runs.progress import ProblemView, Progress, printable, solved_line
@@ -194,3 +197,18 @@ def test_printable() -> None:
     assert printable("plain $x^2$ 🙂") == "plain $x^2$ 🙂"
     assert printable("x" * 100, 40) == "x" * 27 + " … " + "x" * 10
     assert len(printable("\0" * 100, 40)) == 40
+
+
+def test_the_actors_of_a_cluster() -> None:
+    screen = Screen(terminal=False)
+    nobody: Any = None
+    screen.progress.members = [
+        Member(nobody, "actor 1", TokenRate(0.0), "lost: its node ended", HOSTILE, restarts=2),
+        Member(nobody, "actor 2", TokenRate(0.0), OPEN, "node-b", ["a"]),
+    ]
+    console = Console(file=screen.output, width=100, highlight=False)
+    console.print(screen.progress._table())
+    shown = screen.output.getvalue()
+    assert "1 of 2 actors" in shown
+    assert "actor 2 on node-b" in shown and "lost: its node ended" in shown
+    assert "\x1b[2J" not in shown and "\u202e" not in shown
