@@ -47,6 +47,7 @@ from solver.types import Problem, PruneReason, StopReason
 
 SILENT = WorkProgress(quiet=True)
 TRAJECTORIES, REQUESTS, TOKENS, BATCHES = 24, 10, 8, 10
+EVENTS = 1 + REQUESTS * TRAJECTORIES + 1 + TRAJECTORIES + 1  # of a problem, its answer included
 MARK = "@"  # stands for the problem's id in a template
 
 
@@ -222,7 +223,7 @@ def measure_driver(arguments: argparse.Namespace) -> None:
         gc.collect()
         before = psutil.Process().memory_info().rss
         events, seconds, most = asyncio.run(
-            listen([Talker() for _ in range(num)], max(num, arguments.events // 265))
+            listen([Talker() for _ in range(num)], max(num, arguments.events // EVENTS))
         )
         print(
             f"{num:4} actors: {events:,} events in {seconds:.1f} s, {events / seconds:,.0f} a second,"
@@ -242,8 +243,8 @@ def measure_ray(arguments: argparse.Namespace) -> None:
             actors = [
                 RayActor(ray, ray.remote(Talker).options(num_cpus=1).remote()) for _ in range(num)
             ]
-            events, seconds, _ = asyncio.run(listen(actors, arguments.events // 265))
-            batches = events / 265 * (BATCHES + 1)
+            events, seconds, _ = asyncio.run(listen(actors, arguments.events // EVENTS))
+            batches = events / EVENTS * (BATCHES + 1)
             print(
                 f"{num} actors of Ray: {events / seconds:,.0f} events a second in"
                 f" {batches / seconds:,.0f} batches a second"

@@ -29,6 +29,7 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # pages about a lost process on stdout: the crew says it in a line
 }
 # What Ray does where it knows no clusters of several machines: all its servers listen to loopback only.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -182,11 +183,13 @@ class RayActor:
             raise error.cause from None
 
     def _lost(self, error: Exception) -> ActorLost:
-        for_good = isinstance(error, self._ray.exceptions.ActorDiedError)
-        return ActorLost(_reason(error), for_good=for_good)
+        if isinstance(error, self._ray.exceptions.ActorDiedError):
+            return ActorLost(_reason(error), for_good=True)
+        return ActorLost("its process or its node ended")
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what Ray says that is not about itself."""
+    """One line of what Ray says: where it shows a traceback, that one's last, else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__
+    place = -1 if any(line.startswith("Traceback") or "ray::" in line for line in lines) else 0
+    return lines[place][:160] if lines else type(error).__name__
