@@ -19,6 +19,7 @@ from solver.ports import Clock
 from solver.scorers import find_scorer
 from solver.solving.schedule import Schedule
 from solver.solving.session import OVERRUN_S
+from solver.solving.state import not_begun
 from solver.types import Degradation, DegradationKind, Problem
 
 _KINDS = {
@@ -139,9 +140,7 @@ def _take(batch: Batch, member: Member, desk: Desk) -> None:
 
 def _so_far(problem: Problem, desk: Desk, why: Degradation) -> Solved:
     """The vote of the trajectories that have ended as far as the driver knows, or the fallback answer."""
-    fallback = Solved.unanswered(
-        problem.id, desk.config.answer.fallback_answer, desk.elapsed(), why
-    )
+    fallback = not_begun(problem, desk.config, desk.elapsed(), why)
     known = desk.history.problems.get(problem.id)
     if known is None:
         return fallback

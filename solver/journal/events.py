@@ -193,28 +193,6 @@ class Solved(_Event):
     taken: Taken | None = None
     degradations: list[Degradation] = []
 
-    @classmethod
-    def unanswered(cls, problem_id: str, answer: int, t: float, degradation: Degradation) -> Solved:
-        """The fallback `answer` for a problem that was not begun, or of which nothing is known."""
-        return cls(
-            t=t,
-            problem_id=problem_id,
-            answer=answer,
-            votes={},
-            num_votes=0,
-            margin=0,
-            tied=False,
-            decided_early=False,
-            elapsed_s=0.0,
-            sampled_tokens=0,
-            reused_tokens=0,
-            encoded_tokens=0,
-            degradations=[
-                degradation,
-                Degradation(DegradationKind.NO_VOTE, f"no vote: fallback answer {answer}"),
-            ],
-        )
-
     @computed_field  # type: ignore[prop-decorator]
     @property
     def degraded(self) -> list[str]:

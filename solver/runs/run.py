@@ -12,7 +12,7 @@ from typing import Any
 
 from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
-from solver.config import BudgetConfig, SolverConfig
+from solver.config import BudgetConfig
 from solver.distributed.hands import Hands
 from solver.errors import UserError
 from solver.files.gguf import is_gguf
@@ -29,7 +29,7 @@ from solver.runs.console import RunConsole, print_error, print_report, print_res
 from solver.runs.ending import end_at, end_now
 from solver.runs.folder import RunFolder
 from solver.runs.progress import Progress
-from solver.types import DegradationKind, Problem, ProblemBudget
+from solver.types import Degradation, DegradationKind
 
 
 @contextlib.contextmanager
@@ -268,21 +268,16 @@ def _give_up(
     run: RunFolder, record: Callable[[Event], None], elapsed: Callable[[], float]
 ) -> list[Solved]:
     """The fallback for every problem that an earlier process did not solve: the model is still loading."""
+    from solver.solving.state import not_begun
+
     answers = run.solved
+    loading = Degradation(DegradationKind.OUT_OF_TIME, "no time: the model was still loading")
     record(_first_line(run, elapsed()))
     for problem in run.problems:
         if problem.id not in answers:
-            answers[problem.id] = _not_begun(problem, run.config, elapsed())
+            answers[problem.id] = not_begun(problem, run.config, elapsed(), loading)
             record(answers[problem.id])
     return [answers[problem.id] for problem in run.problems]
-
-
-def _not_begun(problem: Problem, config: SolverConfig, t: float) -> Solved:
-    from solver.solving.state import ProblemState
-
-    state = ProblemState(problem, ProblemBudget(0.0, 0.0, t))
-    state.degrade(DegradationKind.OUT_OF_TIME, "no time: the model was still loading")
-    return state.solved(config, t=t)
 
 
 @contextlib.contextmanager

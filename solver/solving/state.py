@@ -104,3 +104,10 @@ class ProblemState:
             if trajectory.stop_reason not in NO_BALLOT
         ]
         return weigh(cast, self.decision.scores if self.decision is not None else {}, config)
+
+
+def not_begun(problem: Problem, config: SolverConfig, t: float, why: Degradation) -> Solved:
+    """The fallback for a problem that was not begun, or of which nothing is known."""
+    state = ProblemState(problem, ProblemBudget(0.0, 0.0, t))
+    state.degrade(why.kind, why.detail)
+    return state.solved(config, t=t)

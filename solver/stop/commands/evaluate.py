@@ -169,7 +169,8 @@ def evaluate_command(
         if units is None and (shard is not None or hands is not None):
             units = run(rollouts_by(sampler_for(job.config, hands, progress)))
         if shard is not None:
-            return say_how_to_merge(path, shard)
+            say_how_to_merge(path, shard)
+            return
         if units is None or missing(found, units, chosen_launches, chosen_marks):
             run(work(units))
         progress.report("comparing the methods")
@@ -237,7 +238,6 @@ def _report(
     title = f"Pruning {launches[0]} to {keep} on {Path(sampling.model).name}"
     for written in steps.write_report(out, comparison, title, command, facts):
         typer.echo(str(written))
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from solver.errors import ConfigError, InputError
 from solver.files.whole import write_whole
 from solver.scorers import Need, find_scorer
 from solver.scorers.confidence import CONFIDENCE
-from solver.solving.services import Services
 from solver.stop.evaluation.compare import (
     ALL,
     Difference,
