@@ -1,6 +1,7 @@
 """What a cluster of one machine gains, and what its driver can take: python -m benchmarks.cluster [PART...]
 
-    collect   the same problems on 1 and on 2 actors of one core each, in turns; the ratio of their times
+    collect   the same problems on 1 actor and one core, and on 2 actors and two cores, in turns; the ratio
+              of their times
     driver    scripted actors in this process: events a second and memory, for 1 to 256 of them
     ray       scripted actors in processes of Ray's: batches and events a second that come through it
 
@@ -72,10 +73,14 @@ async def collect_once(job: Job, problems: Sequence[Problem], num: int) -> tuple
 def measure_collect(arguments: argparse.Namespace) -> None:
     problems = problems_of(None, "stop", arguments.num, 0, ("stop",), None)
     job = make_job("embedded", None, ["model.threads=1"], 0, 16, None, 1, 64, None)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("two actors need two cores")
     ratios = []
     for number in range(arguments.rounds):
         seconds = {}
         for num in (1, 2) if number % 2 == 0 else (2, 1):
+            os.sched_setaffinity(0, cores[:num])  # inherited: actors, their kernels, Ray and this driver
             start, seconds[num] = asyncio.run(collect_once(job, problems, num))
             print(
                 f"{num} actors: started in {start:.1f} s, {len(problems)} problems in {seconds[num]:.1f} s"

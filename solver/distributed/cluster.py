@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ _SETTINGS = {
 }
 # What Ray does where it knows no clusters of several machines: all its servers listen to loopback only.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_REACH_S = 10.0  # a machine that does not answer within is not there
 
 
 @asynccontextmanager
@@ -78,9 +80,10 @@ def _connect(config: SolverConfig, hands: Hands, temporary: str) -> Any:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if hands.address != LOCAL:
         try:
+            _reach(hands.address)
             ray.init(address=hands.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise ConfigError(f"no Ray cluster at {hands.address}: {reason}") from None
         return ray
     wanted = (hands.actors or 1) * _cores(config)
@@ -96,6 +99,13 @@ def _connect(config: SolverConfig, hands: Hands, temporary: str) -> Any:
     except Exception as error:  # Ray raises nothing more special
         raise ConfigError(f"Ray cannot be started here: {_reason(error)}") from error
     return ray
+
+
+def _reach(address: str) -> None:
+    """Raise `OSError` if nothing listens at HOST:PORT, for which Ray itself looks for minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator:
+        socket.create_connection((host, int(port)), timeout=_REACH_S).close()
 
 
 def _cores(config: SolverConfig) -> int:

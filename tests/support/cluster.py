@@ -30,12 +30,11 @@ NODE: dict[str, Any] = {
 @contextlib.contextmanager
 def two_nodes() -> Iterator[Any]:
     """The `ray.cluster_utils.Cluster`; every process of it ends with the block."""
-    os.environ.update(SETTINGS)
-    from ray.cluster_utils import Cluster
-
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
-        head = {**NODE, "temp_dir": temporary}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        os.environ.update({**SETTINGS, "RAY_TMPDIR": temporary})
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
         try:
             cluster.add_node(**NODE)
             yield cluster
