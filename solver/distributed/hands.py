@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from solver.cli.extras import require
 from solver.errors import ConfigError
@@ -49,7 +50,7 @@ def with_address(argv: Sequence[str] | None) -> list[str]:
     """The arguments (the process's own if None) with the address `local` behind a --ray that has none."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments: list[str] = []
-    for argument, following in zip(given, [*given[1:], ""], strict=True):
+    for argument, following in pairwise([*given, ""]):
         bare = argument == "--ray" and not _ADDRESS.fullmatch(following)
         arguments.append(f"--ray={LOCAL}" if bare else argument)
     return arguments

@@ -27,6 +27,7 @@ def test_the_address_may_be_left_out(typed: str, address: str) -> None:
 
 def test_other_arguments_stay() -> None:
     assert with_address(["p.csv", "--seed", "3"]) == ["p.csv", "--seed", "3"]
+    assert with_address([]) == []
 
 
 @pytest.mark.parametrize(
