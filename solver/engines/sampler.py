@@ -8,9 +8,9 @@ request's seed and the token's absolute position: company in the batch, pauses a
 change it. (Numeric noise in the logits, about 1e-6, can move a draw that falls on a boundary.)
 
 A vocabulary of 150,000 ids is not sorted for that. It is cut into blocks, and only blocks whose best
-id may be kept are looked at: for top-k those no worse than the k-th best block; for top-p those not
-lighter than (1 - p) / n of the weight of n ids, for lighter ids weigh less than 1 - p together; for
-min-p those that pass it. What is kept of them is exactly what a full sort would keep.
+id may be kept are looked at: for top-k those no worse than the k-th best block; for top-p the heaviest
+few, and more if the last id kept of them is no heavier than what another block may have; for min-p those
+that pass it. What is kept of them is exactly what a full sort would keep.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from solver.types import CANDIDATES, SamplingParams
 
 BLOCK = 64  # ids
+_BLOCKS_OF_NUCLEUS = (16, 128, 512)  # tried in turn before all of them
 _PIECE = 2**19  # logits a CPU works on at a time: what it writes of them stays in its cache
 _NONE = float("-inf")
 
@@ -215,32 +216,28 @@ class _Filters:
         best = peaks.amax(-1, keepdim=True)
         if not any(self._kind):
             return self._weights_of(allowed, best), None
-        total = None
+        least = self._min_p
         if self._kind.top_k:
             place = self._top_k.clamp(max=peaks.shape[1]) - 1
             count = min(self._largest_k, peaks.shape[1])
             needed = peaks >= peaks.topk(count).values.gather(1, place)
             blocks = _these(needed, peaks)
             weights = self._weights_of(_take(allowed, blocks), best)
+            falling = _descending(weights)
+            last = falling.gather(1, self._top_k - 1)
+            least = torch.maximum(least, last)
+            if self._kind.top_p:
+                falling[falling < last] = 0
+                wanted = self._top_p * falling.sum(-1, keepdim=True)
+                least = torch.maximum(least, _last_of(falling, wanted))
         elif self._kind.top_p:
             weights = self._weights_of(allowed, best)
-            total = _blocks(weights).sum(-1).sum(-1, keepdim=True)
-            # half of the bound, lest rounding drop one that belongs
-            bound = 0.5 * (1 - self._top_p) * total / self._vocab_size
-            blocks = _these(self._weights_of(peaks, best) >= bound, peaks)
-            weights = _take(weights, blocks)
+            wanted = self._top_p * _blocks(weights).sum(-1).sum(-1, keepdim=True)
+            weights, blocks, last = _nucleus(weights, self._weights_of(peaks, best), wanted)
+            least = torch.maximum(least, last)
         else:
             blocks = _these(self._weights_of(peaks, best) >= self._min_p, peaks)
             weights = self._weights_of(_take(allowed, blocks), best)
-        least = self._min_p
-        if self._kind.top_k or self._kind.top_p:
-            falling = _descending(weights)
-            if self._kind.top_k:
-                last = falling.gather(1, self._top_k - 1)
-                falling[falling < last] = 0
-                least = torch.maximum(least, last)
-            if self._kind.top_p:
-                least = torch.maximum(least, _last_of(falling, self._top_p, total))
         return weights.masked_fill_(weights < least, 0), blocks
 
     def _weights_of(self, scores: Tensor, best: Tensor) -> Tensor:
@@ -277,15 +274,33 @@ def _take(values: Tensor, blocks: Tensor | None) -> Tensor:
     return _blocks(values).gather(1, places).flatten(1)
 
 
-def _last_of(falling: Tensor, share: Tensor, total: Tensor | None) -> Tensor:
+def _nucleus(
+    weights: Tensor, peaks: Tensor, wanted: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """What top-p keeps of `[rows, n]` weights lies in these blocks: their weights, they, the last weight.
+
+    A few of the heaviest blocks will do if those come to `wanted` before a weight that others may have.
+    """
+    for count in _BLOCKS_OF_NUCLEUS:
+        if 2 * count > peaks.shape[1]:
+            break
+        heaviest = peaks.topk(count + 1)
+        blocks = heaviest.indices[:, :count].sort().values
+        some = _take(weights, blocks)
+        falling = _descending(some)
+        last = _last_of(falling, wanted)
+        enough = (falling.sum(-1, keepdim=True) >= wanted) & (last > heaviest.values[:, -1:])
+        if bool(enough.all()):
+            return some, blocks, last
+    return weights, None, _last_of(_descending(weights), wanted)
+
+
+def _last_of(falling: Tensor, wanted: Tensor) -> Tensor:
     """The last weight that top-p keeps of weights that fall `[rows, n]`, `[rows, 1]`.
 
-    The fewest best ones that come to `share` of the total (default: of theirs) or more, the first
-    one always.
+    The fewest best ones that come to `wanted` `[rows, 1]` or more, the first one always.
     """
-    sums = falling.cumsum(-1)
-    wanted = share * (sums[:, -1:] if total is None else total)
-    last = ((sums - falling) < wanted).sum(-1, keepdim=True) - 1
+    last = ((falling.cumsum(-1) - falling) < wanted).sum(-1, keepdim=True) - 1
     return falling.gather(1, last.clamp_(min=0))
 
 

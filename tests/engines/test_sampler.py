@@ -108,7 +108,7 @@ def by_definition(logits: np.ndarray, p: SamplingParams) -> tuple[np.ndarray, fl
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(FILTERS, min_size=1, max_size=9),
-    st.integers(1, 1500),
+    st.one_of(st.integers(1, 1500), st.integers(2000, 20_000)),
     st.sampled_from([1, 3, 40, 5000]),
     st.sampled_from([0.5, 3.0, 9.0]),
     st.booleans(),
@@ -147,12 +147,32 @@ def test_a_large_vocabulary_is_filtered_as_defined(
         number = uniforms(sampler.seeds[row : row + 1], [row])[0]
         if np.abs(cdf - number).min() > 1e-9:
             assert drawn[row].token == np.searchsorted(cdf, number, side="right")
-        logprobs = logits[row].log_softmax(-1)
+        logprobs = logits[row].double().log_softmax(-1)
         top = logprobs.sort(descending=True).values[:20]
         assert drawn[row].logprob == pytest.approx(float(logprobs[drawn[row].token]), abs=1e-5)
         assert drawn[row].confidence == pytest.approx(-float(top.mean()), abs=1e-5)
         entropy = float(torch.special.entr(top.softmax(-1)).sum())
         assert drawn[row].entropy == pytest.approx(entropy, abs=1e-5)
+
+
+NUCLEI = {
+    "ties beyond the heaviest blocks": np.zeros(4001),
+    "in more blocks than are tried first": -0.01 * (np.arange(4000) // 64),
+    "in almost all blocks": -1e-4 * (np.arange(70_000) // 64),
+    "one id in each block": np.where(np.arange(4000) % 64 == 0, 9.0, 0.0),
+    "the last one as heavy as one elsewhere": np.where(np.arange(4000) % 250 == 0, 9.0, -9.0),
+}
+
+
+@pytest.mark.parametrize("shape", NUCLEI)
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.95])
+def test_a_nucleus_is_whole_however_many_blocks_it_lies_in(shape: str, top_p: float) -> None:
+    params = SamplingParams(1, seed=0, top_p=top_p)
+    for row in (NUCLEI[shape], np.random.default_rng(0).permutation(NUCLEI[shape])):
+        logits = torch.from_numpy(row).float()[None]
+        found = Sampler([params], len(row), CPU).distribution(logits)[0].numpy()
+        kept, margin = by_definition(logits[0].numpy(), params)
+        assert margin > 1e-9 and ((found > 0) == kept).all()
 
 
 @pytest.mark.parametrize("how", [{}, {"top_k": 40, "top_p": 0.95}, {"top_p": 0.9}, {"min_p": 0.1}])
