@@ -21,7 +21,7 @@ def preset(name: str) -> SolverConfig:
 
 
 def test_the_presets() -> None:
-    assert preset_names() == ["embedded", "general", *ON_VLLM]
+    assert preset_names() == sorted(["embedded", "general", "qwen-coder-small", *ON_VLLM])
     assert {name for name in THEIRS if preset(name).model.engine == "vllm"} == set(ON_VLLM)
 
 
