@@ -33,14 +33,18 @@ LEFT_OUT = {
     "adapter.vllm.serving": "needs vLLM; make test-vllm runs it",
     "weakest": "needs a package of the reader's; test_extending.py makes it",
     "--serve ": "serves until it is interrupted; tests/report does",
-    "solver.stop collect": "takes minutes",
+    "stop collect": "takes minutes",
     "solver.stop train": "takes minutes",
-    "solver.stop evaluate": "takes hours",
+    "stop evaluate": "takes hours",
     "solver.stop ablate": "takes hours",
     "solver.stop convert": "needs somebody's checkpoint",
     "solver.stop publish": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
     "solver.stop transfer": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
     "prune.adapter=adapters/": "needs an adapter that was trained",
+    "--ray ": "needs a cluster; tests/distributed has one",
+    "--shard 3/16": "needs sixteen problems; tests/cli/test_shards.py runs shards",
+    "merge ": "needs every shard; tests/cli/test_shards.py makes them",
+    "$": "is part of a script that a batch system runs",
     "sandbox check": "tries the sandbox for a minute; tests/sandbox does",
     "sandbox mcp": "serves until it is interrupted; tests/sandbox does",
 }
@@ -124,7 +128,7 @@ def test_the_options_of_what_is_left_out_exist(document: Path, tmp_path: Path) -
             done = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True)
             assert done.returncode == 0, command
         elif why_left_out(command) and re.search(
-            r"python -m (solver|sandbox|submissions)\b", command
+            r"python -m (solver|sandbox|submissions)\b|^stop-solver", command
         ):
             run(tmp_path, f"{command} --help")
 

@@ -10,6 +10,8 @@ OF_STATE = {"Sampled", "Executed", "Forced", "Ended", "Checked", "Scored", "Solv
 ASKED = {
     # results come in the order of completion
     "solver/api.py": {"Solved"},
+    # the last of what an actor sends
+    "solver/distributed/session.py": {"Solved"},
     # the line that a solved problem gets
     "solver/runs/progress.py": {"Solved"},
     # what an earlier worker answered
