@@ -1,7 +1,8 @@
 """The sampler's share of a step of a real model: python -m benchmarks.sampler FILE.gguf
 
 For each way to sample: milliseconds of a step of the engine with `--streams` streams, those of them in the
-sampler, and the share (target: at most 10 %), the median of rounds in turn. No id ends a sequence.
+sampler, and the share (target: at most 10 %), the median of rounds in turn. The streams answer one question,
+for how much top-p and min-p keep depends on how sure the model is. No id ends a sequence.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from solver.config import ModelConfig
 from solver.engines import core
 from solver.engines.loading import load_model
 from solver.engines.sampler import Sampler
+from solver.engines.tokenizer import load_tokenizer
 from solver.engines.transformers import TransformersEngine
 from solver.files.tables import markdown_table
 from solver.types import SamplingParams
@@ -32,7 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "min-p": {"min_p": 0.05},
 }
 TARGET = 0.1
-PROMPT = list(range(1, 17))
+QUESTION = "A baker fills 18 trays with 24 rolls each and sells five sixths of them. How many rolls are left?"
 
 
 class Clocked(Sampler):
@@ -48,12 +50,23 @@ class Clocked(Sampler):
         return sampled
 
 
-async def steps(loaded: Any, kind: dict[str, Any], streams: int, new: int) -> tuple[float, float]:
+def prompt_of(model: Path) -> list[int]:
+    """The ids of the question in the model's own chat template."""
+    tokenizer = load_tokenizer(model)
+    asked = [{"role": "user", "content": QUESTION}]
+    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+async def steps(
+    loaded: Any, prompt: list[int], kind: dict[str, Any], streams: int, new: int
+) -> tuple[float, float]:
     """Milliseconds of a step, and of its sampler. The prompt's step is among the `new` ones."""
 
     async def one(engine: TransformersEngine, number: int) -> None:
         params = SamplingParams(new, seed=number, temperature=0.7, **kind)
-        async for _ in engine.generate(str(number), PROMPT, params):
+        async for _ in engine.generate(str(number), prompt, params):
             pass
 
     Clocked.seconds, Clocked.calls = 0.0, 0
@@ -78,11 +91,12 @@ def main(
     torch.set_num_threads(threads)
     setattr(core, "Sampler", Clocked)  # noqa: B010
     loaded = load_model(ModelConfig(path=str(model), device="cpu"))
-    asyncio.run(steps(loaded, {}, streams, new))  # warm-up
+    prompt = prompt_of(model)
+    asyncio.run(steps(loaded, prompt, {}, streams, new))  # warm-up
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
     for _ in range(rounds):
         for name, kind in KINDS.items():
-            found[name].append(asyncio.run(steps(loaded, kind, streams, new)))
+            found[name].append(asyncio.run(steps(loaded, prompt, kind, streams, new)))
     lines = []
     for name, of_rounds in found.items():
         share = median(inside / whole for whole, inside in of_rounds)

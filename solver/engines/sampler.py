@@ -30,7 +30,7 @@ from solver.types import CANDIDATES, SamplingParams
 
 BLOCK = 64  # ids
 _BLOCKS_OF_NUCLEUS = (16, 128, 512)  # tried in turn before all of them
-_PIECE = 2**19  # logits a CPU works on at a time: what it writes of them stays in its cache
+_PIECE = 2**20  # logits a CPU works on at a time: what it writes of them stays in its cache
 _NONE = float("-inf")
 
 
