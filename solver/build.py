@@ -20,6 +20,7 @@ from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, ModelError
 from solver.files.gguf import is_gguf
 from solver.journal.events import EngineIncident, Event
+from solver.policy.weights import BY_CANDIDATES
 from solver.ports import Engine
 from solver.scorers import Need, ScorerContext, find_scorer
 from solver.scorers.folders import adapter_folder
@@ -118,7 +119,9 @@ async def _open_engine(
             config,
             folder,
             adapter,
-            candidates=Need.CANDIDATES in needs or config.record == "full",
+            candidates=Need.CANDIDATES in needs
+            or config.vote.rule in BY_CANDIDATES
+            or config.record == "full",
             log_folder=log_folder,
             say=say,
             on_incident=on_incident,

@@ -121,11 +121,16 @@ class PruneConfig(_Frozen):
         return self
 
 
+VoteRule = Literal["majority", "weighted", "confidence", "entropy"]
+
+
 class VoteConfig(_Frozen):
     """What a ballot counts, and when the vote may end before every survivor has voted."""
 
-    rule: Literal["majority", "weighted"] = Field(
-        "majority", description="weighted: a ballot counts its chance to be right, by prune.scorer"
+    rule: VoteRule = Field(
+        "majority",
+        description="what a ballot counts: 1; weighted: its chance to be right, by prune.scorer; confidence: "
+        "the mean confidence of its tokens; entropy: 1 / the entropy of its tail",
     )
     stop: Literal["posterior", "certain", "off"] = Field(
         "posterior", description="rule that ends a vote early: see docs/architecture.md"

@@ -118,9 +118,27 @@ class Turn:
     appended_token_ids: TokenIds = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an ended trajectory says of itself, by which its ballot may be weighed; None: not known.
+
+    `confidence` is the mean of its tokens' confidences, `entropy` the mean entropy of its tail (both of
+    the candidates that `Chunk` tells of, in nats).
+    """
+
+    confidence: float | None = None
+    entropy: float | None = None
+
+
+NO_EVIDENCE = Evidence()
+
+
 @dataclass(slots=True)
 class Trajectory:
-    """One attempt at a problem: append-only. `index` is its place among the N, and names its seed."""
+    """One attempt at a problem: append-only. `index` is its place among the N, and names its seed.
+
+    `evidence` is known once it has ended with a ballot.
+    """
 
     problem_id: str
     index: int
@@ -132,6 +150,7 @@ class Trajectory:
     error: str | None = None
     reused_tokens: int = 0
     encoded_tokens: int = 0
+    evidence: Evidence = NO_EVIDENCE
 
     @property
     def id(self) -> str:
@@ -231,13 +250,14 @@ class PruneDecision:
 class Ballot:
     """One trajectory's vote, as the vote rule sees it: its index, answer (None abstains), sampled tokens.
 
-    `weight` is what it counts, more than 0 and at most 1.
+    `weight` is what it counts, more than 0 and at most 1; `evidence` is its trajectory's.
     """
 
     index: int
     answer: int | None
     num_sampled_tokens: int
     weight: float = 1.0
+    evidence: Evidence = NO_EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,15 @@ class ScriptedEngine:
         encode: Callable[[str], Sequence[int]] | None = None,
         faults: Mapping[str, Fault] | None = None,
         logprobs: Mapping[str, float] | None = None,
+        candidates: Mapping[str, tuple[float, float]] | None = None,
         delay_s: float = 0.0,
         context_length: int = 1 << 20,
         vocab_size: int = 1 << 20,
     ) -> None:
-        """`delay_s` passes before each id; `logprobs` gives a trajectory's ids theirs (else -1)."""
+        """`delay_s` passes before each id; `logprobs` gives a trajectory's ids theirs (else -1).
+
+        `candidates` gives them a confidence and an entropy (else none is told).
+        """
         self.capabilities = EngineCapabilities(
             "scripted", "script", context_length, vocab_size, "none", "none"
         )
@@ -69,6 +73,7 @@ class ScriptedEngine:
         self.released: list[str] = []
         self._script, self._encode = script, encode
         self._faults, self._logprobs = faults or {}, logprobs or {}
+        self._candidates = candidates or {}
         self._delay_s = delay_s
         self._cached: dict[str, list[int]] = {}
         self._said: dict[str, int] = {}  # ids sampled so far, for scripts that are mappings
@@ -112,7 +117,11 @@ class ScriptedEngine:
                 finish = FinishReason.LENGTH if len(ids) >= last else None
                 if token in params.stop_token_ids:
                     finish = FinishReason.STOP
-                yield Chunk((token,), (self._logprobs.get(trajectory_id, -1.0),), finish, *counts)
+                logprob, told = self._logprobs.get(trajectory_id, -1.0), ((), ())
+                if trajectory_id in self._candidates:
+                    confidence, entropy = self._candidates[trajectory_id]
+                    told = (confidence,), (entropy,)
+                yield Chunk((token,), (logprob,), finish, *counts, *told)
                 if finish is not None:
                     return
                 counts = (0, 0)

@@ -13,6 +13,7 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
     1.3  the degradations of solved, of which degraded are the sentences; asked of forced, answer.ask in the
          config
     1.4  launch and keep of problem_started, taken of solved, pace in the config
+    1.5  the evidence of ended
 """
 
 from __future__ import annotations
@@ -32,10 +33,17 @@ from pydantic import (
 from sandbox.result import ExecutionResult
 from solver.config import SolverConfig
 from solver.policy.pace import Taken
-from solver.types import Degradation, DegradationKind, PruneReason, StopReason
+from solver.types import (
+    NO_EVIDENCE,
+    Degradation,
+    DegradationKind,
+    Evidence,
+    PruneReason,
+    StopReason,
+)
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 4
+SCHEMA_MINOR = 5
 
 
 class _Event(BaseModel):
@@ -124,7 +132,7 @@ class Forced(_Event):
 
 
 class Ended(_Event):
-    """A trajectory stands still: at the mark (and may go on), or for good."""
+    """A trajectory stands still: at the mark (and may go on), or for good, with what its ballot may weigh."""
 
     type: Literal["ended"] = "ended"
     problem_id: str
@@ -133,6 +141,7 @@ class Ended(_Event):
     num_sampled_tokens: int
     answer: int | None = None
     error: str | None = None
+    evidence: Evidence = NO_EVIDENCE
 
 
 class Checked(_Event):

@@ -31,7 +31,17 @@ from solver.journal.events import (
 )
 from solver.journal.reader import BEGINNING, JournalReader, Line
 from solver.policy.seeds import trajectory_seed
-from solver.types import BEGINS_AGAIN, NO_BALLOT, Ballot, Problem, StopReason, Trajectory, Turn
+from solver.types import (
+    BEGINS_AGAIN,
+    NO_BALLOT,
+    NO_EVIDENCE,
+    Ballot,
+    Evidence,
+    Problem,
+    StopReason,
+    Trajectory,
+    Turn,
+)
 
 TrajectoryEvent = Sampled | Executed | Forced | Ended
 ProblemEvent = TrajectoryEvent | ProblemStarted | Checked | Scored | Solved  # the many first
@@ -125,6 +135,7 @@ class TrajectoryHistory:
     stop_reason: StopReason | None = None
     answer: int | None = None
     error: str | None = None
+    evidence: Evidence = NO_EVIDENCE
     tokens: TokenRecord | None = None
 
     @property
@@ -146,7 +157,7 @@ class TrajectoryHistory:
     @property
     def ballot(self) -> Ballot:
         """Its vote, if it has one."""
-        return Ballot(self.index, self.answer, self.num_tokens)
+        return Ballot(self.index, self.answer, self.num_tokens, evidence=self.evidence)
 
     @property
     def stands_still(self) -> bool:
@@ -173,6 +184,7 @@ class TrajectoryHistory:
         else:
             self.ended, self.num_tokens = event.t, event.num_sampled_tokens
             self.stop_reason, self.answer, self.error = event.stop_reason, event.answer, event.error
+            self.evidence = event.evidence
             if event.stop_reason is StopReason.MARK:
                 self.marked = event.t
         if self.tokens is not None:
@@ -205,6 +217,7 @@ def apply_event(trajectory: Trajectory, event: TrajectoryEvent) -> None:
     else:
         trajectory.stop_reason = event.stop_reason
         trajectory.answer, trajectory.error = event.answer, event.error
+        trajectory.evidence = event.evidence
 
 
 @dataclass(slots=True)

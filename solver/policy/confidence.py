@@ -1,4 +1,4 @@
-"""Confidence of a prefix from the model's own probabilities.
+"""Confidence of a prefix, or of a whole trajectory, from the model's own probabilities.
 
 In the taxonomy of prefix scores by source of the signal (external, internal) and learning (not
 learned, learned) this is type III: internal, not learned. It is the baseline that STOP, type IV
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+TAIL = 2048  # tokens, as in DeepConf; a shorter trajectory is all tail
 
 
 def mean_logprob(logprobs: Sequence[float]) -> float:
@@ -45,3 +47,15 @@ def lowest_group_confidence(confidences: Sequence[float], window: int) -> float:
     width = min(window, len(confidences))
     groups = range(len(confidences) - width + 1)
     return min(math.fsum(confidences[start : start + width]) / width for start in groups)
+
+
+def mean_confidence(confidences: Sequence[float]) -> float:
+    """The mean confidence (nats) of a trajectory's tokens, by which DeepConf (arXiv 2508.15260) weighs it."""
+    if not confidences:
+        raise ValueError("no sampled tokens: their mean confidence is undefined")
+    return math.fsum(confidences) / len(confidences)
+
+
+def tail_entropy(entropies: Sequence[float], tail: int = TAIL) -> float:
+    """The mean entropy (nats) of the last `tail` tokens, of all where there are fewer: at least 0."""
+    return -negative_entropy(entropies[-tail:])

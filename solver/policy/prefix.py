@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from solver.types import StopReason, Trajectory, Turn
+from solver.types import NO_EVIDENCE, StopReason, Trajectory, Turn
 
 
 def prefix_at(trajectory: Trajectory, mark: int) -> Trajectory | None:
@@ -24,6 +24,7 @@ def prefix_at(trajectory: Trajectory, mark: int) -> Trajectory | None:
         stop_reason=StopReason.MARK,
         answer=None,
         error=None,
+        evidence=NO_EVIDENCE,
     )
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from solver.cli.python import python
-from solver.config import SolverConfig
+from solver.config import SolverConfig, VoteConfig, VoteRule
 from solver.errors import InputError, ScorerError
 from solver.journal.history import ProblemHistory, TrajectoryHistory
 from solver.journal.recorded_run import RecordedRun
 from solver.journal.summary import is_correct
 from solver.policy.prefix import prefix_at
+from solver.policy.weights import BY_CANDIDATES, BY_EVIDENCE, evidence_for, evidence_of, weigh
 from solver.replay.flows import tool_work
 from solver.scorers import ScorerDeclaration, find_scorer
-from solver.types import Ballot, PruneReason, StopReason, Trajectory
+from solver.types import NO_EVIDENCE, Ballot, PruneReason, StopReason, Trajectory
 
 _OWN_ENDS = frozenset(
     {StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS, StopReason.ERROR}
+)
+
+
+_HOW_TO_RECORD: dict[VoteRule, str] = dict.fromkeys(
+    BY_CANDIDATES, "record with --record full, on an engine that tells of candidates"
 )
 
 
@@ -104,6 +110,24 @@ class ReplayProblem:
             raise self._not_scored(scorer, mark)
         return {index: recorded[index] for index in indices}
 
+    def weigh(
+        self, paths: Iterable[Path], scores: Mapping[int, float], config: VoteConfig
+    ) -> list[Ballot]:
+        """The ballots of these paths, weighed as in a run; `scores` are the check's.
+
+        Raises `NotRecorded` if the journal lacks the evidence of one that has an answer.
+        """
+        ballots = [path.ballot for path in paths]
+        if config.rule in BY_EVIDENCE and any(
+            ballot.answer is not None and evidence_for(config.rule, ballot.evidence) is None
+            for ballot in ballots
+        ):
+            raise NotRecorded(
+                f"{self.id}: the journal does not hold what vote={config.rule} weighs by:"
+                f" {_HOW_TO_RECORD[config.rule]}"
+            )
+        return weigh(ballots, scores, config)
+
     def unfinished(self) -> NotRecorded:
         """The error for a policy that needs ends which were not recorded."""
         return NotRecorded(
@@ -164,11 +188,13 @@ class ReplayProblem:
             called = turn.execution is not None
             work_s = work[history.index, next(calls).started] if called else None
             legs.append(Leg(encoded.get(place, 0), len(turn.token_ids), work_s))
+        known = trajectory.evidence
+        evidence = evidence_of(trajectory) if known == NO_EVIDENCE else known  # before 1.5
         tokens = trajectory.num_sampled_tokens
         return Path(
             trajectory.index,
             tuple(legs),
-            Ballot(trajectory.index, trajectory.answer, tokens),
+            Ballot(trajectory.index, trajectory.answer, tokens, evidence=evidence),
             trajectory.stop_reason in _OWN_ENDS,
             self.right(trajectory.answer),
         )

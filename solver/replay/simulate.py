@@ -15,7 +15,6 @@ from solver.policy.answer import FORCED_TOKENS
 from solver.policy.consensus import early_vote, final_vote
 from solver.policy.pace import Steps, Taken, taken_by
 from solver.policy.prune import keep_all
-from solver.policy.weights import weigh
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
 from solver.replay.problem import ReplayProblem
@@ -76,7 +75,7 @@ def simulate(
         if decision.dropped:
             machine.wait(speeds.check_s.get(policy.scorer, 0.0) * len(waiting))
     voters = [runner for index, runner in runners.items() if index not in decision.dropped]
-    weighed = weigh([runner.path.ballot for runner in voters], decision.scores, policy.vote)
+    weighed = problem.weigh([runner.path for runner in voters], decision.scores, policy.vote)
     ballots = {ballot.index: ballot for ballot in weighed}
     going = [runner for runner in voters if not runner.finished]
     for runner in going:

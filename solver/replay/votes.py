@@ -12,7 +12,6 @@ from solver.config import VoteConfig
 from solver.policy.consensus import early_vote
 from solver.policy.prune import asks_scores, prune
 from solver.policy.seeds import prune_seed
-from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.problem import ReplayProblem
 from solver.scorers import find_scorer
@@ -40,7 +39,7 @@ def vote_of(
     Raises `NotRecorded` if it hangs on one whose end was not recorded.
     """
     paths = [problem.paths[index] for index in voters]
-    complete = weigh([path.ballot for path in paths if path.complete], scores, config)
+    complete = problem.weigh([path for path in paths if path.complete], scores, config)
     unfinished = [
         (path.ballot.num_sampled_tokens, path.index) for path in paths if not path.complete
     ]

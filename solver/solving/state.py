@@ -99,7 +99,12 @@ class ProblemState:
 
     def _ballots(self, config: VoteConfig) -> list[Ballot]:
         cast = [
-            Ballot(trajectory.index, trajectory.answer, trajectory.num_sampled_tokens)
+            Ballot(
+                trajectory.index,
+                trajectory.answer,
+                trajectory.num_sampled_tokens,
+                evidence=trajectory.evidence,
+            )
             for trajectory in self.voters()
             if trajectory.stop_reason not in NO_BALLOT
         ]

@@ -16,6 +16,7 @@ from solver.errors import named
 from solver.journal.events import Ended, Executed, Forced, Sampled
 from solver.policy.answer import FORCED_TOKENS
 from solver.policy.seeds import trajectory_seed
+from solver.policy.weights import evidence_of
 from solver.solving.resources import TrajectoryResources
 from solver.solving.services import Services
 from solver.types import (
@@ -76,6 +77,7 @@ class TrajectoryRun:
         trajectory.stop_reason = stop_reason
         if stop_reason not in NO_BALLOT:
             trajectory.answer = services.dialect.answer(trajectory, services.config.answer)
+            trajectory.evidence = evidence_of(trajectory)
         services.record(
             Ended(
                 t=services.elapsed(),
@@ -85,6 +87,7 @@ class TrajectoryRun:
                 num_sampled_tokens=trajectory.num_sampled_tokens,
                 answer=trajectory.answer,
                 error=trajectory.error,
+                evidence=trajectory.evidence,
             )
         )
         if stop_reason not in _GOES_ON:

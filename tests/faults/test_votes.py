@@ -8,8 +8,11 @@ from sandbox.result import ExecutionResult, ExecutionStatus
 from sandbox.scripted import Step
 from solver.engines.scripted import Fault
 from solver.journal.events import Ended, Solved
+from solver.journal.history import history_of
+from solver.policy.consensus import final_vote
+from solver.policy.weights import weigh
 from solver.solving.session import run_session
-from solver.types import StopReason
+from solver.types import Evidence, StopReason
 from tests.replay.runs import Judge
 from tests.support import run_virtual
 from tests.support.rig import END, Rig, config, every, ids, problem, says
@@ -73,6 +76,29 @@ def test_a_vote_without_chances_is_a_majority() -> None:
     assert (nobody_pruned.answer, nobody_pruned.votes) == (1, {1: 3, 7: 1})
     assert broken.degraded and broken.num_votes == 3
     assert nobody_pruned.weights == broken.weights == {}
+
+
+# By evidence: two say 1 and one says 7, which the model was surer of.
+SURE = {"p#0": (5.0, 0.8), "p#1": (5.0, 0.8), "p#2": (12.0, 0.2), "p#3": (5.0, 0.8)}
+
+
+@pytest.mark.parametrize(("rule", "sum_of_1", "of_7"), [
+    ("confidence", 10 / 32, 12 / 32), ("entropy", 2 * 0.01 / 0.8, 0.01 / 0.2),
+])  # fmt: skip
+def test_a_vote_by_evidence(rule: str, sum_of_1: float, of_7: float) -> None:
+    prune = {"launch": 3, "keep": 3, "scorer": "none"}
+    rig = Rig(says=TALES, settings=config(prune=prune, vote={"rule": rule}), candidates=SURE)
+    result = solved(rig)
+    assert (result.answer, result.votes, result.margin) == (7, {7: 1, 1: 2}, -1)
+    assert result.weights == pytest.approx({7: of_7, 1: sum_of_1})
+    told = {event.index: event.evidence for event in rig.of(Ended)}
+    assert told[2] == Evidence(confidence=pytest.approx(12), entropy=pytest.approx(0.2))
+    # what the journal holds is enough for whoever counts from there
+    history = history_of(rig.events, "p", 0)
+    ballots = weigh(history.ballots, {}, rig.settings.vote)
+    assert final_vote(ballots, 3, rig.settings.vote).weights == pytest.approx(result.weights)
+    trajectories = history.finished_trajectories()
+    assert [t.evidence for t in trajectories] == [told[t.index] for t in trajectories]
 
 
 def test_off_lets_everybody_vote() -> None:

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
+from solver.policy.confidence import (
+    lowest_group_confidence,
+    mean_confidence,
+    mean_logprob,
+    negative_entropy,
+    tail_entropy,
+)
 
 
 def test_mean() -> None:
@@ -47,3 +53,16 @@ def test_a_group_is_never_above_the_mean_of_the_best(values: list[float], window
     assert min(values) - 1e-9 <= lowest <= max(values) + 1e-9
     if window >= len(values):
         assert lowest == pytest.approx(sum(values) / len(values))
+
+
+def test_the_confidence_of_a_trajectory_is_the_mean_of_its_tokens() -> None:
+    assert mean_confidence([9.0, 12.0]) == 10.5
+    with pytest.raises(ValueError, match="no sampled tokens"):
+        mean_confidence([])
+
+
+def test_the_tail_is_the_last_tokens_or_all() -> None:
+    assert tail_entropy([4.0, 1.0, 0.0], tail=2) == 0.5
+    assert tail_entropy([4.0, 1.0, 1.0], tail=9) == 2.0
+    with pytest.raises(ValueError, match="no sampled tokens"):
+        tail_entropy([])

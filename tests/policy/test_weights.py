@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solver.config import VoteConfig
-from solver.policy.weights import weigh
-from solver.types import Ballot
+from solver.policy.weights import LEAST_ENTROPY, MOST_CONFIDENCE, evidence_of, weigh
+from solver.types import Ballot, Evidence, Trajectory, Turn
 
 WEIGHTED = VoteConfig(rule="weighted")
 BALLOTS = [Ballot(3, 7, 20), Ballot(0, 5, 30), Ballot(1, None, 5)]
@@ -32,3 +32,47 @@ def test_without_any_score_it_is_a_majority() -> None:
 @given(st.dictionaries(st.integers(0, 3), st.floats(allow_nan=False), min_size=1))
 def test_every_weight_is_a_share_above_nothing(scores: dict[int, float]) -> None:
     assert all(0 < ballot.weight <= 1 for ballot in weigh(BALLOTS, scores, WEIGHTED))
+
+
+def evident(**known: float) -> Ballot:
+    return Ballot(0, 7, 20, evidence=Evidence(**known))
+
+
+def weight(rule: str, ballot: Ballot) -> float:
+    [weighed] = weigh([ballot], {0: 5.0}, VoteConfig.model_validate({"rule": rule}))
+    return weighed.weight
+
+
+def test_by_confidence_a_ballot_weighs_in_proportion_to_it() -> None:
+    one, other = (weight("confidence", evident(confidence=c, entropy=0.5)) for c in (8.0, 12.0))
+    assert other / one == pytest.approx(12 / 8) and one == 8 / MOST_CONFIDENCE
+    assert weight("confidence", evident(confidence=MOST_CONFIDENCE + 9)) == 1
+
+
+def test_by_entropy_a_ballot_weighs_inversely_to_it() -> None:
+    one, other = (weight("entropy", evident(entropy=h, confidence=9.0)) for h in (0.1, 0.4))
+    assert one / other == pytest.approx(4) and one == pytest.approx(LEAST_ENTROPY / 0.1)
+    assert weight("entropy", evident(entropy=0.0)) == 1
+
+
+@pytest.mark.parametrize("rule", ["confidence", "entropy"])
+def test_without_evidence_a_ballot_weighs_half(rule: str) -> None:
+    assert weight(rule, evident()) == 0.5
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_by_evidence_every_weight_is_a_share_above_nothing(first: float, second: float) -> None:
+    ballot = evident(confidence=first, entropy=second)
+    assert all(0 < weight(rule, ballot) <= 1 for rule in ("confidence", "entropy"))
+
+
+def test_the_evidence_is_the_mean_over_all_turns_and_that_of_the_tail() -> None:
+    turns = [Turn([1], [-1.0], [9.0], [0.5]), Turn([2, 3], [-1.0] * 2, [12.0] * 2, [0.2, 0.2])]
+    found = evidence_of(Trajectory("p", 0, 0, (1,), turns))
+    assert found == Evidence(confidence=11.0, entropy=pytest.approx(0.3))
+
+
+def test_an_engine_that_told_of_some_tokens_only_is_no_evidence() -> None:
+    turns = [Turn([1], [-1.0], [9.0], [0.5]), Turn([2], [-1.0])]
+    assert evidence_of(Trajectory("p", 0, 0, (1,), turns)) == Evidence()
+    assert evidence_of(Trajectory("p", 0, 0, (1,))) == Evidence()

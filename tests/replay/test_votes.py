@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solver.config import SolverConfig
-from solver.journal.recorded_run import RecordedRun
+from solver.journal.events import Ended
+from solver.journal.recorded_run import RecordedRun, load
 from solver.replay.policy import Policy
 from solver.replay.problem import NotRecorded, replay_problems
 from solver.replay.speeds import Speeds
@@ -19,8 +20,8 @@ from solver.replay.sweep import Replay
 from solver.replay.votes import check, vote_of
 from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import ComputedScorer
-from solver.types import StopReason
-from tests.replay.runs import Judge, full, recorded
+from solver.types import NO_EVIDENCE, StopReason
+from tests.replay.runs import Judge, full, play, recorded, write
 from tests.support.rig import END, Rig, config, every, problem, says
 
 STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
@@ -46,6 +47,7 @@ class Case:
     tales: list[str]
     logprobs: list[float]
     logits: list[float]
+    candidates: list[tuple[float, float]]
     run: dict[str, object]
     other: dict[str, object]
 
@@ -57,7 +59,7 @@ def cases(draw: st.DrawFn) -> Case:
     def policy() -> dict[str, object]:
         launch = draw(st.integers(1, num))
         scorer = draw(st.sampled_from(["stop", "stop", "confidence", "random", "none"]))
-        rules = ["majority", "weighted"] if scorer == "stop" else ["majority"]
+        rules = ["majority", "confidence", "entropy", *["weighted"] * (scorer == "stop")]
         return {
             "prune": {
                 "launch": launch,
@@ -79,6 +81,7 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.lists(TALES, min_size=num, max_size=num)),
         draw(st.lists(logprobs, min_size=num, max_size=num)),
         draw(st.lists(st.floats(-5, 5), min_size=num, max_size=num)),
+        draw(st.lists(st.tuples(st.floats(3, 20), st.floats(0, 2)), min_size=num, max_size=num)),
         one,
         two,
     )
@@ -89,7 +92,14 @@ def run_of(case: Case, settings: SolverConfig, place: Path) -> RecordedRun:
     judge = Judge("stop", {f"p#{i}": value for i, value in enumerate(case.logits)})
     scorers = {"stop": judge, "confidence": ComputedScorer(CONFIDENCE, settings.prune.mark)}
     scorer = scorers.get(settings.prune.scorer)
-    rig = Rig(says=every(case.tales), settings=settings, logprobs=logprobs, scorer=scorer)
+    candidates = {f"p#{i}": told for i, told in enumerate(case.candidates)}
+    rig = Rig(
+        says=every(case.tales),
+        settings=settings,
+        logprobs=logprobs,
+        candidates=candidates,
+        scorer=scorer,
+    )
     return recorded(place, rig, [problem(answer=1)], (judge,) if settings.record == "full" else ())
 
 
@@ -159,3 +169,32 @@ def test_what_was_pruned_cannot_be_asked(tmp_path: Path) -> None:
         vote_of(one, one.indices, {}, policy.vote)
     with pytest.raises(NotRecorded, match="--record full"):
         Replay([recording], STILL).session(0, policy, 0)
+
+
+@pytest.mark.parametrize("rule", ["confidence", "entropy"])
+def test_without_candidates_there_is_nothing_to_weigh_by(tmp_path: Path, rule: str) -> None:
+    recording = recorded(
+        tmp_path / "run", Rig(says=every([says(1, 60)] * 4), settings=full()), [problem()]
+    )
+    [one] = replay_problems(recording)
+    own = Policy.of(recording.config)
+    policy = replace(own, vote=own.vote.model_copy(update={"rule": rule}))
+    with pytest.raises(NotRecorded, match=f"vote={rule} weighs by: record with --record full"):
+        vote_of(one, one.indices, {}, policy.vote)
+
+
+def test_a_recording_from_before_the_evidence_is_weighed_by_its_tokens(tmp_path: Path) -> None:
+    told = {f"p#{i}": (5.0 + i, 0.5) for i in range(4)}
+    rig = Rig(says=every([says(1, 60)] * 4), settings=full(), candidates=told)
+    play(rig, [problem()])
+    old = [
+        event.model_copy(update={"evidence": NO_EVIDENCE}) if isinstance(event, Ended) else event
+        for event in rig.events
+    ]
+    known = load(write(tmp_path / "new", rig.settings, [problem()], rig.events))
+    before = load(write(tmp_path / "old", rig.settings, [problem()], old))
+    [[one], [other]] = replay_problems(known), replay_problems(before)
+    assert other.paths[3].ballot.evidence.confidence == pytest.approx(8.0)
+    assert {i: p.ballot for i, p in one.paths.items()} == {
+        i: p.ballot for i, p in other.paths.items()
+    }

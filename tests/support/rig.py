@@ -56,6 +56,7 @@ class Rig:
     settings: SolverConfig = field(default_factory=config)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     logprobs: Mapping[str, float] = field(default_factory=dict)
+    candidates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     scorer: Scorer | None = field(default_factory=lambda: ComputedScorer(CONFIDENCE, 10))
     delay_s: float = 0.01  # of a step, and more for each request that is open
     stream_s: float = 0.0
@@ -97,6 +98,7 @@ class _Recording(ScriptedEngine):
             encode=ids,
             faults=rig.faults,
             logprobs=rig.logprobs,
+            candidates=rig.candidates,
             delay_s=rig.delay_s,
             context_length=rig.context_length,
         )
