@@ -117,7 +117,8 @@ class ScriptedEngine:
                 finish = FinishReason.LENGTH if len(ids) >= last else None
                 if token in params.stop_token_ids:
                     finish = FinishReason.STOP
-                logprob, told = self._logprobs.get(trajectory_id, -1.0), ((), ())
+                logprob = self._logprobs.get(trajectory_id, -1.0)
+                told: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
                 if trajectory_id in self._candidates:
                     confidence, entropy = self._candidates[trajectory_id]
                     told = (confidence,), (entropy,)
