@@ -82,15 +82,27 @@ def load_adapter(
     model_folder: Path,
     *,
     mark: int | None = None,
+    at_end: bool = False,
     dialect: str | None = None,
     prompt: str | None = None,
 ) -> LoadedAdapter:
     """Read an adapter for a model folder or GGUF file, run at `mark` in `dialect` on `prompt` where given.
 
-    Raises `ConfigError` if it was made for another mark, dialect or prompt and `ModelError` if it was made
+    `at_end` asks for one of the last check, else it is one of the check at a mark. Raises `ConfigError` if
+    it was made for the other place, another mark, dialect or prompt and `ModelError` if it was made
     for another model, does not fit it, or is not a whole adapter; one line that says what differs.
     """
     spec = read_spec(folder)
+    if at_end and spec.mark is not None:
+        raise ConfigError(
+            f"the adapter {folder} was trained for mark {spec.mark}: the last check takes one that was"
+            " trained with --mark end"
+        )
+    if not at_end and spec.mark is None:
+        raise ConfigError(
+            f"the adapter {folder} was trained for the end of trajectories: give it as vote.adapter, a"
+            " check at a mark takes one that was trained for the mark"
+        )
     if mark is not None and mark not in spec.marks:
         known = " and ".join(map(str, spec.marks))
         raise ConfigError(

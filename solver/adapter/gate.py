@@ -2,12 +2,13 @@
 
 `StopAdapter` owns what is learned: an embedding for each [STOP] id, low-rank deltas
 `scale * B(A(x))` of the target projections, and the head that reads the state of the last [STOP].
-`StopGate` puts it on a transformers causal language model through registered forward hooks. The
-gate reads the `input_ids` that the base model is called with, whatever their shape, so the same
-mechanism serves training, the reference scorer and an engine that packs many requests into one row.
+`StopGate` puts it on a transformers causal language model through registered forward hooks, and a second
+one beside it if it has other ids. The gate reads the `input_ids` that the base model is called with, whatever
+their shape, so the same mechanism serves training, the reference scorer and an engine that packs many
+requests into one row.
 
 It replaces no module, patches nothing and refuses what does not fit (`ModelError`): ids beyond the
-vocabulary, targets that are missing or have other shapes, a model that already has a gate.
+vocabulary, targets that are missing or have other shapes, ids that another gate of the model reads.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class StopAdapter(nn.Module):
 
 
 class StopGate:
-    """An adapter on a model, until `detach` or the end of the `with` block. One gate a model.
+    """An adapter on a model, until `detach` or the end of the `with` block. One gate an id.
 
     A model computes one forward pass at a time; the gate keeps that pass's [STOP] rows and forgets
     them when it ends. A pass without a [STOP] id costs one comparison of the ids.
@@ -137,9 +138,10 @@ class StopGate:
     def attach(cls, model: Any, adapter: StopAdapter) -> Self:
         """Register the hooks; the adapter moves to the model's devices. Raises `ModelError`."""
         base, table = model.base_model, model.get_input_embeddings()
-        hooks = base._forward_pre_hooks.values()
-        if any(isinstance(getattr(hook, "__self__", None), StopGate) for hook in hooks):
-            raise ModelError("the model already has a STOP adapter attached: detach it first")
+        for hook in base._forward_pre_hooks.values():
+            other = getattr(hook, "__self__", None)
+            if isinstance(other, StopGate):
+                _check_apart(adapter, other.adapter)
         check_fits(model, adapter)
         modules, deltas = dict(model.named_modules()), adapter.delta_by_path
         device = table.weight.device
@@ -222,6 +224,14 @@ def check_fits(model: Any, adapter: StopAdapter) -> None:
         shape = (delta.lora_A.shape[1], delta.lora_B.shape[0])
         if shape != _shape(module):
             raise ModelError(f"the adapter's shape at {path} is {shape}, not {_shape(module)}")
+
+
+def _check_apart(adapter: StopAdapter, attached: StopAdapter) -> None:
+    if shared := set(adapter.distinct_ids) & set(attached.distinct_ids):
+        raise ModelError(
+            f"the model already has a STOP adapter attached that reads the [STOP] id {min(shared)}: detach it"
+            " first, or train one of the two with other --stop-ids"
+        )
 
 
 def check_ids(stop_token_ids: Iterable[int], num_rows: int) -> None:

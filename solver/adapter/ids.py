@@ -12,12 +12,15 @@ _PADDED = re.compile(r"\[PAD(\d+)\]")  # what GGUF files call rows beyond the to
 _RESERVED = re.compile(r"reserved|unused|control_\d|extra_id|placeholder", re.IGNORECASE)
 
 
-def find_stop_ids(tokenizer: Any, num_rows: int, count: int) -> tuple[int, ...]:
+def find_stop_ids(
+    tokenizer: Any, num_rows: int, count: int, *, at_end: bool = False
+) -> tuple[int, ...]:
     """`count` ids for [STOP] below `num_rows`, the number of rows of the input embedding.
 
     In order of preference: tokens made for it (`<|stop_0|>`, ...), the last of the vocabulary's own
-    reserved special tokens, and embedding rows beyond the tokenizer's last id. Raises `ModelError`
-    that says how many there are when they do not suffice.
+    reserved special tokens, and embedding rows beyond the tokenizer's last id. `at_end`: the `count` ids
+    next to those, for an adapter of the last check, which is on the model beside the mark's. Raises
+    `ModelError` that says how many there are when they do not suffice.
     """
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     used = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id}
@@ -32,11 +35,17 @@ def find_stop_ids(tokenizer: Any, num_rows: int, count: int) -> tuple[int, ...]:
     written = (t for text, t in vocabulary.items() if t < num_rows and not _is_padding(text, t))
     last = max(written, default=-1)
     beyond = range(last + 1, num_rows)
-    for choice in ([token for _, token in named][:count], reserved[-count:], list(beyond)[-count:]):
+    passed = count if at_end else 0
+    for choice in (
+        [token for _, token in named][passed:][:count],
+        reserved[: len(reserved) - passed][-count:],
+        list(beyond)[: len(beyond) - passed][-count:],
+    ):
         if len(choice) == count:
             return tuple(choice)
+    beside = f" beside the {count} of a check at a mark" if at_end else ""
     raise ModelError(
-        f"the vocabulary has no {count} unused ids for [STOP]: {len(named)} named <|stop_N|>, "
+        f"the vocabulary has no {count} unused ids for [STOP]{beside}: {len(named)} named <|stop_N|>, "
         f"{len(reserved)} reserved tokens, {len(beyond)} rows beyond the tokenizer; "
         "name ids that are never used with --stop-ids, one id may be repeated"
     )

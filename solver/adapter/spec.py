@@ -94,7 +94,10 @@ class StopSpec(_Frozen):
     )
     hidden_size: int = Field(ge=1)
     stop_token_ids: tuple[int, ...] = Field(min_length=1, description="in the order they are fed")
-    mark: int = Field(ge=1, description="sampled tokens of the prefixes it was trained on")
+    mark: int | None = Field(
+        ge=1,
+        description="sampled tokens of the prefixes it was trained on; null: it is one of the last check",
+    )
     other_marks: tuple[int, ...] = Field((), description="further marks it was trained at")
     dialect: str
     prompt: str = Field(description="name of the prompt template")
@@ -109,8 +112,8 @@ class StopSpec(_Frozen):
 
     @property
     def marks(self) -> tuple[int, ...]:
-        """Every mark that a run may check at."""
-        return (self.mark, *self.other_marks)
+        """Every mark that a run may check at; none for an adapter of the last check."""
+        return () if self.mark is None else (self.mark, *self.other_marks)
 
     @model_validator(mode="after")
     def _ids_are_ids(self) -> Self:

@@ -117,6 +117,19 @@ def test_another_run_or_model_is_refused(
         llama_folder,
         dialect="harmony",
     )
+    refuses(
+        ConfigError,
+        "trained for mark 36: the last check takes one that was trained with --mark end",
+        folder,
+        llama_folder,
+        at_end=True,
+    )
+    last = tmp_path / "last"
+    shutil.copytree(folder, last)
+    spec = json.loads((last / "stop.json").read_text())
+    (last / "stop.json").write_text(json.dumps({**spec, "mark": None}))
+    refuses(ConfigError, "for the end of trajectories: give it as vote.adapter", last, llama_folder)
+    assert load_adapter(last, llama_folder, at_end=True).spec.marks == ()
     refuses(ModelError, "another base model .tiny, fingerprint", folder, qwen2_folder)
     refuses(ModelError, "not a model folder", folder, tmp_path)
     other = tmp_path / "other"

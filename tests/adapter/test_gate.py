@@ -222,7 +222,9 @@ def test_refusals() -> None:
     with pytest.raises(ModelError, match=r"q_proj is \(32, 16\), not \(32, 32\)"):
         StopGate.attach(model, shape)
     with StopGate.attach(model, loud_adapter(model)) as gate:
-        with pytest.raises(ModelError, match="already has a STOP adapter"):
+        with pytest.raises(
+            ModelError, match=r"already has a STOP adapter.* id 36: detach it first"
+        ):
             StopGate.attach(model, loud_adapter(model))
         with pytest.raises(ModelError, match="banned in generation"):
             score_prefixes(model, gate, [[2, 36]])
@@ -230,6 +232,20 @@ def test_refusals() -> None:
             score_prefixes(model, gate, [[]])
         with pytest.raises(ModelError, match="beyond the model's vocabulary of 40"):
             score_prefixes(model, gate, [[2, 40]])
+
+
+def test_two_adapters_with_ids_of_their_own_do_not_disturb_each_other() -> None:
+    model, prefixes = tiny_model("llama"), prefixes_of(8, 5)
+    adapters = [loud_adapter(model, (36, 37)), loud_adapter(model, (38, 39))]
+    adapters[1].head.weight.data.neg_()
+    alone = []
+    for adapter in adapters:
+        with StopGate.attach(model, adapter) as gate:
+            alone.append(score_prefixes(model, gate, prefixes))
+    with StopGate.attach(model, adapters[0]) as one, StopGate.attach(model, adapters[1]) as other:
+        both = [score_prefixes(model, gate, prefixes) for gate in (one, other)]
+    assert all(map(torch.equal, alone, both))
+    assert not torch.equal(*alone)
 
 
 def test_the_handshake_tells_another_model() -> None:

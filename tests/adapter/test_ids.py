@@ -35,3 +35,14 @@ def test_ids_beyond_the_table_do_not_count() -> None:
     assert find_stop_ids(tokenizer, 11, 2) == (9, 10)
     with pytest.raises(ModelError, match=r"no 4 unused ids.*: 2 named <\|stop_N\|>, 0 reserved"):
         find_stop_ids(tokenizer, 11, 4)
+
+
+def test_those_of_the_last_check_are_next_to_those_of_a_mark() -> None:
+    named = tokenizer_with(*[f"<|stop_{i}|>" for i in range(4)])
+    assert find_stop_ids(named, 64, 2) == (9, 10)
+    assert find_stop_ids(named, 64, 2, at_end=True) == (11, 12)
+    reserved = tokenizer_with(*[f"<|reserved_special_token_{i}|>" for i in range(5)])
+    assert find_stop_ids(reserved, 64, 2, at_end=True) == (10, 11)
+    assert find_stop_ids(tokenizer_with(), 16, 2, at_end=True) == (12, 13)
+    with pytest.raises(ModelError, match=r"no 5 unused ids.* beside the 5 of a check at a mark"):
+        find_stop_ids(tokenizer_with(), 16, 5, at_end=True)

@@ -17,7 +17,8 @@ from solver.stop.__main__ import main
 from solver.stop.metrics import measure
 from solver.stop.rollouts.collect import label
 from solver.stop.rollouts.examples import StopExample, write_examples
-from tests.support.units import save_units, units_of
+from solver.stop.rollouts.rollout import ProblemRollouts
+from tests.support.units import LAUNCH, STORED, save_units, units_of
 
 from .test_train import planted
 
@@ -100,6 +101,57 @@ def test_rollouts_are_cut_at_several_marks(llama_folder: Path, tmp_path: Path, c
     assert "say with --mark where the rollouts" in capsys.readouterr().err
     assert train_command(rollouts, llama_folder, out, "--mark", "4,9", *validation) == 2
     assert "holds 6 tokens a rollout: --mark 9" in capsys.readouterr().err
+
+
+def whole(count: int, name: str) -> list[ProblemRollouts]:
+    """Rollouts that are stored to their ends, but for the last of each problem."""
+    units = []
+    for unit in units_of(count, name):
+        *kept, last = unit.rollouts
+        kept = [one.model_copy(update={"num_sampled_tokens": STORED}) for one in kept]
+        units.append(unit.model_copy(update={"rollouts": [*kept, last]}))
+    return units
+
+
+def test_an_adapter_of_the_last_check(llama_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    sampling = {"temperature": 1.0, "max_tokens": float(STORED)}
+    rollouts = save_units(tmp_path / "a.rollouts.jsonl", whole(16, "p"), sampling=sampling)
+    held_out = save_units(tmp_path / "b.rollouts.jsonl", whole(6, "q"), sampling=sampling)
+    out, validation = tmp_path / "adapter", ["--validation", str(held_out), "--mark", "end"]
+    assert train_command(rollouts, llama_folder, out, *validation) == 0
+    spec = read_spec(out)
+    assert (spec.mark, spec.marks, spec.combiner) == (None, (), None)
+    assert spec.training is not None and spec.validation is not None
+    examples = [e for u in whole(16, "p") for e in label(u, None)]
+    assert spec.training.num_examples == len(examples) == 16 * (LAUNCH - 1)
+    assert {len(e.prefix_token_ids) for e in examples} == {3 + STORED}
+    assert {e.soft_label for e in examples} == {0.0, 1.0}
+    assert spec.handshake is not None and len(spec.handshake.prefix_token_ids) == 3 + STORED
+    assert load_adapter(out, llama_folder, at_end=True).spec == spec
+    capsys.readouterr()
+    short = save_units(
+        tmp_path / "c.rollouts.jsonl", whole(6, "r"), sampling={**sampling, "max_tokens": 99.0}
+    )
+    assert train_command(short, llama_folder, out, "--mark", "end") == 2
+    assert (
+        "holds the first 6 tokens of its rollouts: sample them with --whole"
+        in capsys.readouterr().err
+    )
+    data = tmp_path / "data.jsonl"
+    write_examples(data, planted(40, logprobs=True))
+    assert train_command(data, llama_folder, out, "--mark", "end") == 2
+    assert "--mark end takes whole rollouts" in capsys.readouterr().err
+
+
+def test_whole_rollouts_of_a_problem_are_compared_whatever_their_lengths() -> None:
+    [unit] = whole(1, "p")
+    longer = (
+        unit.rollouts[0].turns[0].model_copy(update={"token_ids": [9] * 9, "logprobs": [-1.0] * 9})
+    )
+    first = unit.rollouts[0].model_copy(update={"turns": [longer], "num_sampled_tokens": 9})
+    examples = label(unit.model_copy(update={"rollouts": [first, *unit.rollouts[1:]]}), None)
+    assert len({len(e.prefix_token_ids) for e in examples}) == 2
+    assert len({e.group for e in examples}) == 1
 
 
 def test_marks_are_compared_apart() -> None:

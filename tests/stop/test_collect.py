@@ -25,7 +25,7 @@ from solver.types import Problem, StopReason
 from tests.scorers.conftest import save_tiny_model
 from tests.support import run_virtual
 from tests.support.progress import HeardProgress
-from tests.support.rig import TOKENIZER, Rig, config, every, ids, says
+from tests.support.rig import END, TOKENIZER, Rig, config, every, ids, says
 
 CALL = "```python\nprint({})\n```\n"
 
@@ -193,6 +193,23 @@ def test_a_collection_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "d" in asked
     assert len(asked) == 4 - progress.reports[0][1]
     assert [unit.problem_id for unit in units] == names
+
+
+def test_whole_rollouts_are_stored_to_their_ends() -> None:
+    tales = [CALL.format(1) + "so" + says(7), "." * 20 + says(3), "no box" + END, "." * 60]
+    settings = config(sampling={"max_tokens": 40}, answer={"ask": False})
+    rig = Rig(says=every(tales), settings=settings)
+    plan = SamplingPlan(launch=4, mark=5, stored=40)
+    unit = sampled(rig, plan)
+    called, long, silent, forced = unit.rollouts
+    found = unit.whole(called)
+    assert found is not None and found.num_sampled_tokens == called.num_sampled_tokens
+    end = ids("so" + says(7))
+    assert found.token_ids[-len(end) :] == end
+    assert unit.whole(long) is not None and found.answer == 7
+    assert unit.whole(silent) is None, "it casts no ballot"
+    assert unit.whole(forced) is None, "its forced answer is not stored"
+    assert [e.soft_label for e in label(unit, None)] == [1.0, 0.0]
 
 
 def test_no_more_are_in_flight_than_allowed() -> None:

@@ -24,6 +24,7 @@ from solver.stop.commands.sampling import (
     Seed,
     Sets,
     ShareCalls,
+    Whole,
     make_job,
     part_of,
     problems_of,
@@ -69,6 +70,7 @@ def collect_command(
     seed: Seed = 0,
     in_flight: InFlight = 64,
     share_calls: ShareCalls = None,
+    whole: Whole = False,
     shard: Part = None,
     ray: Ray = None,
     actors: Actors = None,
@@ -88,7 +90,9 @@ def collect_command(
         raise InputError(f"{out} exists; --force replaces it")
     given = problems_of(problems, split, num, seed, ("stop", "validation"), shard)
     refuse_held_out(given, exclude)
-    job = make_job(model, preset, sets, seed, launch, mark, continuations, in_flight, share_calls)
+    job = make_job(
+        model, preset, sets, seed, launch, mark, continuations, in_flight, share_calls, whole
+    )
     hands = Hands.of_flags(ray, actors, gpus_per_actor)
     rollouts = out.with_name(f"{out.name}.rollouts.jsonl")
 

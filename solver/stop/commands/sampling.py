@@ -44,6 +44,12 @@ ShareCalls = Annotated[
         "  [yes for the embedded model]",
     ),
 ]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole", help="store rollouts to their ends, not to the mark: for the last check"
+    ),
+]
 Part = Annotated[
     Shard | None,
     typer.Option(
@@ -87,8 +93,10 @@ def make_job(
     continuations: int,
     in_flight: int,
     share_calls: bool | None,
+    whole: bool = False,
 ) -> Job:
-    """Settings by preset, `--set` and flags. Raises `ConfigError`."""
+    """Settings by preset, `--set` and flags; `whole` stores rollouts to their ends. Raises `ConfigError`."""
+    from solver.policy.answer import FORCED_TOKENS
     from solver.stop.rollouts.file import SamplingHeader
     from solver.stop.rollouts.sample import SamplingPlan
 
@@ -103,7 +111,10 @@ def make_job(
         overrides["prune.mark"] = mark
     config = load_config(preset, None, sets or (), overrides)
     share = model == "embedded" if share_calls is None else share_calls
-    plan = SamplingPlan(launch, config.prune.mark, continuations, share, in_flight)
+    if whole and continuations > 1:
+        raise ConfigError("--whole is for rollouts that go on to their ends: --continuations 1")
+    stored = config.sampling.max_tokens + FORCED_TOKENS if whole else config.prune.mark
+    plan = SamplingPlan(launch, config.prune.mark, continuations, share, in_flight, stored)
     sampling = {name: float(value) for name, value in config.sampling.model_dump().items()}
     header = SamplingHeader(
         model=config.model.path,
@@ -111,7 +122,7 @@ def make_job(
         seed=seed,
         launch=launch,
         continuations=continuations,
-        stored_tokens=config.prune.mark,
+        stored_tokens=stored,
         share_calls=share,
         sampling=sampling,
     )

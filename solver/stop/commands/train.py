@@ -18,6 +18,7 @@ from solver.stop.commands.sampling import numbers
 if TYPE_CHECKING:
     from solver.stop.rollouts.examples import StopExample
 
+_END = "end"  # of --mark: whole rollouts
 EXAMPLE = "Example: python -m solver.stop train data.jsonl --base embedded --out adapters/embedded --mark 36"
 
 
@@ -32,7 +33,10 @@ def train_command(
     out: Annotated[Path, typer.Option(help="adapter folder to write")],
     mark: Annotated[
         str | None,
-        typer.Option(help="sampled tokens of a prefix, or several: 32,64  [the rows' logprobs]"),
+        typer.Option(
+            help="sampled tokens of a prefix, or several: 32,64  [the rows' logprobs]; end: whole rollouts,"
+            " for the last check"
+        ),
     ] = None,
     dialect: Annotated[str, typer.Option(help="conversation format of the prefixes")] = "fenced",
     prompt: Annotated[str, typer.Option(help="prompt template of the prefixes")] = "bare",
@@ -107,12 +111,13 @@ def train_command(
     )
     folder = model_folder(base)
     vocab_size = read_config(folder).get("vocab_size")
-    marks = numbers(mark, "--mark") if mark else []
+    marks = None if mark is None else [] if mark == _END else numbers(mark, "--mark")
     examples = _examples(data, marks, vocab_size)
     held_out = None if validation is None else _examples(validation, marks, vocab_size)
-    marks = marks or [_own_mark(examples)]
+    if marks is None:
+        marks = [_own_mark(examples)]
     longest = max(len(example.logprobs or ()) for example in examples)
-    if longest > max(marks):
+    if marks and longest > max(marks):
         raise ConfigError(f"--mark is {mark}, but {data} has prefixes of {longest} sampled tokens")
 
     quiet_transformers()
@@ -154,15 +159,19 @@ def train_command(
         typer.echo(f"  probe within_auroc {spec.probe.validation.within_auroc:.4f}")
 
 
-def _examples(path: Path, marks: Sequence[int], vocab_size: int | None) -> Sequence[StopExample]:
-    """The examples of a file, or its rollouts cut at `marks`."""
+def _examples(
+    path: Path, marks: Sequence[int] | None, vocab_size: int | None
+) -> Sequence[StopExample]:
+    """The examples of a file, or its rollouts cut at `marks` (none: whole), which are None if not given."""
     from solver.stop.rollouts.collect import read_cut
     from solver.stop.rollouts.examples import read_examples
     from solver.stop.rollouts.file import ROLLOUTS
 
     if not path.name.endswith(ROLLOUTS):
+        if marks == []:
+            raise ConfigError(f"--mark {_END} takes whole rollouts, a file *{ROLLOUTS}, not {path}")
         return read_examples(path, vocab_size)
-    if not marks:
+    if marks is None:
         raise ConfigError(f"say with --mark where the rollouts of {path} are cut")
     return read_cut(path, marks)[2]
 

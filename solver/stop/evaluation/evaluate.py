@@ -67,7 +67,7 @@ async def full_rollouts(
 
     missing = [(p, block) for p, block in wanted if (p.id, block) not in units]
     show()
-    plan = replace(plan, mark=file.stored_tokens)
+    plan = replace(plan, stored=file.stored_tokens)
     if missing:
         await sampler(missing, plan, on_done)
     return [units[problem.id, block] for problem, block in wanted]

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, InputError
 from solver.stop.rollouts.examples import StopExample, write_examples
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
-from solver.stop.rollouts.rollout import ProblemRollouts, num_errors
+from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, num_errors
 from solver.stop.rollouts.sample import Sampler, SamplingPlan
-from solver.types import Problem
+from solver.types import Problem, Trajectory
 
 LEAST_RIGHT, MOST_RIGHT = 4 / 32, 28 / 32  # the problems that have a signal
 
@@ -48,11 +48,12 @@ class Collected:
         ]
 
 
-def label(unit: ProblemRollouts, mark: int) -> list[StopExample]:
+def label(unit: ProblemRollouts, mark: int | None) -> list[StopExample]:
     """One example for each distinct prefix of a problem, in order of first appearance.
 
     Its label is the share of right ends among the finished rollouts that have this prefix; its weight
     is how many launched rollouts have it. Rollouts that ended before the mark have no prefix there.
+    Without a mark the examples are whole rollouts with an answer, which are right or wrong.
     """
     weights: Counter[tuple[int, ...]] = Counter()
     ends: dict[tuple[int, ...], list[bool]] = {}
@@ -62,7 +63,7 @@ def label(unit: ProblemRollouts, mark: int) -> list[StopExample]:
         key: tuple[int, ...] | None
         if rollout.parent is not None:
             key = of_parent.get(rollout.parent)
-        elif (prefix := unit.prefix(rollout, mark)) is not None:
+        elif (prefix := _prefix(unit, rollout, mark)) is not None:
             key = of_parent[rollout.index] = tuple(prefix.token_ids)
             weights[key] += 1
             logprobs.setdefault(key, prefix.logprobs)
@@ -80,15 +81,20 @@ def label(unit: ProblemRollouts, mark: int) -> list[StopExample]:
             problem_id=unit.problem_id,
             family=unit.tags.get("family"),
             kind=unit.tags.get("kind"),
-            logprobs=tuple(logprobs[key]),
+            # whole rollouts of a problem are compared whatever their lengths
+            logprobs=None if mark is None else tuple(logprobs[key]),
         )
         for key in weights
         if (right := ends.get(key))
     ]
 
 
+def _prefix(unit: ProblemRollouts, rollout: Rollout, mark: int | None) -> Trajectory | None:
+    return unit.whole(rollout) if mark is None else unit.prefix(rollout, mark)
+
+
 def select(
-    units: Sequence[ProblemRollouts], mark: int, least_right: float, most_right: float
+    units: Sequence[ProblemRollouts], mark: int | None, least_right: float, most_right: float
 ) -> Collected:
     """Examples of the problems whose share of right ends is in [`least_right`, `most_right`].
 
@@ -118,11 +124,15 @@ def read_cut(
 ) -> tuple[SamplingHeader, list[ProblemRollouts], tuple[StopExample, ...]]:
     """A file of rollouts, cut and labelled at each of `marks`; problems without a signal give no example.
 
-    Raises `ConfigError` for a mark beyond what is stored, and `InputError` if no example is left.
+    Without marks the examples are whole rollouts. Raises `ConfigError` for a mark, or ends, beyond what is
+    stored, and `InputError` if no example is left.
     """
     header, units = read_rollouts(path)
-    check_stored(max(marks), header.stored_tokens, path)
-    cuts = [select(units, mark, LEAST_RIGHT, MOST_RIGHT).examples for mark in marks]
+    if marks:
+        check_stored(max(marks), header.stored_tokens, path)
+    else:
+        check_whole(header, path)
+    cuts = [select(units, mark, LEAST_RIGHT, MOST_RIGHT).examples for mark in marks or (None,)]
     examples = tuple(example for cut in cuts for example in cut)
     if not examples:
         raise InputError(f"{path} holds no problem that is right now and then")
@@ -134,6 +144,15 @@ def check_stored(mark: int, stored_tokens: int, path: Path) -> None:
     if mark > stored_tokens:
         raise ConfigError(
             f"{path} holds {stored_tokens} tokens a rollout: --mark {mark} is beyond it"
+        )
+
+
+def check_whole(header: SamplingHeader, path: Path) -> None:
+    """Raise `ConfigError` unless the rollouts of `path` are stored to their ends."""
+    if not header.holds_whole:
+        raise ConfigError(
+            f"{path} holds the first {header.stored_tokens} tokens of its rollouts: sample them with --whole"
+            " for a last check"
         )
 
 
@@ -150,6 +169,7 @@ async def collect(
     `progress` shows how many problems are done and the share of right ends so far.
     """
     file = RolloutFile(rollouts_path, header)
+    plan = replace(plan, stored=file.stored_tokens)
     units: dict[str, ProblemRollouts] = {}
     right = ends = 0
 

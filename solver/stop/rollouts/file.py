@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ class SamplingHeader(BaseModel):
     stored_tokens: int
     share_calls: bool
     sampling: dict[str, float]
+
+    @property
+    def holds_whole(self) -> bool:
+        """Whether rollouts are stored to their ends, but for answers that were forced beyond the limit."""
+        longest = self.sampling.get("max_tokens", inf)
+        return self.continuations == 1 and self.stored_tokens >= longest
 
 
 class RolloutFile:

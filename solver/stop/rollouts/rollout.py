@@ -109,6 +109,21 @@ class ProblemRollouts(_Frozen):
             StopReason.MARK,
         )
 
+    def whole(self, rollout: Rollout) -> Trajectory | None:
+        """The rollout as it ended; None if it gave no answer or is not stored whole."""
+        stored = sum(len(turn.token_ids) for turn in rollout.turns)
+        if not rollout.finished or rollout.answer is None or stored < rollout.num_sampled_tokens:
+            return None
+        return Trajectory(
+            self.problem_id,
+            rollout.index,
+            0,
+            tuple(self.prompt_token_ids),
+            [saved.turn() for saved in rollout.turns],
+            rollout.stop_reason,
+            rollout.answer,
+        )
+
 
 def saved_turns(trajectory: Trajectory, stored_tokens: int) -> list[SavedTurn]:
     """The turns up to the first `stored_tokens` sampled tokens."""

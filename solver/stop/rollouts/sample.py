@@ -25,7 +25,8 @@ from solver.types import Problem, StopReason, Trajectory, Turn
 class SamplingPlan:
     """What to sample for a problem: `launch` rollouts a block, or prefixes and their continuations.
 
-    Up to `mark` sampled tokens are stored, and with `continuations` above 1 trajectories part there.
+    Up to `stored` sampled tokens are stored (by default up to `mark`), and with `continuations` above 1
+    trajectories part at `mark`.
     `share_calls`: equal calls after equal calls of the same problem are executed once, which is sound
     for code whose output does not change. `in_flight` bounds the trajectories under way.
     """
@@ -35,6 +36,7 @@ class SamplingPlan:
     continuations: int = 1
     share_calls: bool = False
     in_flight: int = 64
+    stored: int | None = None
 
     @property
     def problems_at_once(self) -> int:
@@ -108,7 +110,7 @@ async def sample_problem(
         answer=problem.answer if modulus is None else problem.answer % modulus,
         tags=dict(problem.tags),
         prompt_token_ids=prompt,
-        rollouts=[_saved(t, parents.get(t.index), plan.mark) for t in everyone],
+        rollouts=[_saved(t, parents.get(t.index), plan.stored or plan.mark) for t in everyone],
     )
 
 

@@ -17,8 +17,13 @@ from solver.files.gguf import GgufFile, is_gguf
 from solver.stop.training.recipe import Recipe
 
 
-def load_base(base: Path, recipe: Recipe, device: Any) -> tuple[Any, tuple[int, ...]]:
-    """The frozen base model on `device`, and the [STOP] ids to train. Raises `ModelError`."""
+def load_base(
+    base: Path, recipe: Recipe, device: Any, *, at_end: bool = False
+) -> tuple[Any, tuple[int, ...]]:
+    """The frozen base model on `device`, and the [STOP] ids to train. Raises `ModelError`.
+
+    `at_end` asks for the ids of the last check.
+    """
     fingerprint(base)  # raises our own error if it is no model
     model = _load(base, recipe.dtype)
     model.requires_grad_(False).eval().to(device)
@@ -30,7 +35,7 @@ def load_base(base: Path, recipe: Recipe, device: Any) -> tuple[Any, tuple[int, 
         reason = str(error).splitlines()[0]
         raise ModelError(f"the tokenizer in {base} cannot be loaded: {reason}") from None
     rows = model.get_input_embeddings().weight.shape[0]
-    return model, find_stop_ids(tokenizer, rows, recipe.num_stop_tokens)
+    return model, find_stop_ids(tokenizer, rows, recipe.num_stop_tokens, at_end=at_end)
 
 
 def _load(base: Path, dtype: str) -> Any:

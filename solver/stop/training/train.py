@@ -60,7 +60,8 @@ def train(
 ) -> StopSpec:
     """Train on `data` and write the adapter folder `out`; returns what stop.json says.
 
-    The prefixes were cut at `marks`, the first of which is the one to run at unless another is asked for.
+    The prefixes were cut at `marks`, the first of which is the one to run at unless another is asked for;
+    without any they are whole trajectories, and the adapter is one of the last check.
     Without `validation`, a share of the problems is held out. The base model's prefix KV is kept in the
     folder `kv`, from where later trainings take it, or in memory. `progress` shows how the work gets on
     (None: nothing is shown), `on_epoch` is told of each epoch in one line. Raises `InputError` or
@@ -72,7 +73,7 @@ def train(
     check_replaceable(out, SPEC)
     training, held_out = _parts(data, validation, recipe)
     progress.report("loading the model")
-    model, stop_token_ids = load_base(base, recipe, accelerator.device)
+    model, stop_token_ids = load_base(base, recipe, accelerator.device, at_end=not marks)
     folder = checkpoint_folder(out)
     identity: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
@@ -111,7 +112,7 @@ def train(
             norms=norms_fingerprint(base),
             hidden_size=learner.adapter.embeddings.shape[1],
             stop_token_ids=stop_token_ids,
-            mark=marks[0],
+            mark=marks[0] if marks else None,
             other_marks=tuple(marks[1:]),
             dialect=dialect,
             prompt=prompt,
