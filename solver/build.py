@@ -24,6 +24,7 @@ from solver.policy.weights import BY_CANDIDATES
 from solver.ports import Engine
 from solver.scorers import Need, ScorerContext, find_scorer
 from solver.scorers.folders import adapter_folder
+from solver.scorers.last_check import open_last_check_of_run
 from solver.scorers.opening import open_recorded_scorers, open_scorer
 from solver.solving.recording import recording_of
 from solver.solving.services import Services
@@ -70,6 +71,7 @@ async def services(
             context = ScorerContext(config, engine, dialect, folder, config.prune.mark, closing)
             scorer = await open_scorer(context)
             recorded = await open_recorded_scorers(context, scorer)
+            last_check = await open_last_check_of_run(context)
             is_open = True
             yield Services(
                 config=config,
@@ -79,6 +81,7 @@ async def services(
                 scorer=scorer,
                 selection=find_scorer(config.prune.scorer).selection,
                 recording=recording_of(config, recorded),
+                last_check=last_check,
                 clock=clock,
                 record=record,
                 started_at=started_at,

@@ -121,7 +121,7 @@ class PruneConfig(_Frozen):
         return self
 
 
-VoteRule = Literal["majority", "weighted", "confidence", "entropy"]
+VoteRule = Literal["majority", "weighted", "confidence", "entropy", "verified"]
 
 
 class VoteConfig(_Frozen):
@@ -130,7 +130,13 @@ class VoteConfig(_Frozen):
     rule: VoteRule = Field(
         "majority",
         description="what a ballot counts: 1; weighted: its chance to be right, by prune.scorer; confidence: "
-        "the mean confidence of its tokens; entropy: 1 / the entropy of its tail",
+        "the mean confidence of its tokens; entropy: 1 / the entropy of its tail; verified: its chance to be "
+        "right, by the last check",
+    )
+    adapter: str | None = Field(
+        None,
+        description="STOP adapter folder of the last check; default: the one shipped with the embedded "
+        "model, if any",
     )
     stop: Literal["posterior", "certain", "off"] = Field(
         "posterior", description="rule that ends a vote early: see docs/architecture.md"

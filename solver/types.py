@@ -123,11 +123,12 @@ class Evidence:
     """What an ended trajectory says of itself, by which its ballot may be weighed; None: not known.
 
     `confidence` is the mean of its tokens' confidences, `entropy` the mean entropy of its tail (both of
-    the candidates that `Chunk` tells of, in nats).
+    the candidates that `Chunk` tells of, in nats), `verified` the last check's logit of "ends right".
     """
 
     confidence: float | None = None
     entropy: float | None = None
+    verified: float | None = None
 
 
 NO_EVIDENCE = Evidence()
@@ -137,7 +138,7 @@ NO_EVIDENCE = Evidence()
 class Trajectory:
     """One attempt at a problem: append-only. `index` is its place among the N, and names its seed.
 
-    `evidence` is known once it has ended with a ballot.
+    `evidence` is known once it has ended with a ballot; `unverified` is why the last check has no score.
     """
 
     problem_id: str
@@ -151,6 +152,7 @@ class Trajectory:
     reused_tokens: int = 0
     encoded_tokens: int = 0
     evidence: Evidence = NO_EVIDENCE
+    unverified: str | None = None
 
     @property
     def id(self) -> str:

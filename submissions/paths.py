@@ -47,31 +47,33 @@ def attached(name: str, files: Iterable[str], root: Path = INPUT) -> Path | None
 
 
 def resolve(config: SolverConfig, root: Path = INPUT) -> SolverConfig:
-    """The config with the model's and the adapter's folder on this machine.
+    """The config with the folders of the model and the adapters on this machine.
 
     A folder that exists is used as it is, any other is looked for by its name. Raises `InputError` with
     a list of what is attached if none is found.
     """
     path = _found(config.model.path, MODEL_FILES, "model", root)
-    adapter = config.prune.adapter
-    if adapter is not None:
-        adapter = _found(adapter, ADAPTER_FILES, "adapter", root)
+
+    def adapter(folder: str | None) -> str | None:
+        return None if folder is None else _found(folder, ADAPTER_FILES, "adapter", root)
+
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"path": path}),
-            "prune": config.prune.model_copy(update={"adapter": adapter}),
+            "prune": config.prune.model_copy(update={"adapter": adapter(config.prune.adapter)}),
+            "vote": config.vote.model_copy(update={"adapter": adapter(config.vote.adapter)}),
         }
     )
 
 
 def located(settings: Iterable[str], root: Path = INPUT) -> list[str]:
     """`key=value` settings, an adapter that is attached by its folder; what is not found stays as it is."""
-    key = "prune.adapter="
     found = []
     for setting in settings:
-        name = setting.removeprefix(key).strip("'\"")
-        folder = attached(name, ADAPTER_FILES, root) if setting.startswith(key) else None
-        found.append(setting if folder is None else f"{key}{folder}")
+        key, _, value = setting.partition("=")
+        is_adapter = key in ("prune.adapter", "vote.adapter")
+        folder = attached(value.strip("'\""), ADAPTER_FILES, root) if is_adapter else None
+        found.append(setting if folder is None else f"{key}={folder}")
     return found
 
 

@@ -17,7 +17,7 @@ from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
 from solver.errors import ModelError, PartMissing
 from solver.scorers import Need, find_scorer
-from solver.scorers.folders import adapter_folder, reward_folder
+from solver.scorers.folders import adapter_folder, last_check_folder, reward_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Installation:
     model: str
     adapter: str
     reward_model: str
+    last_check: str
 
     def difference(self, other: Installation) -> str | None:
         """The first thing in which `other` is not the same, as `adapter is X, here it is Y`."""
@@ -42,13 +43,14 @@ class Installation:
 
 def installation(config: SolverConfig) -> Installation:
     """What this machine has for `config`; milliseconds, no model is loaded. Raises `ModelError`."""
-    needs = find_scorer(config.prune.scorer).needs
+    needs, verifies = find_scorer(config.prune.scorer).needs, config.vote.rule == "verified"
     return Installation(
         version=_version(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         model=fingerprint(model_folder(config.model.path)),
         adapter=_folder_digest(adapter_folder(config)) if Need.ADAPTER in needs else "",
         reward_model=_folder_digest(reward_folder(config)) if Need.REWARD_MODEL in needs else "",
+        last_check=_folder_digest(last_check_folder(config)) if verifies else "",
     )
 
 

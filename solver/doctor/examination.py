@@ -77,6 +77,8 @@ def _checks(config: SolverConfig, wheelhouse: Path | None) -> Iterator[tuple[str
     yield "kernel", lambda: trials.kernel(config.sandbox)
     yield "tokenizer", lambda: trials.tokenizer(config, folder)
     yield "scorer", lambda: trials.scorer(config, folder, on_vllm=vllm_here)
+    if config.vote.rule == "verified":
+        yield "last check", lambda: trials.last_check(config, folder)
     if vllm_here:
         yield "vllm", lambda: _vllm(config, folder)
     elif config.vllm.servers:

@@ -25,7 +25,7 @@ from solver.engines.vllm.command import PROGRAM, Recipe
 from solver.errors import ModelError
 from solver.journal.events import Solved
 from solver.scorers import Need, find_scorer
-from solver.scorers.folders import adapter_folder, reward_folder
+from solver.scorers.folders import adapter_folder, last_check_folder, reward_folder
 from solver.types import DegradationKind, Problem, ProblemBudget
 
 _KERNEL_S = 60.0
@@ -108,6 +108,16 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
             "scorer", "vLLM does not know our plugin", "install stop-solver again beside it"
         )
     return ok("scorer", f"{name}: the adapter fits the model, mark {config.prune.mark}")
+
+
+def last_check(config: SolverConfig, folder: Path) -> Finding:
+    """The adapter of the last check, against the model."""
+    from solver.adapter.folder import load_adapter
+
+    model = config.model
+    where = last_check_folder(config)
+    load_adapter(where, folder, at_end=True, dialect=model.dialect, prompt=model.prompt)
+    return ok("last check", "its adapter fits the model")
 
 
 def vllm_flags(config: SolverConfig, folder: Path, *, on_cpu: bool) -> Finding:

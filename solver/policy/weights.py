@@ -17,7 +17,7 @@ from solver.types import Ballot, Evidence, Trajectory
 
 # Rules that need what an engine tells of the candidates of each token.
 BY_CANDIDATES: frozenset[VoteRule] = frozenset({"confidence", "entropy"})
-BY_EVIDENCE = BY_CANDIDATES  # rules that weigh by a trajectory's evidence
+BY_EVIDENCE = BY_CANDIDATES | {"verified"}  # rules that weigh by a trajectory's evidence
 
 MOST_CONFIDENCE = 32.0  # nats: what weighs 1; a model in 16 bits hardly tells more
 LEAST_ENTROPY = 0.01  # nats: what weighs 1, so that no ballot outweighs all others by being short
@@ -25,13 +25,17 @@ _LEAST = 1e-9  # no ballot is worth nothing
 _UNKNOWN = 0.5  # the weight of a ballot without the evidence that its rule asks for
 
 
-def evidence_of(trajectory: Trajectory) -> Evidence:
-    """What an ended trajectory's tokens say, where the engine told of the candidates of each of them."""
+def evidence_of(trajectory: Trajectory, verified: float | None = None) -> Evidence:
+    """What an ended trajectory's tokens say, where the engine told of the candidates of each of them.
+
+    `verified` is what the last check said of it.
+    """
     count = trajectory.num_sampled_tokens
     confidences, entropies = trajectory.confidences, trajectory.entropies
     return Evidence(
         confidence=mean_confidence(confidences) if count and len(confidences) == count else None,
         entropy=tail_entropy(entropies) if count and len(entropies) == count else None,
+        verified=verified,
     )
 
 
@@ -53,6 +57,7 @@ def weigh(
                 failed) all weigh 1
     confidence  the mean confidence of its tokens, as a share of `MOST_CONFIDENCE`
     entropy     1 / the mean entropy of its tail, as a share of 1 / `LEAST_ENTROPY`
+    verified    the chance that its answer is right, as the last check said
 
     Where the evidence is not known, a ballot weighs 1/2.
     """
@@ -78,4 +83,5 @@ def _chance(logit: float) -> float:
 _SHARES: dict[VoteRule, Callable[[float], float]] = {
     "confidence": lambda nats: nats / MOST_CONFIDENCE,
     "entropy": lambda nats: LEAST_ENTROPY / max(nats, LEAST_ENTROPY),
+    "verified": _chance,
 }

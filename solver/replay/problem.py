@@ -24,7 +24,9 @@ _OWN_ENDS = frozenset(
 
 _HOW_TO_RECORD: dict[VoteRule, str] = dict.fromkeys(
     BY_CANDIDATES, "record with --record full, on an engine that tells of candidates"
-)
+) | {
+    "verified": "record with --record full and an adapter of the last check, --set vote.adapter=FOLDER"
+}
 
 
 class NotRecorded(InputError):
@@ -115,13 +117,12 @@ class ReplayProblem:
     ) -> list[Ballot]:
         """The ballots of these paths, weighed as in a run; `scores` are the check's.
 
-        Raises `NotRecorded` if the journal lacks the evidence of one that has an answer.
+        Raises `NotRecorded` if the journal holds the evidence of none of those that have an answer.
         """
         ballots = [path.ballot for path in paths]
-        if config.rule in BY_EVIDENCE and any(
-            ballot.answer is not None and evidence_for(config.rule, ballot.evidence) is None
-            for ballot in ballots
-        ):
+        answered = [ballot.evidence for ballot in ballots if ballot.answer is not None]
+        by_evidence = config.rule in BY_EVIDENCE and answered
+        if by_evidence and all(evidence_for(config.rule, one) is None for one in answered):
             raise NotRecorded(
                 f"{self.id}: the journal does not hold what vote={config.rule} weighs by:"
                 f" {_HOW_TO_RECORD[config.rule]}"

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ValidationError
 
 from solver.config import SolverConfig
 from solver.errors import ConfigError, first_fault
+from solver.scorers.folders import last_check_folder
+from solver.scorers.last_check import NOT_ON_VLLM
 from solver.scorers.registry import find_scorer, names_with_chances
 
 _Layer = dict[str, Any]
@@ -199,4 +201,8 @@ def _validated(layer: _Layer) -> SolverConfig:
         raise ConfigError(
             f"vote.rule=weighted weighs votes by chances: choose prune.scorer from {names}"
         )
+    if config.vote.rule == "verified":
+        if config.model.engine != "transformers":
+            raise ConfigError(NOT_ON_VLLM)
+        last_check_folder(config)
     return config

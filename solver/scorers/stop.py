@@ -76,7 +76,7 @@ class GatedReader:
 class StopScorer:
     """The logit of "ends right" of each prefix.
 
-    One adapter sits on a model at a time: close one scorer before the next is opened.
+    An id of [STOP] has one adapter on a model: close one scorer before the next of its ids is opened.
     """
 
     name = "stop"
@@ -95,9 +95,11 @@ class StopScorer:
         mark: int | None,
         dialect: str,
         prompt: str,
+        at_end: bool = False,
     ) -> Self:
         """Check the adapter in `folder` against model, mark and prompt, and have `engine` read it.
 
+        `at_end` asks for an adapter of the last check, which scores finished trajectories.
         An engine that serves the adapter itself (`StopReader`) is taken as it is; on the in-process
         engine the adapter is attached. Raises `ModelError` or `ConfigError` with one line that says
         what differs; it also scores the prefix that is stored with the adapter and compares, unless
@@ -107,7 +109,13 @@ class StopScorer:
         from solver.engines.threads import in_own_thread
 
         loaded = in_own_thread(
-            load_adapter, folder, model_folder, mark=mark, dialect=dialect, prompt=prompt
+            load_adapter,
+            folder,
+            model_folder,
+            mark=mark,
+            at_end=at_end,
+            dialect=dialect,
+            prompt=prompt,
         )
         serves = isinstance(engine, StopReader)
         reader = engine if serves else GatedReader.attach(engine, loaded.adapter)

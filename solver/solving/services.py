@@ -23,7 +23,8 @@ class Services:
 
     `started_at` is the clock's reading when the command started, so that start-up counts.
     `selection` is what the check keeps: the best by `scorer`, or without a scorer a random choice or all.
-    `recording` says what is played and scored besides what the answers need.
+    `recording` says what is played and scored besides what the answers need; `last_check` scores
+    trajectories that end with an answer.
     `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
     `on_sampled` is told the number of tokens in each chunk that an engine samples, when it comes.
@@ -45,6 +46,7 @@ class Services:
     incidents: list[str] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
     recording: Recording = field(default_factory=Recording)
+    last_check: Scorer | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def elapsed(self) -> float:

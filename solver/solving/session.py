@@ -100,6 +100,10 @@ def _conclude(state: ProblemState, began: float, services: Services) -> Solved:
     if failed:
         detail = f"{len(failed)} trajectories failed, the first with {failed[0]}"
         state.degrade(DegradationKind.TRAJECTORIES_FAILED, detail)
+    unverified = [t.unverified for t in state.trajectories if t.unverified is not None]
+    if unverified:
+        detail = f"the last check failed for {len(unverified)} trajectories, the first with {unverified[0]}"
+        state.degrade(DegradationKind.SCORER_FAILED, detail)
     elapsed_s = services.clock.now() - began
     taken = _taken(state, elapsed_s, services)
     return state.solved(services.config, t=services.elapsed(), elapsed_s=elapsed_s, taken=taken)

@@ -173,13 +173,14 @@ class _Method:
 
     async def _force(self, unfinished: Sequence[Trajectory]) -> None:
         """A forced answer for each, inside the reserve; a stop asked by the user leaves them silent."""
-        stopping = self.services.stopping
+        stopping, deadline = self.services.stopping, self.state.budget.deadline
         await run_together(
-            (run.force_answer() for run in self._runs(unfinished)),
-            deadline=self.state.budget.deadline,
+            (run.force_answer(deadline) for run in self._runs(unfinished)),
+            deadline=deadline,
             stopping=stopping,
         )
-        await self._end(unfinished, StopReason.DEADLINE)
+        silent = [t for t in unfinished if t.stop_reason is not StopReason.DEADLINE]
+        await self._end(silent, StopReason.DEADLINE)
         cut_short = f"{len(unfinished)} trajectories cut short"
         if stopping.is_set():
             self.state.degrade(DegradationKind.INTERRUPTED, f"interrupted: {cut_short}")

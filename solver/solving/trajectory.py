@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
+from math import isfinite
 
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.dialects.base import TurnReader
-from solver.errors import named
+from solver.errors import ScorerError, named
 from solver.journal.events import Ended, Executed, Forced, Sampled
 from solver.policy.answer import FORCED_TOKENS
 from solver.policy.seeds import trajectory_seed
@@ -62,22 +63,50 @@ class TrajectoryRun:
         except Exception as error:  # the boundary: one trajectory's failure never costs the others
             self.trajectory.error = named(error)
             stop_reason = StopReason.ERROR
-        await self.end(stop_reason)
+        await self._finish(stop_reason, stage.deadline)
 
-    async def force_answer(self) -> None:
-        """Make the model conclude now, as far as it comes; a failure is the trajectory's `error`."""
+    async def force_answer(self, deadline: float) -> None:
+        """Make the model conclude by `deadline`, as far as it comes; a failure is the one's `error`."""
         try:
             await self._conclude()
         except Exception as error:  # the boundary: one failed answer never costs the others
             self.trajectory.error = named(error)
+        await self._finish(StopReason.DEADLINE, deadline)
 
-    async def end(self, stop_reason: StopReason) -> None:
-        """Write down why the trajectory stands still; unless it may go on, free what it holds."""
+    async def _finish(self, stop_reason: StopReason, deadline: float) -> None:
+        """Have the last check score it if it votes, then end it, even if cut short: its turn is over."""
+        verified = None
+        try:
+            if stop_reason not in NO_BALLOT:
+                verified = await self._verify(deadline)
+        finally:
+            await self.end(stop_reason, verified)
+
+    async def _verify(self, deadline: float) -> float | None:
+        """The last check's logit, over the cache that is still there; None without an answer or a score."""
+        trajectory, services = self.trajectory, self.services
+        check = services.last_check
+        if check is None or services.dialect.answer(trajectory, services.config.answer) is None:
+            return None
+        try:
+            [logit] = await check.score([trajectory], deadline)
+            if not isfinite(logit):
+                raise ScorerError(f"its score is {logit}")
+        except Exception as error:  # the boundary: what is not scored weighs what is not known
+            trajectory.unverified = named(error)
+            return None
+        return logit
+
+    async def end(self, stop_reason: StopReason, verified: float | None = None) -> None:
+        """Write down why the trajectory stands still; unless it may go on, free what it holds.
+
+        `verified` is what the last check said of it.
+        """
         trajectory, services = self.trajectory, self.services
         trajectory.stop_reason = stop_reason
         if stop_reason not in NO_BALLOT:
             trajectory.answer = services.dialect.answer(trajectory, services.config.answer)
-            trajectory.evidence = evidence_of(trajectory)
+            trajectory.evidence = evidence_of(trajectory, verified)
         services.record(
             Ended(
                 t=services.elapsed(),

@@ -46,6 +46,16 @@ def test_what_differs_is_named(copies: Path) -> None:
     assert f"cannot read {copies / 'adapter'}" in str(why_unfit(config, expected))
 
 
+def test_the_adapter_of_the_last_check_is_one_of_them(copies: Path) -> None:
+    sets = ["vote.rule=verified", f"vote.adapter={copies / 'adapter'}"]
+    config = load_config(sets=sets)
+    expected = installation(config)
+    assert len(expected.last_check) == 64 and why_unfit(config, expected) is None
+    (copies / "adapter" / "stop.json").write_text("{}")
+    assert "its last check is " in str(why_unfit(config, expected))
+    assert installation(load_config()).last_check == ""
+
+
 def test_a_machine_without_the_model(copies: Path) -> None:
     config = load_config(sets=[f"model.path={copies / 'model'}", "prune.scorer=confidence"])
     expected = installation(config)

@@ -48,6 +48,7 @@ class Case:
     logprobs: list[float]
     logits: list[float]
     candidates: list[tuple[float, float]]
+    verified: list[float]
     run: dict[str, object]
     other: dict[str, object]
 
@@ -59,7 +60,13 @@ def cases(draw: st.DrawFn) -> Case:
     def policy() -> dict[str, object]:
         launch = draw(st.integers(1, num))
         scorer = draw(st.sampled_from(["stop", "stop", "confidence", "random", "none"]))
-        rules = ["majority", "confidence", "entropy", *["weighted"] * (scorer == "stop")]
+        rules = [
+            "majority",
+            "confidence",
+            "entropy",
+            "verified",
+            *["weighted"] * (scorer == "stop"),
+        ]
         return {
             "prune": {
                 "launch": launch,
@@ -82,6 +89,7 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.lists(logprobs, min_size=num, max_size=num)),
         draw(st.lists(st.floats(-5, 5), min_size=num, max_size=num)),
         draw(st.lists(st.tuples(st.floats(3, 20), st.floats(0, 2)), min_size=num, max_size=num)),
+        draw(st.lists(st.floats(-5, 5), min_size=num, max_size=num)),
         one,
         two,
     )
@@ -99,6 +107,7 @@ def run_of(case: Case, settings: SolverConfig, place: Path) -> RecordedRun:
         logprobs=logprobs,
         candidates=candidates,
         scorer=scorer,
+        last_check=Judge("stop", {f"p#{i}": value for i, value in enumerate(case.verified)}),
     )
     return recorded(place, rig, [problem(answer=1)], (judge,) if settings.record == "full" else ())
 
@@ -171,8 +180,8 @@ def test_what_was_pruned_cannot_be_asked(tmp_path: Path) -> None:
         Replay([recording], STILL).session(0, policy, 0)
 
 
-@pytest.mark.parametrize("rule", ["confidence", "entropy"])
-def test_without_candidates_there_is_nothing_to_weigh_by(tmp_path: Path, rule: str) -> None:
+@pytest.mark.parametrize("rule", ["confidence", "entropy", "verified"])
+def test_without_evidence_there_is_nothing_to_weigh_by(tmp_path: Path, rule: str) -> None:
     recording = recorded(
         tmp_path / "run", Rig(says=every([says(1, 60)] * 4), settings=full()), [problem()]
     )

@@ -65,10 +65,15 @@ def test_a_config_gets_the_folders_as_they_are_here(tmp_path: Path) -> None:
     model = folder(tmp_path / "datasets" / "o" / "m", "config.json")
     adapter = folder(tmp_path / "my-adapter", "stop.json")
     config = SolverConfig.model_validate(
-        {"model": {"path": "m"}, "prune": {"adapter": "./else/my-adapter"}}
+        {
+            "model": {"path": "m"},
+            "prune": {"adapter": "./else/my-adapter"},
+            "vote": {"adapter": "my-adapter"},
+        }
     )
     found = resolve(config, tmp_path)
     assert (found.model.path, found.prune.adapter) == (str(model), str(adapter))
+    assert found.vote.adapter == str(adapter)
     assert resolve(SolverConfig(), tmp_path) == SolverConfig()
     kept = found.model_copy(update={"prune": SolverConfig().prune})
     assert resolve(kept, tmp_path / "elsewhere") == kept

@@ -118,9 +118,11 @@ def test_adapters_are_found_by_their_datasets_name(tmp_path: Path) -> None:
         "prune.adapter=my-adapter",
         "prune.adapter='my-adapter'",
         "prune.adapter=no",
+        "vote.adapter=my-adapter",
     ]
     assert located(settings, tmp_path) == [
         "seed=1", *[f"prune.adapter={adapter}"] * 2, "prune.adapter=no",
+        f"vote.adapter={adapter}",
     ]  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class Rig:
     logprobs: Mapping[str, float] = field(default_factory=dict)
     candidates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     scorer: Scorer | None = field(default_factory=lambda: ComputedScorer(CONFIDENCE, 10))
+    last_check: Scorer | None = None
     delay_s: float = 0.01  # of a step, and more for each request that is open
     stream_s: float = 0.0
     context_length: int = 1 << 20
@@ -81,6 +82,7 @@ class Rig:
             record=self.events.append,
             started_at=clock.now(),
             recording=recording_of(self.settings, ()),
+            last_check=self.last_check,
             concern=_no_concern,
         )
 
