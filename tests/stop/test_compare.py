@@ -140,7 +140,7 @@ def test_the_report() -> None:
     rows = [row(marked, m, keep, ALL, 0) for keep in (1, 2) for m in methods_of(marked)]
     rows += [row(marked, m, 1, kind, 0) for kind in ("a", "b") for m in methods_of(marked)]
     found = differences(marked, "stop", 1, ALL, 0)
-    padded = markdown("T", "make it", ["Fact."], rows, found, (3, MARK, 1), ["roc.png"])
+    padded = markdown("T", "make it", ["Fact."], rows, found, [], (3, MARK, 1), ["roc.png"])
     text = re.sub(" +", " ", padded)
     assert padded.startswith("# T\n\n    make it\n\nFact.\n")
     assert "| stop | 100.0 [100.0, 100.0] | 100.0" in text

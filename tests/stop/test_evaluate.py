@@ -15,7 +15,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from sandbox.limits import Limits
 from sandbox.result import ExecutionResult, ExecutionStatus, for_model, tells_failure
-from solver.adapter.gate import Head
+from solver.adapter.folder import load_adapter
+from solver.adapter.gate import Head, StopGate
+from solver.adapter.score import score_prefixes
 from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
@@ -29,14 +31,14 @@ from solver.stop.evaluation.evaluate import check_settings
 from solver.stop.evaluation.published import read_published
 from solver.stop.evaluation.scores import read_scores
 from solver.stop.evaluation.scoring import score_at
-from solver.stop.rollouts.file import read_rollouts
+from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, SavedTurn, with_known_calls
 from solver.stop.rollouts.sample import SamplingPlan, sample_problem
 from solver.types import Problem, StopReason
 from tests.scorers.conftest import save_tiny_model, written
 from tests.scorers.test_stop import COMBINER, MARK, saved
 from tests.support import LoopClock, byte_tokenizer, run_virtual
-from tests.support.rig import DIALECT, Rig, every, ids, says
+from tests.support.rig import DIALECT, TOKENIZER, Rig, every, ids, says
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +52,15 @@ def adapter_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     return saved(model_folder, folder, combiner=COMBINER, probe=Head(32))
 
 
-def scripted_unit() -> ProblemRollouts:
+def scripted_unit(stored: int = 12) -> ProblemRollouts:
     tales = ["A sure plan." + says(7), "An unsure one" + says(1), says(7)]
 
     async def work() -> ProblemRollouts:
-        services = Rig(says=every(tales), logprobs={"p#0": -0.1}).services()
+        told = {f"p#{i}": (9.0 - i, 0.5) for i in range(3)}
+        rig = Rig(says=every(tales), logprobs={"p#0": -0.1}, candidates=told)
         problem = Problem("p", "1+1?", 7, {"kind": "tie"})
-        return await sample_problem(problem, 0, SamplingPlan(3, 12), services, asyncio.Semaphore(9))
+        plan, services = SamplingPlan(3, 12, stored=stored), rig.services()
+        return await sample_problem(problem, 0, plan, services, asyncio.Semaphore(9))
 
     return run_virtual(work())
 
@@ -253,6 +257,70 @@ def test_trainings_scores_and_what_is_published(
     assert "has launches [3, 4]" in capsys.readouterr().err
     assert main(["transfer", "sums", "--mark", "12", "--out", str(table)]) == 2
     assert "a test is TRAINED:TESTED=FILE" in capsys.readouterr().err
+
+
+def test_the_last_check_is_compared(
+    tmp_path: Path,
+    model_folder: Path,
+    adapter_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unit, rollouts, scores = scripted_unit(stored=80), tmp_path / "r.jsonl", tmp_path / "s.jsonl"
+    sampling = {"temperature": 1.0, "max_tokens": 80.0}
+    header = SamplingHeader(
+        model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
+        stored_tokens=80, share_calls=False, sampling=sampling,
+    )  # fmt: skip
+    RolloutFile(rollouts, header).append(unit)
+    pad = (TOKENIZER.pad_token_id,) * 2
+    checks = [
+        saved(model_folder, tmp_path / f"last{seed}", seed=seed, mark=None, stop_token_ids=pad)
+        for seed in (5, 6)
+    ]
+    shared = [
+        "evaluate", "--model", str(model_folder), "--keep", "2", "--keeps", "1", "--marks", "8",
+        "--adapter", str(adapter_folder), "--set", "model.prompt=bare", "--set", "model.device=cpu",
+        "--rollouts", str(rollouts), "--quiet",
+    ]  # fmt: skip
+    out, both = tmp_path / "out", [x for check in checks for x in ("--last-check", str(check))]
+    assert main([*shared, *both, "--scores", str(scores), "--out", str(out)]) == 0
+    report = (out / "README.md").read_text()
+    for way in ("majority", "weighted by stop", "confidence", "entropy", "verified",
+                "best by verified", "oracle"):  # fmt: skip
+        assert re.search(rf"\n\| 3, all +\| {way} +\| ", report)
+        assert re.search(rf"\n\| 2, kept by stop +\| {way} +\| ", report)
+    model = load_model(ModelConfig(path=str(model_folder), device="cpu"))
+    wholes = [unit.whole(rollout) for rollout in unit.rollouts]
+    for draw, check in enumerate(checks):
+        adapter = load_adapter(check, model_folder, at_end=True).adapter
+        with StopGate.attach(model, adapter) as gate:
+            expected = score_prefixes(model, gate, [w.token_ids for w in wholes if w is not None])
+        [marked] = [m for m in read_scores(scores).at(3, 8) if m.draw == draw]
+        found = [end.evidence for end in marked.ends]
+        assert [e.verified for e in found] == pytest.approx(expected.tolist(), abs=1e-4)
+        assert [e.confidence for e in found] == [9.0, 8.0, 7.0]
+
+    problems, public = tmp_path / "p.csv", tmp_path / "public.jsonl.xz"
+    problems.write_text("id,problem,answer\np,1+1?,7\n")
+    publishing = ["publish", str(rollouts), "--scores", str(scores), "--out", str(public)]
+    assert main([*publishing, "--problems", str(problems)]) == 0
+    tables = ["evaluate", "--published", str(public), "--keep", "2", "--keeps", "1"]
+    assert main([*tables, "--out", str(tmp_path / "public")]) == 0
+    votes = [(folder / "votes.csv").read_text() for folder in (out, tmp_path / "public")]
+    assert votes[0] == votes[1]
+
+    capsys.readouterr()
+    more = ["--scores", str(scores), "--out", str(out)]
+    assert main([*shared, "--last-check", str(checks[0]), *more]) == 2
+    assert "holds scores of other last_checks" in capsys.readouterr().err
+    assert main([*shared, "--last-check", str(adapter_folder), "--out", str(out)]) == 2
+    assert "was trained for mark 12: the last check takes one" in capsys.readouterr().err
+    short = tmp_path / "short.jsonl"
+    RolloutFile(short, header.model_copy(update={"stored_tokens": 12})).append(scripted_unit())
+    assert main([*shared, "--rollouts", str(short), *both, "--out", str(out)]) == 2
+    assert "holds the first 12 tokens of its rollouts: sample them with --whole" in (
+        capsys.readouterr().err
+    )
 
 
 def test_rollouts_of_older_files_say_whether_a_call_failed() -> None:

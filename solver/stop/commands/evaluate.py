@@ -29,6 +29,7 @@ from solver.stop.commands.sampling import (
     Seed,
     Sets,
     ShareCalls,
+    Whole,
     make_job,
     numbers,
     part_of,
@@ -70,6 +71,12 @@ def evaluate_command(
         list[Path] | None,
         typer.Option(help="reward model; again for each training  [the shipped verifier, if any]"),
     ] = None,
+    last_check: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="adapter of the last check; again for each training  [the shipped one, if any]"
+        ),
+    ] = None,
     launch: Annotated[int, typer.Option(min=1, help="rollouts a problem and seed")] = 24,
     launches: Annotated[
         str | None, typer.Option(help="such as 24,16: also with the first 16 of them alone")
@@ -96,6 +103,7 @@ def evaluate_command(
     seed: Seed = 0,
     in_flight: InFlight = 64,
     share_calls: ShareCalls = None,
+    whole: Whole = False,
     shard: Part = None,
     ray: Ray = None,
     actors: Actors = None,
@@ -124,7 +132,7 @@ def evaluate_command(
     splits = ("test", "validation")
     given = [] if saved else problems_of(problems, split, num, seed, splits, shard)
     largest = max(chosen_marks) if chosen_marks else None
-    job = make_job(model, preset, sets, seed, launch, largest, 1, in_flight, share_calls)
+    job = make_job(model, preset, sets, seed, launch, largest, 1, in_flight, share_calls, whole)
     hands = Hands.of_flags(ray, actors, gpus_per_actor)
     chosen_marks = chosen_marks or [job.plan.mark]
     chosen_launches = numbers(launches, "--launches") if launches else [launch]
@@ -134,13 +142,17 @@ def evaluate_command(
     from solver.stop.evaluation import evaluate as steps
     from solver.stop.evaluation.judging import missing, score_units
     from solver.stop.evaluation.scores import Scores
+    from solver.stop.rollouts.collect import check_whole
 
-    stored = saved.header.stored_tokens if saved else job.plan.mark
-    steps.check_settings(launch, chosen_launches, keep, chosen_marks, stored)
-    path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
-    draws = _draws(job.config, adapter or [], reward_model or [])
     header = saved.header if saved else job.header
-    found = Scores(_header(header, adapter or [], reward_model or []), scores)
+    stored = header.stored_tokens
+    steps.check_settings(launch, chosen_launches, keep, chosen_marks, stored)
+    if last_check:
+        check_whole(header, rollouts or Path("these rollouts"))
+    path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
+    trained = _Trained(adapter or [], reward_model or [], last_check or [])
+    draws = trained.draws(job.config)
+    found = Scores(trained.header(header), scores)
 
     async def rollouts_by(sampler: Sampler) -> list[ProblemRollouts]:
         part = path if shard is None else part_of(path, shard)
@@ -257,30 +269,39 @@ def _saved(path: Path) -> _Saved:
     return _Saved(header, units)
 
 
-def _header(
-    sampling: SamplingHeader, adapters: Sequence[Path], reward_models: Sequence[Path]
-) -> ScoreHeader:
-    from solver.stop.evaluation.scores import ScoreHeader, folder_digest
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """The folders that flags named, one for each training; what is shipped needs no flag."""
 
-    return ScoreHeader(
-        sampling=sampling,
-        adapters=tuple(map(folder_digest, adapters)),
-        reward_models=tuple(map(folder_digest, reward_models)),
-    )
+    adapters: Sequence[Path]
+    reward_models: Sequence[Path]
+    last_checks: Sequence[Path]
 
+    def header(self, sampling: SamplingHeader) -> ScoreHeader:
+        """What scores by these are of."""
+        from solver.stop.evaluation.scores import ScoreHeader, folder_digest
 
-def _draws(
-    config: SolverConfig, adapters: Sequence[Path], reward_models: Sequence[Path]
-) -> list[SolverConfig]:
-    """A config for each training, with the folders that flags named; what is shipped needs no flag.
+        return ScoreHeader(
+            sampling=sampling,
+            adapters=tuple(map(folder_digest, self.adapters)),
+            reward_models=tuple(map(folder_digest, self.reward_models)),
+            last_checks=tuple(map(folder_digest, self.last_checks)),
+        )
 
-    Of what was trained less often than the other, the same training serves again.
-    """
-    draws = []
-    for number in range(max(1, len(adapters), len(reward_models))):
-        named = {"adapter": adapters, "reward_model": reward_models}
-        changes = {
-            key: str(folders[number % len(folders)]) for key, folders in named.items() if folders
+    def draws(self, config: SolverConfig) -> list[SolverConfig]:
+        """A config for each training. Of what was trained less often, the same training serves again."""
+        named = {
+            ("prune", "adapter"): self.adapters,
+            ("prune", "reward_model"): self.reward_models,
+            ("vote", "adapter"): self.last_checks,
         }
-        draws.append(config.model_copy(update={"prune": config.prune.model_copy(update=changes)}))
-    return draws
+        draws = []
+        for number in range(max(1, *map(len, named.values()))):
+            draw = config
+            for (section, key), folders in named.items():
+                if folders:
+                    values = {key: str(folders[number % len(folders)])}
+                    changed = getattr(draw, section).model_copy(update=values)
+                    draw = draw.model_copy(update={section: changed})
+            draws.append(draw)
+        return draws

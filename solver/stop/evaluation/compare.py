@@ -89,7 +89,7 @@ def kinds_of(marked: Iterable[Marked]) -> list[str]:
 
 def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) -> Row:
     """The numbers of one method over the units of one mark that are of `kind`."""
-    draws = _draws(_of_kind(marked, kind))
+    draws = by_training(_of_kind(marked, kind))
     problems = [list(_problems(units, method, keep, seed).values()) for units in draws]
     tokens = _mean_columns(problems, "tokens")
     before = _mean_columns(problems, "tokens_of_all")
@@ -97,7 +97,7 @@ def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) 
     scored = [some for units in draws if (some := [u for u in units if method in u.scores])]
     pairs = [found for units in scored if (found := _within(units, method))]
     pooled = [_pooled(units, method) for units in scored]
-    overall = [value for scores, right in pooled if (value := _auroc(scores, right)) is not None]
+    overall = [value for scores, right in pooled if (value := auroc_of(scores, right)) is not None]
     briers = [brier(chances(scores).tolist(), right) for scores, right in pooled if scores]
     seconds = [u.seconds[method] for units in scored for u in units if method in u.seconds]
     return Row(
@@ -122,7 +122,7 @@ def differences(
     marked: Sequence[Marked], ours: str, keep: int, kind: str, seed: int
 ) -> list[Difference]:
     """`ours` minus every other method, in average and in vote (`none` votes with all N)."""
-    draws = _draws(_of_kind(marked, kind))
+    draws = by_training(_of_kind(marked, kind))
     mine = [list(_problems(units, ours, keep, seed).values()) for units in draws]
     found = []
     for theirs in methods_of(marked):
@@ -169,7 +169,7 @@ def _problems(units: Sequence[Marked], method: str, keep: int, seed: int) -> dic
     }
 
 
-def _draws(units: Sequence[Marked]) -> list[list[Marked]]:
+def by_training(units: Sequence[Marked]) -> list[list[Marked]]:
     """The units of each training, all in the order of the first one's."""
     draws: dict[int, list[Marked]] = {}
     for unit in units:
@@ -198,12 +198,13 @@ def _within(units: Sequence[Marked], method: str) -> list[float]:
     """The mean AUROC of each problem that has right and wrong rollouts at the mark."""
     by_problem: dict[str, list[float]] = {}
     for unit in units:
-        value = _auroc(unit.scores[method], unit.right)
+        value = auroc_of(unit.scores[method], unit.right)
         if value is not None:
             by_problem.setdefault(unit.problem_id, []).append(value)
     return [float(np.mean(values)) for values in by_problem.values()]
 
 
-def _auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+def auroc_of(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+    """Whether right ones score above wrong ones; None without right and wrong."""
     labels = np.asarray(right, np.float64)
     return auroc(np.asarray(scores, np.float64), labels, np.ones(len(labels)))

@@ -14,6 +14,7 @@ from solver.errors import ConfigError, InputError
 from solver.files.whole import write_whole
 from solver.scorers import Need, find_scorer
 from solver.scorers.confidence import CONFIDENCE
+from solver.scorers.stop import STOP
 from solver.stop.evaluation.compare import (
     ALL,
     Difference,
@@ -24,8 +25,9 @@ from solver.stop.evaluation.compare import (
     row,
 )
 from solver.stop.evaluation.pictures import draw_calibration, draw_roc, draw_tokens
-from solver.stop.evaluation.report import csv_of, markdown
+from solver.stop.evaluation.report import csv_of, csv_of_votes, markdown
 from solver.stop.evaluation.scoring import Marked
+from solver.stop.evaluation.voting import VoteRow, vote_rows
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader
 from solver.stop.rollouts.rollout import ProblemRollouts
 from solver.stop.rollouts.sample import Sampler, SamplingPlan
@@ -39,6 +41,7 @@ class Comparison:
     main: tuple[int, int, int]
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
+    votes: tuple[VoteRow, ...]  # at the main launch, mark and keep
     marked: tuple[Marked, ...]  # at the main launch and mark
 
 
@@ -86,7 +89,8 @@ def compare(
     """Rows for every launch, mark, keep and method over all problems, and by kind at the main ones.
 
     `settings` are units by (launch, mark), `main` is (launch, mark, keep). The differences are those of every
-    method that reads an adapter (without one, of confidence) at the main setting.
+    method that reads an adapter (without one, of confidence) at the main setting. Votes are compared among
+    all rollouts and among those that STOP keeps (without it, confidence).
     """
     at_main, keep = settings[main[:2]], main[2]
     methods = methods_of(at_main)
@@ -105,13 +109,15 @@ def compare(
             rows += [row(at_main, method, keep, kind, seed) for method in methods]
         for method in ours:
             found += differences(at_main, method, keep, kind, seed)
-    return Comparison(main, tuple(rows), tuple(found), tuple(at_main))
+    pruner = STOP.name if STOP.name in scored else CONFIDENCE.name
+    votes = vote_rows(at_main, [pruner] if pruner in scored else [], keep, seed)
+    return Comparison(main, tuple(rows), tuple(found), tuple(votes), tuple(at_main))
 
 
 def write_report(
     out: Path, comparison: Comparison, title: str, command: str, facts: Sequence[str]
 ) -> list[Path]:
-    """Write README.md, table.csv and the pictures into the folder `out`; returns what was written."""
+    """Write README.md, the tables and the pictures into the folder `out`; returns what was written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -126,12 +132,14 @@ def write_report(
         facts,
         comparison.rows,
         comparison.differences,
+        comparison.votes,
         comparison.main,
         [picture.name for picture in pictures],
     )
     write_whole(out / "README.md", text)
     write_whole(out / "table.csv", csv_of(comparison.rows))
-    return [out / "README.md", out / "table.csv", *pictures]
+    write_whole(out / "votes.csv", csv_of_votes(comparison.votes))
+    return [out / "README.md", out / "table.csv", out / "votes.csv", *pictures]
 
 
 def check_settings(

@@ -17,10 +17,11 @@ from solver.config import SolverConfig
 from solver.errors import PartMissing
 from solver.ports import Scorer
 from solver.scorers import Need, ScorerContext, ScorerDeclaration, find_scorer, scorer_names
+from solver.scorers.last_check import open_last_check
 from solver.scorers.stop import StopScorer
 from solver.solving.services import Services
 from solver.stop.evaluation.scores import Scores
-from solver.stop.evaluation.scoring import pause, prefixes_at, unscored
+from solver.stop.evaluation.scoring import Marked, pause, prefixes_at, unscored, with_verified
 from solver.stop.rollouts.rollout import ProblemRollouts, with_known_calls
 
 _DECIMALS = 6
@@ -62,7 +63,8 @@ async def score_units(
     """Every unit of `units` at every launch and mark, by every scorer, into `scores`.
 
     The first config of `draws` is asked for all scorers, the others, which name adapters and reward models of
-    other trainings, for those that were trained. A smaller launch is the first so many of a unit's rollouts.
+    other trainings, for those that were trained. Rollouts that are stored whole are scored by the last check
+    too, if there is one. A smaller launch is the first so many of a unit's rollouts.
     An adapter is used at every mark, also at those it was not trained for. A prefix is encoded once: at later
     marks what it grew by.
     """
@@ -72,6 +74,11 @@ async def score_units(
             await _judges(config, draws[:number], marks, services, model_folder, closing)
             for number, config in enumerate(draws)
         ]
+        last_checks: dict[str | None, StopScorer | None] = {}  # by folder: trainings may share one
+        for config in draws:
+            if config.vote.adapter not in last_checks:
+                check = await _last_check(config, services, model_folder, closing)
+                last_checks[config.vote.adapter] = check
         cached = any(
             judge.stop is not None
             for by_mark in judges
@@ -80,9 +87,16 @@ async def score_units(
         )
         for done, unit in enumerate(units, 1):
             known = with_known_calls([unit], services.dialect.text)[0]
+            found: list[Marked] = []
             for mark in sorted(marks):
                 at_mark = [by_mark[mark] for by_mark in judges]
-                await _score_unit(known, launches, mark, at_mark, services, scores, cached)
+                found += await _score_unit(known, launches, mark, at_mark, services, cached)
+            verified = {
+                folder: await _verify(known, check, services)
+                for folder, check in last_checks.items()
+            }
+            for marked in found:
+                scores.append(with_verified(marked, verified[draws[marked.draw].vote.adapter]))
             for rollout in unit.rollouts:
                 await services.engine.release(f"{unit.problem_id}#{rollout.index}")
             progress.report("scores", done, len(units))
@@ -127,6 +141,41 @@ async def _judges(
     }
 
 
+async def _last_check(
+    config: SolverConfig, services: Services, model_folder: Path, closing: AsyncExitStack
+) -> StopScorer | None:
+    """The last check of one training, waiting to be asked; None where there is none."""
+    mark = config.prune.mark
+    context = ScorerContext(config, services.engine, services.dialect, model_folder, mark, closing)
+    try:
+        check = await open_last_check(context)
+    except PartMissing:
+        return None
+    check.close()
+    return check
+
+
+async def _verify(
+    unit: ProblemRollouts, check: StopScorer | None, services: Services
+) -> dict[int, float]:
+    """What the last check says of the rollouts that are stored whole and leave room for it, by index."""
+    if check is None:
+        return {}
+    room = services.engine.capabilities.context_length - len(check.spec.stop_token_ids)
+    ended = [
+        whole
+        for rollout in unit.rollouts
+        if (whole := unit.whole(rollout)) is not None and len(whole.token_ids) <= room
+    ]
+    await pause(services.engine, ended)
+    check.open_again()
+    try:
+        logits = _rounded(await check.score(ended, inf))
+    finally:
+        check.close()
+    return dict(zip((whole.index for whole in ended), logits, strict=True))
+
+
 def _parts(declaration: ScorerDeclaration, config: SolverConfig) -> tuple[str | None, ...]:
     """The folders a scorer is made of: what differs between trainings."""
     named = {Need.ADAPTER: config.prune.adapter, Need.REWARD_MODEL: config.prune.reward_model}
@@ -139,9 +188,10 @@ async def _score_unit(
     mark: int,
     judges: Sequence[Mapping[str, _Judge]],
     services: Services,
-    scores: Scores,
     cached: bool,
-) -> None:
+) -> list[Marked]:
+    """The unit at one mark for each launch and draw, before the last check."""
+    units: list[Marked] = []
     prefixes = prefixes_at(unit, mark)
     if cached and prefixes:
         await pause(services.engine, prefixes)
@@ -175,7 +225,8 @@ async def _score_unit(
                     began = services.clock.now()
                     marked.scores[name] = _rounded(find_scorer(name).scores(waiting, mark))
                     marked.seconds[name] = services.clock.now() - began
-            scores.append(marked)
+            units.append(marked)
+    return units
 
 
 def _rounded(scores: Sequence[float]) -> list[float]:

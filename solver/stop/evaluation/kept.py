@@ -10,17 +10,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from solver.policy.vote import vote
-from solver.types import Ballot
+from solver.types import NO_EVIDENCE, Ballot, Evidence
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a rollout ended: its answer, whether that is right, and the tokens it sampled in all."""
+    """How a rollout ended: its answer, whether that is right, and the tokens it sampled in all.
+
+    `evidence` is by what its ballot may be weighed, as far as the whole rollout is stored.
+    """
 
     index: int
     answer: int | None
     right: bool
     num_sampled_tokens: int
+    evidence: Evidence = NO_EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)

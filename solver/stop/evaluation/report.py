@@ -15,12 +15,18 @@ from solver.files.tables import (
 )
 from solver.policy.statistics import Interval
 from solver.stop.evaluation.compare import ALL, Difference, Row
+from solver.stop.evaluation.voting import VoteRow
 
 _FIELDS = (
     "launch", "mark", "keep", "method", "kind", "problems",
     "average", "average_low", "average_high", "vote", "vote_low", "vote_high",
     "tokens", "saving", "saving_low", "saving_high",
     "within_auroc", "within_low", "within_high", "auroc", "brier", "check_seconds",
+)  # fmt: skip
+
+_VOTE_FIELDS = (
+    "pruned_by", "voters", "way", "right", "right_low", "right_high", "gain", "gain_low", "gain_high",
+    "within_auroc", "within_low", "within_high", "brier",
 )  # fmt: skip
 
 
@@ -39,12 +45,27 @@ def csv_of(rows: Iterable[Row]) -> str:
     )  # fmt: skip
 
 
+def csv_of_votes(rows: Iterable[VoteRow]) -> str:
+    """Every way of voting with all of its numbers; shares of 1, empty where there is none."""
+    return csv_table(
+        _VOTE_FIELDS,
+        [
+            [
+                row.pruned_by or "", round(row.num_voters, 2), row.way, *exact(row.right),
+                *exact(row.gain), *exact(row.within), _rounded(row.brier),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
 def markdown(
     title: str,
     command: str,
     facts: Sequence[str],
     rows: Sequence[Row],
     differences: Sequence[Difference],
+    votes: Sequence[VoteRow],
     main: tuple[int, int, int],
     pictures: Sequence[str],
 ) -> str:
@@ -58,6 +79,8 @@ def markdown(
         parts += [f"## Kind: {kind}", ""]
         parts += _small_table([row for row in at_main if row.kind == kind])
         parts += _difference_table([d for d in differences if d.kind == kind])
+    if votes:
+        parts += ["## Votes of finished rollouts", "", *vote_table(votes), ""]
     parts += _sweep([row for row in rows if row.kind == ALL])
     parts += [f"![{name}]({name})" for name in pictures]
     return "\n".join(parts).rstrip() + "\n"
@@ -103,6 +126,23 @@ def _difference_table(differences: Sequence[Difference]) -> list[str]:
         for (ours, theirs), found in pairs.items()
     ]
     return [*markdown_table(["difference, points", "average", "vote"], cells), ""]
+
+
+def vote_table(votes: Sequence[VoteRow]) -> list[str]:
+    """Ways of voting among the same finished rollouts, all of them and those that a method keeps."""
+    head = ["voters", "vote", "right", "- majority, points", "AUROC within", "Brier"]
+    cells = [
+        [
+            f"{row.num_voters:.0f}, {f'kept by {row.pruned_by}' if row.pruned_by else 'all'}",
+            row.way, percent(row.right), points(row.gain), bracketed(row.within), plain(row.brier),
+        ]
+        for row in votes
+    ]  # fmt: skip
+    said = (
+        "The same trajectories vote by other rules. Best by: the answer of the one that the rule trusts most;"
+        " oracle: right if any of them is. AUROC and Brier score are those of the weights, among answers."
+    )
+    return [*markdown_table(head, cells), "", said]
 
 
 def _sweep(rows: Sequence[Row]) -> list[str]:

@@ -26,18 +26,22 @@ Key = tuple[str, int, int, int, int]  # problem, block, launch, mark, draw
 
 
 class ScoreHeader(BaseModel):
-    """How the rollouts were sampled, and the sha256 of each training's adapter and reward model."""
+    """How the rollouts were sampled, and the sha256 of each training's adapters and reward model.
+
+    `last_checks` are the adapters of the last check; files from before it have none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sampling: SamplingHeader
     adapters: tuple[str, ...]
     reward_models: tuple[str, ...]
+    last_checks: tuple[str, ...] = ()
 
     @property
     def num_draws(self) -> int:
         """How many trainings there are of what was trained most often."""
-        return max(1, len(self.adapters), len(self.reward_models))
+        return max(1, len(self.adapters), len(self.reward_models), len(self.last_checks))
 
 
 class Scores:

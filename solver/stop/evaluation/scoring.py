@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
+from solver.policy.weights import evidence_of
 from solver.ports import Clock, Engine, Scorer
 from solver.stop.evaluation.kept import End
-from solver.stop.rollouts.rollout import ProblemRollouts
-from solver.types import SamplingParams, Trajectory
+from solver.stop.rollouts.rollout import ProblemRollouts, Rollout
+from solver.types import NO_EVIDENCE, Evidence, SamplingParams, Trajectory
 
 
 @dataclass(slots=True)
@@ -51,9 +52,38 @@ class Marked:
 def ends_of(unit: ProblemRollouts) -> list[End]:
     """How each launched rollout ends."""
     return [
-        End(rollout.index, rollout.answer, unit.right(rollout), rollout.num_sampled_tokens)
+        End(
+            rollout.index,
+            rollout.answer,
+            unit.right(rollout),
+            rollout.num_sampled_tokens,
+            _evidence(unit, rollout),
+        )
         for rollout in unit.rollouts
     ]
+
+
+def with_verified(marked: Marked, logits: Mapping[int, float]) -> Marked:
+    """The unit with what the last check said of its rollouts, by index."""
+    return replace(
+        marked,
+        ends=[
+            replace(end, evidence=replace(end.evidence, verified=logits.get(end.index)))
+            for end in marked.ends
+        ],
+    )
+
+
+def _evidence(unit: ProblemRollouts, rollout: Rollout) -> Evidence:
+    whole = unit.whole(rollout)
+    if whole is None:
+        return NO_EVIDENCE
+    found = evidence_of(whole)
+    return Evidence(_rounded(found.confidence), _rounded(found.entropy))
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 6)
 
 
 def prefixes_at(unit: ProblemRollouts, mark: int) -> list[Trajectory]:
