@@ -82,6 +82,14 @@ class ReplayProblem:
         """What a trajectory may sample at most."""
         return self._config.sampling.max_tokens
 
+    @property
+    def expected(self) -> int | None:
+        """The known answer as a vote gives it, after the modulus; None if it is not known."""
+        modulus = self._config.answer.modulus
+        if self.known_answer is None or modulus is None:
+            return self.known_answer
+        return self.known_answer % modulus
+
     def right(self, answer: int | None) -> bool:
         """Whether `answer` is the problem's; False if that is unknown."""
         if answer is None:

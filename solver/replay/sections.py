@@ -16,6 +16,8 @@ from solver.replay.counterfactuals import (
 from solver.replay.policy import Policy
 from solver.replay.quality import ScoreQuality, score_qualities
 from solver.replay.sweep import Replay
+from solver.replay.ways import vote_ways
+from solver.stop.evaluation.report import vote_table
 
 _MOMENTS = (0.25, 0.5, 0.75, 1.0)
 
@@ -36,6 +38,10 @@ def counterfactual_lines(replay: Replay, policy: Policy) -> list[str]:
         f"## Scores at mark {policy.mark}",
         "",
         *quality_lines(score_qualities(problems, policy.mark)),
+        "",
+        "## Votes by other rules",
+        "",
+        *vote_table(vote_ways(replay, policy)),
         "",
         "## Votes over time",
         "",

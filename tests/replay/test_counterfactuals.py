@@ -14,6 +14,7 @@ from solver.replay.policy import Policy
 from solver.replay.quality import score_qualities
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
+from solver.replay.ways import vote_ways
 from tests.replay.runs import Judge, full, recorded
 from tests.support.rig import Rig, every, problem, says
 
@@ -95,3 +96,25 @@ def test_rules_never_change_a_vote_that_is_clear(tmp_path: Path) -> None:
     assert off.num_early == 0
     assert posterior.tokens <= certain.tokens <= off.tokens
     assert certain.seconds <= off.seconds == pytest.approx(0.01 * (20 + 50 + 15), rel=0.5)
+
+
+def test_other_ways_of_voting(tmp_path: Path) -> None:
+    scores = {f"p#{i}": score for i, score in enumerate([-2.0, 2.0, 3.0, -1.0, -1.5, -1.6])}
+    answers = [1, 1, 5, 1, 5, 1]
+    last = Judge(
+        "stop", {f"p#{i}": 4.0 if answer == 5 else -4.0 for i, answer in enumerate(answers)}
+    )
+    judge = Judge("stop", scores)
+    tales = every([says(answer, 20 + 10 * i) for i, answer in enumerate(answers)])
+    rig = Rig(says=tales, settings=full(prune=PRUNE), scorer=judge, last_check=last)
+    recording = recorded(tmp_path / "run", rig, [problem(answer=5)], (judge,))
+    replay = Replay([recording], STILL)
+    rows = {(row.pruned_by, row.way): row for row in vote_ways(replay, Policy.of(recording.config))}
+    assert {way for _, way in rows} == {
+        "majority", "weighted by stop", "verified", "best by stop", "best by verified", "oracle"
+    }  # fmt: skip
+    assert rows[None, "majority"].right.value == 0.0
+    assert rows[None, "verified"].right.value == rows[None, "best by verified"].right.value == 1.0
+    assert (rows[None, "verified"].num_voters, rows["stop", "verified"].num_voters) == (6.0, 2.0)
+    within = rows[None, "verified"].within
+    assert within is not None and within.value == 1.0
