@@ -110,6 +110,16 @@ def outcomes(graded: Iterable[Graded], scorer: str, mark: int) -> list[tuple[flo
     ]
 
 
+def verified(graded: Iterable[Graded]) -> list[tuple[float, bool]]:
+    """What the last check said of every answer that it scored, and whether it is right."""
+    return [
+        (lane.evidence.verified, lane.answer is not None and one.is_right(lane.answer))
+        for one in graded
+        for lane in one.problem.trajectories.values()
+        if lane.evidence.verified is not None
+    ]
+
+
 def num_scored(graded: Iterable[Graded], scorer: str, mark: int) -> int:
     """How many trajectories have a score by `scorer` at `mark`."""
     return sum(len(_scored(one.problem, scorer, mark)) for one in graded)

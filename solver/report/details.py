@@ -117,6 +117,7 @@ def _lane(source: RunSource, problem: ProblemHistory, lane: TrajectoryHistory) -
         "a": None if lane.answer is None else str(lane.answer),
         "ok": None if lane.answer is None else source.is_right(problem.id, lane.answer),
         "score": score if score is not None and isfinite(score) else None,
+        "last": lane.evidence.verified,
         "dropped": int(lane.index in problem.dropped),
         "calls": [
             [call.num_tokens, since(call.started), since(call.ended), call.status]

@@ -40,9 +40,7 @@ def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
         "limit": config.budget.time_limit_s,
         "total": len(source.problems),
         "curve": charts.accuracy_curve(graded),
-        "judges": [
-            _judge(scorer, graded, config.prune.mark) for scorer in _scorers(history, config)
-        ],
+        "judges": list(_judges(_scorers(history, config), graded, config.prune.mark)),
         "columns": charts.columns(history.problems.values()),
     }
 
@@ -59,7 +57,7 @@ def result(source: RunSource, name: str) -> dict[str, Any] | None:
         "a": str(solved.answer),
         "ok": source.is_right(name, solved.answer),
         "v": [[str(answer), count] for answer, count in solved.votes.items()],
-        "w": [[str(answer), round(weight, 2)] for answer, weight in solved.weights.items()],
+        "w": [[str(answer), round(weight, 4)] for answer, weight in solved.weights.items()],
         "n": solved.num_votes,
         "margin": solved.margin,
         "early": int(solved.decided_early),
@@ -165,6 +163,22 @@ def _scorers(history: RunHistory, config: SolverConfig) -> list[str]:
     scored = (one for problem in history.problems.values() for one in problem.scored)
     others = {one.scorer for one in scored if one.mark == config.prune.mark}
     return [deciding, *sorted(others - {deciding})]
+
+
+def _judges(
+    scorers: Sequence[str], graded: Sequence[charts.Graded], mark: int
+) -> Iterator[dict[str, Any]]:
+    """How well each scorer knew at the mark, and the last check at the end."""
+    for scorer in scorers:
+        yield _judge(scorer, graded, mark)
+    if found := charts.verified(graded):
+        yield {
+            "scorer": "last check",
+            "bins": charts.calibration(found),
+            "scored": [len(found), len(found)],
+            "link": "logit",
+            "end": 1,
+        }
 
 
 def _judge(scorer: str, graded: Sequence[charts.Graded], mark: int) -> dict[str, Any]:

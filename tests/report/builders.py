@@ -29,7 +29,7 @@ from solver.journal.events import (
     Solved,
 )
 from solver.journal.writer import JournalWriter
-from solver.types import PruneReason, StopReason
+from solver.types import NO_EVIDENCE, Evidence, PruneReason, StopReason
 from tests.support import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
@@ -110,7 +110,13 @@ class RunBuilder:
         self.add(Forced(problem_id=name, index=index, appended_token_ids=ids("The answer is ")))
 
     def ends(
-        self, name: str, index: int, reason: StopReason, tokens: int, answer: int | None = None
+        self,
+        name: str,
+        index: int,
+        reason: StopReason,
+        tokens: int,
+        answer: int | None = None,
+        evidence: Evidence = NO_EVIDENCE,
     ) -> None:
         self.add(
             Ended(
@@ -119,6 +125,7 @@ class RunBuilder:
                 stop_reason=reason,
                 num_sampled_tokens=tokens,
                 answer=answer,
+                evidence=evidence,
             )
         )
 

@@ -16,7 +16,7 @@ from solver.report import details
 from solver.report.details import Details
 from solver.report.page import data, embeddable, html, write_report
 from solver.report.source import RunSource
-from solver.types import StopReason
+from solver.types import Evidence, StopReason
 from tests.report.builders import MARK, RunBuilder, three_problems, unpack
 
 HOSTILE = (
@@ -55,7 +55,7 @@ def test_weights_are_told_where_there_are_any(tmp_path: Path) -> None:
     run.solves("a", 4, {4: 1, 5: 2}, weights={4: 0.9526, 5: 0.2384})
     run.solves("b", 4, {4: 2, 5: 1})
     rows = [problem["r"][0] for problem in embedded(page(run.write()))["problems"]]
-    assert [row["w"] for row in rows] == [[["4", 0.95], ["5", 0.24]], []]
+    assert [row["w"] for row in rows] == [[["4", 0.9526], ["5", 0.2384]], []]
 
 
 def test_every_scorer_of_a_full_recording_is_judged(tmp_path: Path) -> None:
@@ -78,6 +78,24 @@ def test_every_scorer_of_a_full_recording_is_judged(tmp_path: Path) -> None:
         assert judge["scored"] == [16, 16]
         # the higher score of each problem was right
         assert [(b[3], b[6]) for b in judge["bins"]] == [(0.0, 8), (1.0, 8)]
+
+
+def test_the_last_check_is_judged_and_shown_with_each_trajectory(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", [(f"p{k}", "1 + 1", 2) for k in range(8)])
+    for name, _, _ in run.problems:
+        run.start(name)
+        for index, (answer, logit) in enumerate(((1, -2.0), (2, 3.0), (None, None))):
+            run.says(name, index, "so")
+            evidence = Evidence(verified=logit)
+            run.ends(name, index, StopReason.ANSWERED, 2, answer, evidence=evidence)
+        run.solves(name, 2, {2: 1, 1: 1})
+    text = page(run.write())
+    (shown,) = embedded(text)["runs"]
+    judge = shown["judges"][-1]
+    assert (judge["scorer"], judge["link"], judge["scored"]) == ("last check", "logit", [16, 16])
+    assert [(b[1], b[3], b[6]) for b in judge["bins"]] == [(-2.0, 0.0, 8), (3.0, 1.0, 8)]
+    detail = unpack(embedded(text)["blocks"][0])
+    assert [lane["last"] for lane in detail["lanes"]] == [-2.0, 3.0, None]
 
 
 def test_the_policy_allows_this_script_and_this_style_and_nothing_else(finished: Path) -> None:

@@ -101,7 +101,7 @@ function scoreChart(drawn, scorer) {
   const draw = (width, height) => {
     const { node, x, y } = frame("Share of trajectories that ended right, by score", width, height,
       [low - pad, high + pad], [0, 1],
-      { showX: (v) => String(+v.toPrecision(3)), showY: (v) => percent(v, 0), xLabel: "score at the mark" });
+      { showX: (v) => String(+v.toPrecision(3)), showY: (v) => percent(v, 0), xLabel: `score at the ${drawn[0][0].end ? "end" : "mark"}` });
     if (expected) {
       const steps = Array.from({ length: 61 }, (_, k) => low + ((high - low) * k) / 60);
       node.append(svg("path", { class: "ideal", d: path(steps.map((v) => [x(v), y(expected(v))])) }));

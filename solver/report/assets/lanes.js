@@ -14,6 +14,7 @@ function outcome(lane) {
 function sentence(lane) {
   const parts = [`trajectory ${lane.i}`, plural(lane.n, "token"), plural(lane.calls.length, "tool call")];
   if (lane.score !== null) parts.push(`score ${signed(lane.score, 2)}`);
+  if (lane.last !== null) parts.push(`last check ${signed(lane.last, 2)}`);
   if (lane.dropped) parts.push(lane.end === "pruned" ? "pruned" : "dropped at the check, finished for the record");
   if (lane.forced !== null) parts.push("made to answer");
   parts.push(lane.a === null ? outcome(lane) : `answered ${lane.a}${lane.ok === null ? "" : lane.ok ? ", right" : ", wrong"}`);

@@ -30,7 +30,7 @@ function standing(problem, row, page) {
   if (done(row)) {
     facts.push(["Answer", [el("b", {}, row.a), " ", verdict(row.ok)]]);
     if (problem.known !== null) facts.push(["Known", problem.known]);
-    if (row.w.length) facts.push(["Weights", row.w.map(([answer, weight]) => `${answer}: ${number(weight, 2)}`).join(", ")]);
+    if (row.w.length) facts.push(["Weights", row.w.map(([answer, weight]) => `${answer}: ${number(weight, 3)}`).join(", ")]);
     facts.push(["Margin", plural(row.margin, "vote")], ["Tokens", number(row.tok)],
       ["Time", `${duration(row.s)}${page.allotted === null ? "" : ` of ${duration(page.allotted)}`}`]);
   }
