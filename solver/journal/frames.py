@@ -80,6 +80,9 @@ def _trajectory_row(
         "ended_s": record.ended,
         "forced": record.forced is not None,
         "error": trajectory.error,
+        "confidence": trajectory.evidence.confidence,
+        "entropy": trajectory.evidence.entropy,
+        "verified": trajectory.evidence.verified,
     }
     for scored in of.scored:
         row[f"{scored.scorer}@{scored.mark}"] = scored.scores.get(record.index)

@@ -143,6 +143,14 @@ def test_a_huge_file_is_refused_without_reading_it(
             "vote.rule=weighted weighs votes by chances: choose prune.scorer from probe, reward, stop, stop+",
         ),
         (["--set", "vote.rule=random"], "vote.rule = 'random'"),
+        (
+            ["--set", "vote.rule=verified", "--set", "model.path=m"],
+            "the last check (vote.rule=verified) needs a folder: --set vote.adapter=FOLDER",
+        ),
+        (
+            ["--set", "vote.rule=verified", "--engine", "vllm", "--model", "m"],
+            "vote.rule=verified scores trajectories on the in-process engine",
+        ),
         (["--set", "prune.lunch=3"], "unknown key 'prune.lunch'; did you mean prune.launch?"),
         (["--set", "launch=3"], "did you mean prune.launch?"),
         (["--set", "qqq.zzz=3"], "sections: seed, model"),

@@ -169,6 +169,17 @@ def test_an_adapter_for_another_model_mark_or_prompt(model: Path) -> None:
     assert by_name(config_of(model), "scorer").found == "none: needs no adapter"
 
 
+def test_an_adapter_of_the_last_check(model: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "last"
+    shutil.copytree(WEIGHTS.parent / "stop", mine)
+    spec = json.loads((mine / "stop.json").read_text())
+    verified = {"vote.rule": "verified", "vote.adapter": str(mine)}
+    wrong = by_name(config_of(model, **verified), "last check")
+    assert wrong.status is Status.FAIL and "trained for mark 32: the last check" in wrong.advice
+    (mine / "stop.json").write_text(json.dumps({**spec, "mark": None}))
+    assert by_name(config_of(model, **verified), "last check").status is Status.OK
+
+
 PARSER = """
 import argparse, sys
 parser = argparse.ArgumentParser(prog='api_server.py')

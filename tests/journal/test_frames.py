@@ -22,7 +22,8 @@ LIBRARIES = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tales = every(["```python\nprint(3)\n```\n" + says(3, 30), says(3, 30), says(4, 9), "no" * 9])
     judge = Judge("stop", {f"p#{i}": i / 2 for i in range(4)})
-    rig = Rig(says=tales, settings=full(), scorer=judge)
+    last = Judge("stop", {f"p#{i}": i - 1.5 for i in range(4)})
+    rig = Rig(says=tales, settings=full(), scorer=judge, last_check=last)
     folder = tmp_path_factory.mktemp("frames") / "run"
     recorded(folder, rig, [problem(answer=3)], (judge,))
     return folder
@@ -39,6 +40,7 @@ def test_a_row_a_trajectory(run: Path, library: str) -> None:
     assert list(table["kept"]) == [False, False, True, True]
     assert list(table["stop_reason"])[3] == "error"
     assert list(table["stop@10"]) == [0.0, 0.5, 1.0, 1.5]
+    assert [None if v != v else v for v in table["verified"]][:3] == [-1.5, -0.5, 0.5]
     assert all(seconds > 0 for seconds in table["sampling_s"])
 
 
