@@ -41,6 +41,7 @@ LEFT_OUT = {
     "solver.stop publish": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
     "solver.stop transfer": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
     "prune.adapter=adapters/": "needs an adapter that was trained",
+    "vote.adapter=adapters/": "needs an adapter that was trained",
     "--ray ": "needs a cluster; tests/distributed has one",
     "--shard 3/16": "needs sixteen problems; tests/cli/test_shards.py runs shards",
     "merge ": "needs every shard; tests/cli/test_shards.py makes them",
