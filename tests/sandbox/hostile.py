@@ -632,7 +632,8 @@ MESSAGES = [
     Case(
         "half_characters",
         f"{RAW}e = {{{{'ename': '\\ud800', 'evalue': '\\ud800', 'traceback': ['\\ud800']}}}}\n"
-        's.send_multipart([*start[:2], b\'{{"msg_type": "error"}}\', *start[3:], json.dumps(e).encode()])',
+        'm = [*start[:2], b\'{{"msg_type": "error"}}\', *start[3:], json.dumps(e).encode()]\n'
+        "get_ipython().kernel.iopub_thread.schedule(lambda: s.send_multipart(m))",  # the socket's own thread
         (OK,),
         "\\ud800",
     ),
