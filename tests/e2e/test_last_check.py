@@ -68,7 +68,9 @@ async def test_nothing_is_encoded_a_second_time(last: Path) -> None:
     # nobody's tokens are others, and the engine encodes five ids an answer, and the handshake
     assert shape(ended) == shape(answers(before))
     assert solved.votes == plain.votes and solved.sampled_tokens == plain.sampled_tokens
-    assert (stats.re_encoded, stats.prefilled, stats.decoded) == (0, usual.prefilled, usual.decoded)
+    assert stats.re_encoded == 0
+    # a call's first ids count as prefilled or as decoded, by what else was in the step
+    assert stats.prefilled + stats.decoded == usual.prefilled + usual.decoded
     shake = read_spec(last).handshake
     assert shake is not None
     spent = stats.scratch - usual.scratch

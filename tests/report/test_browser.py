@@ -107,7 +107,7 @@ def test_weights_have_a_line_where_there_are_any(browser: Browser, tmp_path: Pat
     run.solves("b", 4, {4: 2})
     source = RunSource(run.write())
     browser.open(write_report([source], source.folder / "report.html").as_uri())
-    for place, told in [(1, ["4: 0.95, 5: 0.20"]), (2, [])]:
+    for place, told in [(1, ["4: 0.953, 5: 0.200"]), (2, [])]:
         browser.click(f".problems tbody tr:nth-child({place}) a")
         browser.until("return document.querySelector('.standing') !== null")
         facts = dict(zip(browser.texts(".standing dt"), browser.texts(".standing dd"), strict=True))
