@@ -59,7 +59,7 @@ def test_the_cluster_listens_to_this_machine_only(cluster: Any) -> None:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return some_problems(tmp_path_factory.mktemp("problems"), 4)
+    return some_problems(tmp_path_factory.mktemp("problems"), 3)
 
 
 @pytest.fixture(scope="module")
