@@ -80,9 +80,8 @@ def measure_collect(arguments: argparse.Namespace) -> None:
     for number in range(arguments.rounds):
         seconds = {}
         for num in (1, 2) if number % 2 == 0 else (2, 1):
-            os.sched_setaffinity(
-                0, cores[:num]
-            )  # inherited: actors, their kernels, Ray and this driver
+            # Inherited: of actors, their kernels and Ray as well.
+            os.sched_setaffinity(0, cores[:num])
             start, seconds[num] = asyncio.run(collect_once(job, problems, num))
             print(
                 f"{num} actors: started in {start:.1f} s, {len(problems)} problems in {seconds[num]:.1f} s"

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
@@ -103,9 +104,9 @@ def _connect(config: SolverConfig, hands: Hands, temporary: str) -> Any:
 
 def _reach(address: str) -> None:
     """Raise `OSError` if nothing listens at HOST:PORT, for which Ray itself looks for minutes."""
-    host, separator, port = address.rpartition(":")
-    if separator:
-        socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+    place = urlsplit(f"//{address}")  # reads [::1]:6379 as well
+    if place.port is not None:
+        socket.create_connection((place.hostname, place.port), timeout=_REACH_S).close()
 
 
 def _cores(config: SolverConfig) -> int:

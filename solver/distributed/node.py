@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from solver.adapter.fingerprint import fingerprint
-from solver.cli.extras import DISTRIBUTION
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
 from solver.errors import ModelError, PartMissing
+from solver.journal.summary import own_version
 from solver.scorers import Need, find_scorer
 from solver.scorers.folders import adapter_folder, last_check_folder, reward_folder
 
@@ -45,7 +44,7 @@ def installation(config: SolverConfig) -> Installation:
     """What this machine has for `config`; milliseconds, no model is loaded. Raises `ModelError`."""
     needs, verifies = find_scorer(config.prune.scorer).needs, config.vote.rule == "verified"
     return Installation(
-        version=_version(),
+        version=own_version(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         model=fingerprint(model_folder(config.model.path)),
         adapter=_folder_digest(adapter_folder(config)) if Need.ADAPTER in needs else "",
@@ -60,13 +59,6 @@ def why_unfit(config: SolverConfig, expected: Installation) -> str | None:
         return expected.difference(installation(config))
     except (ModelError, PartMissing) as error:
         return str(error)
-
-
-def _version() -> str:
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return "unknown"
 
 
 def _folder_digest(folder: Path) -> str:

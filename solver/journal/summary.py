@@ -100,7 +100,7 @@ def summarize(history: RunHistory, problems: Sequence[Problem]) -> Summary:
         isolation=start.isolation,
         model=start.config.model.path,
         seed=start.config.seed,
-        version=_version(),
+        version=own_version(),
     )
 
 
@@ -126,8 +126,9 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return round(max(0.0, low), 4), round(min(1.0, high), 4)
 
 
-def _version() -> str:
+def own_version() -> str:
+    """The version of this project that is installed here; "unknown" in a checkout that was not installed."""
     try:
         return version("stop-solver")
-    except PackageNotFoundError:  # run from a checkout that was not installed
+    except PackageNotFoundError:
         return "unknown"

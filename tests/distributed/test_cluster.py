@@ -5,6 +5,7 @@ One cluster for all of them. Votes do not stop early, so that every trajectory c
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.timeout(280),
     pytest.mark.cluster,
 ]
+NUM_PROBLEMS = 3
 SMALL = (
     "--launch", "4", "--keep", "2", "--set", "vote.stop=off", "--set", "model.threads=1", "--force",
 )  # fmt: skip
@@ -59,7 +61,7 @@ def test_the_cluster_listens_to_this_machine_only(cluster: Any) -> None:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return some_problems(tmp_path_factory.mktemp("problems"), 3)
+    return some_problems(tmp_path_factory.mktemp("problems"), NUM_PROBLEMS)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,14 @@ def on(cluster: Any, folder: Path, num: int, *more: object) -> tuple[object, ...
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def under_way(problems: Path, arguments: tuple[object, ...], folder: Path) -> Iterator[Any]:
+    """The process of a run into `folder` that has solved its first problem."""
+    with started(problems, *arguments) as process:
+        wait_for_solved(folder, 1, process)
+        yield process
+
+
 def wait_until(condition: Callable[[], object], what: str) -> None:
     for _ in range(1200):
         if condition():
@@ -120,8 +130,7 @@ def test_a_node_is_lost_in_the_middle(
     folder = tmp_path / "run"
     lost = cluster.add_node(**NODE)
     try:
-        with started(problems, *on(cluster, folder, 3)) as process:
-            wait_for_solved(folder, 1, process)
+        with under_way(problems, on(cluster, folder, 3), folder) as process:
             cluster.remove_node(lost, allow_graceful=False)
             _, errors = process.communicate(timeout=200)
             assert process.returncode == 0, errors
@@ -135,8 +144,7 @@ def test_an_actor_is_killed_with_its_kernels(
     cluster: Any, problems: Path, alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    with started(problems, *on(cluster, folder, 2)) as process:
-        wait_for_solved(folder, 1, process)
+    with under_way(problems, on(cluster, folder, 2), folder) as process:
         victim = actors(cluster)[0]
         kernels = below([victim])
         assert kernels, "its sandbox runs below it"
@@ -152,13 +160,12 @@ def test_the_driver_is_killed_and_the_run_resumed(
     cluster: Any, problems: Path, alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    with started(problems, *on(cluster, folder, 2)) as process:
-        wait_for_solved(folder, 1, process)
+    with under_way(problems, on(cluster, folder, 2), folder) as process:
         left = actors(cluster)
         left += below(left)
         process.kill()
     assert_gone(left, timeout=60)
-    assert len(solved(folder)) < 5
+    assert len(solved(folder)) < NUM_PROBLEMS
     done = run("--resume", folder, "--ray", cluster.address, "--actors", 2)
     assert done.returncode == 0, done.stderr
     assert_same(folder, alone)
@@ -168,8 +175,7 @@ def test_a_stopped_run_goes_on_later(
     cluster: Any, problems: Path, alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    with started(problems, *on(cluster, folder, 2)) as process:
-        wait_for_solved(folder, 1, process)
+    with under_way(problems, on(cluster, folder, 2), folder) as process:
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=100)
     assert process.returncode == 130 and "go on with --resume" in out
@@ -231,9 +237,8 @@ def test_a_cluster_of_its_own_ends_with_the_command(
     problems: Path, alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    options = [*SMALL, "--run-dir", folder, "--output", tmp_path / "a.csv", "--ray", "--actors", 1]
-    with started(problems, *options) as process:
-        wait_for_solved(folder, 1, process)
+    options = (*SMALL, "--run-dir", folder, "--output", tmp_path / "a.csv", "--ray", "--actors", 1)
+    with under_way(problems, options, folder) as process:
         everything = psutil.Process(process.pid).children(recursive=True)
         _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
@@ -245,9 +250,8 @@ def test_nothing_of_a_cluster_of_its_own_survives_a_killed_command(
     problems: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    options = [*SMALL, "--run-dir", folder, "--output", tmp_path / "a.csv", "--ray", "--actors", 1]
-    with started(problems, *options) as process:
-        wait_for_solved(folder, 1, process)
+    options = (*SMALL, "--run-dir", folder, "--output", tmp_path / "a.csv", "--ray", "--actors", 1)
+    with under_way(problems, options, folder) as process:
         everything = psutil.Process(process.pid).children(recursive=True)
         assert below(workers_of(everything)), "kernels run"
         process.kill()
