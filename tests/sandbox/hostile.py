@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from textwrap import indent
 
 OK, ERROR, TIMEOUT, KILLED, DIED = "ok", "error", "timeout", "killed", "died"
 SYSCALL = """
@@ -553,7 +554,8 @@ CAGE = [
     _denied("shared_memory_of_all", "import os; os.listdir('/proc/{solver}/root/dev/shm')"),
 ]
 
-# Past the kernel's own bounds: `s` is the socket on which its output leaves, used as it is.
+# Past the kernel's own bounds: `s` is the socket on which its output leaves, used as it is, and in its own
+# thread: from another, libzmq may find its socket in disorder and end the process before the flood does.
 RAW = """
 import json, os, stat, threading, time
 from jupyter_client.session import Session
@@ -563,13 +565,22 @@ parent = get_ipython().kernel.get_parent()
 session = Session(key=b'')
 start = [b'<IDS|MSG>', b'', json.dumps({{'msg_type': 'stream'}}).encode(),
          json.dumps({{'msg_id': parent['header']['msg_id']}}).encode(), b'{{}}']
+def there(flood):
+    over = threading.Event()
+    def run():
+        try: flood()
+        finally: over.set()
+    get_ipython().kernel.iopub_thread.schedule(run)
+    over.wait()
 """
-IN_BACKGROUND = "threading.Thread(target=flood, daemon=True).start()"
 
 
-def _flood(name: str, code: str, *ends: str, told: str = "", timeout_s: float = 8.0) -> Case:
-    flooded = "(more messages than are read)"
-    return Case(name, RAW + code, ends or (KILLED,), told or flooded, timeout_s)
+FLOODED = "(more messages than are read)"
+
+
+def _flood(name: str, code: str, *ends: str, told: str = FLOODED, timeout_s: float = 30) -> Case:
+    code = f"{RAW}def flood():\n{indent(code, '    ')}\nthere(flood)"
+    return Case(name, code, ends or (KILLED,), told, timeout_s)
 
 
 MESSAGES = [
@@ -598,42 +609,46 @@ MESSAGES = [
         "many_small_objects",
         "while True: s.send_multipart([*start, b'{{\"a\":[' + b'[],' * 300_000 + b'1]}}'])",
     ),
-    _flood(
+    Case(
         "bytes_of_no_message",
-        "for d in range(256):\n"
+        f"{RAW}for d in range(256):\n"
         "    try:\n"
         "        if stat.S_ISSOCK(os.fstat(d).st_mode):\n"
         "            for _ in range(20): os.write(d, b'\\x01\\x00' * 100_000)\n"
         "    except OSError: pass\n",
-        KILLED,
-        DIED,
-        told="restarted",
+        (KILLED, DIED),
+        "restarted",
+        timeout_s=8,
     ),
-    _flood(
+    Case(
         "a_part_that_never_comes",
-        "for d in range(256):\n"
+        f"{RAW}for d in range(256):\n"
         "    try:\n"
         "        if stat.S_ISSOCK(os.fstat(d).st_mode): os.write(d, b'\\x02' + b'\\xff' * 8)\n"
-        "    except OSError: pass\ntime.sleep(9)",
-        told="restarted",
-        timeout_s=2,
+        "    except OSError: pass\ntime.sleep(60)",
+        (KILLED,),
+        FLOODED,
+        timeout_s=20,
     ),
-    _flood(
+    Case(
         "byte_by_byte",
-        "for d in range(256):\n"
+        f"{RAW}for d in range(256):\n"
         "    try:\n"
         "        if stat.S_ISSOCK(os.fstat(d).st_mode) and os.fork() == 0:\n"
-        "            os.write(d, b'\\x02' + (1_200_000).to_bytes(8, 'big'))\n"
-        "            while True: os.write(d, b'x')\n"
-        "    except OSError: pass\ntime.sleep(9)",
-        told="restarted",
-        timeout_s=5,
+        "            os.set_blocking(d, True)\n"  # or a slow reader ends the flood
+        "            os.write(d, b'\\x02' + (200_000).to_bytes(8, 'big'))\n"
+        "            for _ in range(10_000): os.write(d, b'x')\n"
+        "            while True: os.write(d, b'x' * 20_000)\n"
+        "    except OSError: pass\ntime.sleep(60)",
+        (KILLED,),
+        FLOODED,
+        timeout_s=20,
     ),
     Case(
         "half_characters",
         f"{RAW}e = {{{{'ename': '\\ud800', 'evalue': '\\ud800', 'traceback': ['\\ud800']}}}}\n"
         'm = [*start[:2], b\'{{"msg_type": "error"}}\', *start[3:], json.dumps(e).encode()]\n'
-        "get_ipython().kernel.iopub_thread.schedule(lambda: s.send_multipart(m))",  # the socket's own thread
+        "there(lambda: s.send_multipart(m))",
         (OK,),
         "\\ud800",
     ),
@@ -643,6 +658,7 @@ MESSAGES = [
         "while True: r.send_multipart([*get_ipython().kernel._parent_ident['shell'], b'x' * 10**6])",
         KILLED,
         ERROR,  # it is another thread's socket
+        DIED,
         told="ed",
     ),
     Case(
@@ -674,15 +690,16 @@ MESSAGES = [
     ),
 ]
 # They flood when their cell is over; the next cell pays for it with its state.
+SOON = "threading.Timer(0.2, get_ipython().kernel.iopub_thread.schedule, [flood]).start()"
 LATER = [
     Case(
         "flood_between_cells",
-        f"{RAW}def flood():\n    while True: s.send(b'x' * (8 << 20))\n{IN_BACKGROUND}",
+        f"{RAW}def flood():\n    while True: s.send(b'x' * (8 << 20))\n{SOON}",
         (OK, KILLED),
     ),
     Case(
         "small_flood_between_cells",
-        f"{RAW}def flood():\n    while True: s.send(b'')\n{IN_BACKGROUND}",
+        f"{RAW}def flood():\n    while True: s.send(b'')\n{SOON}",
         (OK, KILLED),
     ),
 ]
