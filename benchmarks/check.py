@@ -100,7 +100,7 @@ def adapter_and_spec(
     """The adapter in the folder `saved`, or a fresh one for the model in `folder`."""
     if saved is not None:
         dialect = config.model.dialect
-        loaded = load_adapter(saved, folder, mark=config.prune.mark, dialect=dialect)
+        loaded = load_adapter(saved, folder, marks=[config.prune.mark], dialect=dialect)
         return loaded.adapter, loaded.spec
     rows, hidden_size = model.get_input_embeddings().weight.shape
     ids = find_stop_ids(AutoTokenizer.from_pretrained(str(folder)), rows, 4)

@@ -25,14 +25,15 @@ from solver.replay.fit import fit_speeds
 from solver.replay.policy import Policy
 from solver.replay.sweep import Replay, Row, sweep
 from solver.replay.table import speeds_lines
+from solver.types import Check
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "problems.csv"
 POLICIES = (
-    Policy(24, 8, 32, "stop", VoteConfig()),
-    Policy(16, 8, 32, "stop", VoteConfig()),
-    Policy(16, 4, 48, "confidence", VoteConfig()),
-    Policy(24, 8, 32, "random", VoteConfig(stop="certain")),
-    Policy(8, 8, 32, "none", VoteConfig(stop="off")),
+    Policy(24, (Check(32, 8),), "stop", VoteConfig()),
+    Policy(16, (Check(32, 8),), "stop", VoteConfig()),
+    Policy(16, (Check(48, 4),), "confidence", VoteConfig()),
+    Policy(24, (Check(32, 8),), "random", VoteConfig(stop="certain")),
+    Policy(8, (Check(32, 8),), "none", VoteConfig(stop="off")),
 )
 
 
@@ -41,8 +42,8 @@ def run(problems: Path, folder: Path, policy: Policy, *flags: str) -> RecordedRu
     sets = [f"vote.stop={policy.vote.stop}"]
     command = [
         *(sys.executable, "-m", "solver.run", str(problems), "--quiet"),
-        *("--launch", str(policy.launch), "--keep", str(policy.keep)),
-        *("--mark", str(policy.mark), "--scorer", policy.scorer, "--set", sets[0]),
+        *("--launch", str(policy.launch), "--keep", str(policy.checks[0].keep)),
+        *("--mark", str(policy.checks[0].mark), "--scorer", policy.scorer, "--set", sets[0]),
         *("--run-dir", str(folder), "--output", f"{folder}.csv", *flags),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -84,7 +85,7 @@ def report(policy: Policy, row: Row, replay: Replay, reals: list[RecordedRun]) -
     got = accuracy(reals[0])
     good = low <= got <= high and abs(simulated / measured - 1) <= 0.15
     print(
-        f"{policy.launch:>2} -> {policy.keep} at {policy.mark} by {policy.scorer:<10}"
+        f"{policy.launch:>2} -> {policy.checks[0].keep} at {policy.checks[0].mark} by {policy.scorer:<10}"
         f" stop {policy.vote.stop:<9} | votes equal {same}/{num} | accuracy {got:.1%} in"
         f" [{low:.1%}, {high:.1%}] | tokens {sum(o.tokens for o in outcomes) / tokens(reals[0]):.3f}"
         f" | time {simulated:.1f} s simulated, {' '.join(f'{seconds(r):.1f}' for r in reals)} s"

@@ -68,7 +68,8 @@ async def services(
             dialect = await asyncio.to_thread(open_dialect, config, folder)
             opened = await _open_engine(config, folder, log_folder, say, on_incident)
         async with aclosing(opened) as engine, AsyncExitStack() as closing:
-            context = ScorerContext(config, engine, dialect, folder, config.prune.mark, closing)
+            marks = tuple(check.mark for check in config.prune.checks)
+            context = ScorerContext(config, engine, dialect, folder, marks, closing)
             scorer = await open_scorer(context)
             recorded = await open_recorded_scorers(context, scorer)
             last_check = await open_last_check_of_run(context)

@@ -5,11 +5,13 @@ Durations are seconds, lengths are tokens. Presets, files and `--set` are read i
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sandbox.limits import Limits
+from solver.types import Check
 
 
 class _Frozen(BaseModel):
@@ -101,11 +103,18 @@ class SamplingConfig(_Frozen):
 
 
 class PruneConfig(_Frozen):
-    """Launch `launch` trajectories to `mark` sampled tokens, keep the best `keep` by `scorer`."""
+    """Launch `launch` trajectories, and at each of `checks` keep the best ones by `scorer`.
+
+    `mark` and `keep` are one check, `stages` are several. With stages, `mark` is that of the first and
+    `keep` that of the last; giving others besides is refused.
+    """
 
     launch: int = Field(24, ge=1, description="trajectories a problem")
     keep: int = Field(8, ge=1, description="how many of those at the mark go on")
     mark: int = Field(32, ge=1, description="sampled tokens before the check")
+    stages: tuple[Check, ...] | None = Field(
+        None, description="several checks, each [mark, keep]: [[32, 16], [64, 8]]; default: one"
+    )
     scorer: str = Field("confidence", description="what judges the prefixes at the mark")
     adapter: str | None = Field(
         None, description="STOP adapter folder; default: the one shipped with the embedded model"
@@ -114,11 +123,60 @@ class PruneConfig(_Frozen):
         None, description="folder of a reward model; default: the embedded model's verifier"
     )
 
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Where prefixes are judged and how many go on: marks rise, keeps fall."""
+        return self.stages or (Check(self.mark, self.keep),)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_stages(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or fields.get("stages") is None:
+            return fields
+        stages = _stages(fields["stages"])
+        follow = {"mark": stages[0].mark, "keep": stages[-1].keep}
+        for key, value in follow.items():
+            if fields.get(key, value) != value:
+                raise ValueError(
+                    f"prune.{key} is {fields[key]}, and {value} by prune.stages: leave one out"
+                )
+        return {**fields, **follow, "stages": stages}
+
     @model_validator(mode="after")
     def _keep_fits(self) -> Self:
-        if self.keep > self.launch:
-            raise ValueError(f"keep ({self.keep}) is larger than launch ({self.launch})")
+        most = self.checks[0].keep
+        if most > self.launch:
+            raise ValueError(f"keep ({most}) is larger than launch ({self.launch})")
         return self
+
+
+def _stages(given: object) -> tuple[Check, ...]:
+    """Checks whose marks rise and whose keeps fall. Raises ValueError."""
+    pairs = given if isinstance(given, list | tuple) else ()
+    if not pairs or not all(map(_is_pair, pairs)):
+        raise ValueError(
+            f"prune.stages = {repr(given)[:60]}: write [mark, keep] for each check, whole numbers from 1 on,"
+            " such as [[32, 16], [64, 8]]"
+        )
+    stages = tuple(Check(*pair) for pair in pairs)
+    for one, following in pairwise(stages):
+        if following.mark <= one.mark:
+            raise ValueError(
+                f"prune.stages: marks must rise, but {following.mark} follows {one.mark}"
+            )
+        if following.keep >= one.keep:
+            raise ValueError(
+                f"prune.stages: keeps must fall, but {following.keep} follows {one.keep}"
+            )
+    return stages
+
+
+def _is_pair(stage: object) -> bool:
+    return (
+        isinstance(stage, list | tuple)
+        and len(stage) == 2
+        and all(type(number) is int and number > 0 for number in stage)
+    )
 
 
 VoteRule = Literal["majority", "weighted", "confidence", "entropy", "verified"]
@@ -231,9 +289,10 @@ class SolverConfig(_Frozen):
 
     @model_validator(mode="after")
     def _mark_fits(self) -> Self:
-        if self.prune.mark > self.sampling.max_tokens:
+        last = self.prune.checks[-1].mark
+        if last > self.sampling.max_tokens:
             raise ValueError(
-                f"the mark ({self.prune.mark}) is larger than max_tokens ({self.sampling.max_tokens})"
+                f"the mark ({last}) is larger than max_tokens ({self.sampling.max_tokens})"
             )
         if self.record_marks and self.record != "full":
             raise ValueError("record_marks are for full recordings: add record=full")

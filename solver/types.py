@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from sandbox.result import ExecutionResult
 
@@ -236,6 +237,13 @@ class PruneReason(StrEnum):
     SKIPPED = "skipped"  # nothing to prune
 
 
+class Check(NamedTuple):
+    """At `mark` sampled tokens the best `keep` of those that stand there go on."""
+
+    mark: int
+    keep: int
+
+
 @dataclass(frozen=True, slots=True)
 class PruneDecision:
     """Which of the paused trajectories go on. `kept`, `dropped` are trajectory indices, `scores` by index."""
@@ -284,16 +292,21 @@ class Vote:
 class ProblemBudget:
     """A problem's time on the run's clock, in seconds; `reserve_s` of it is for forced answers.
 
-    `launch` and `keep` are how many trajectories it pays for (None: as many as are configured); `why` says
-    why these are fewer, or why there is no time at all.
+    `launch` and `checks` are how many trajectories it pays for and how many of them each check keeps (None:
+    as many as are configured); `why` says why these are fewer, or why there is no time at all.
     """
 
     allotted_s: float
     reserve_s: float
     deadline: float
     launch: int | None = None
-    keep: int | None = None
+    checks: tuple[Check, ...] | None = None
     why: str = ""
+
+    @property
+    def keep(self) -> int | None:
+        """How many go on to their ends, as far as it is told."""
+        return None if self.checks is None else self.checks[-1].keep
 
     @property
     def soft_deadline(self) -> float:

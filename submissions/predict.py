@@ -188,7 +188,7 @@ def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -
         reserve_s=budget.reserve_s,
         deadline=budget.deadline - head_start,
         launch=budget.launch,
-        keep=budget.keep,
+        checks=budget.checks,
         why=budget.why,
     )
 

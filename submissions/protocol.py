@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from solver.journal.events import Solved
-from solver.types import ProblemBudget
+from solver.types import Check, ProblemBudget
 
 MAX_LINE = 16_000_000  # bytes; a longer line is no message
 
@@ -37,14 +37,14 @@ class Task(_Message):
     reserve_s: float
     deadline: float
     launch: int | None = None
-    keep: int | None = None
+    checks: tuple[Check, ...] | None = None
     why: str = ""
 
     @property
     def budget(self) -> ProblemBudget:
         """What the problem may take."""
         return ProblemBudget(
-            self.allotted_s, self.reserve_s, self.deadline, self.launch, self.keep, self.why
+            self.allotted_s, self.reserve_s, self.deadline, self.launch, self.checks, self.why
         )
 
 

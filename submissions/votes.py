@@ -35,8 +35,7 @@ class VotesSoFar:
             self._send_vote(problem)
 
     def _send_vote(self, problem: ProblemHistory) -> None:
-        scores = problem.checked.scores if problem.checked is not None else {}
-        ballots = weigh(problem.ballots, scores, self._config)
+        ballots = weigh(problem.ballots, problem.last_scores, self._config)
         vote = decide(ballots, len(ballots), self._config)
         if vote is None or vote.answer is None or vote.answer == self._sent_answer:
             return

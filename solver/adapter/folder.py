@@ -12,6 +12,7 @@ checked without the model's weights; `StopGate.attach` checks the shapes of its 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +82,12 @@ def load_adapter(
     folder: Path,
     model_folder: Path,
     *,
-    mark: int | None = None,
+    marks: Sequence[int] = (),
     at_end: bool = False,
     dialect: str | None = None,
     prompt: str | None = None,
 ) -> LoadedAdapter:
-    """Read an adapter for a model folder or GGUF file, run at `mark` in `dialect` on `prompt` where given.
+    """Read an adapter for a model folder or GGUF file, run at `marks` in `dialect` on `prompt` where given.
 
     `at_end` asks for one of the last check, else it is one of the check at a mark. Raises `ConfigError` if
     it was made for the other place, another mark, dialect or prompt and `ModelError` if it was made
@@ -103,11 +104,11 @@ def load_adapter(
             f"the adapter {folder} was trained for the end of trajectories: give it as vote.adapter, a"
             " check at a mark takes one that was trained for the mark"
         )
-    if mark is not None and mark not in spec.marks:
-        known = " and ".join(map(str, spec.marks))
+    if not {*marks} <= {*spec.marks}:
+        known, asked = (" and ".join(map(str, each)) for each in (spec.marks, marks))
         raise ConfigError(
-            f"the adapter {folder} was trained for mark {known}, this run checks at mark {mark}:"
-            f" use prune.mark={spec.mark}, train one for mark {mark}, or choose another prune.scorer"
+            f"the adapter {folder} was trained for mark {known}, this run checks at mark {asked}:"
+            f" use prune.mark={spec.mark}, train one for mark {asked}, or choose another prune.scorer"
         )
     if dialect is not None and dialect != spec.dialect:
         raise ConfigError(

@@ -144,8 +144,7 @@ def _so_far(problem: Problem, desk: Desk, why: Degradation) -> Solved:
     known = desk.history.problems.get(problem.id)
     if known is None:
         return fallback
-    scores = known.checked.scores if known.checked is not None else {}
-    ballots = weigh(known.ballots, scores, desk.config.vote)
+    ballots = weigh(known.ballots, known.last_scores, desk.config.vote)
     vote = final_vote(ballots, len(ballots), desk.config.vote)
     if vote.answer is None:
         return fallback

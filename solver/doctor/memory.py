@@ -27,7 +27,7 @@ def need(
 ) -> Need | None:
     """The memory that the model needs; None if config.json does not say the shape of its cache.
 
-    At the mark, all launched trajectories hold a prefix; later the kept ones grow to their limit.
+    At a mark, all that go there hold a prefix; those that the last check keeps grow to their limit.
     """
     text = settings.get("text_config", settings)
     longest = config.model.context_length or text.get("max_position_embeddings")
@@ -39,11 +39,12 @@ def need(
     def cache(trajectories: int, tokens: int) -> int:
         return trajectories * element * _kv_elements(text, min(tokens, longest))
 
-    at_mark = cache(prune.launch, _PROMPT + prune.mark)
-    at_end = cache(prune.keep, _PROMPT + config.sampling.max_tokens)
+    alive = [prune.launch, *(keep for _, keep in prune.checks)]
+    reached = [*(mark for mark, _ in prune.checks), config.sampling.max_tokens]
+    most = max(cache(n, _PROMPT + tokens) for n, tokens in zip(alive, reached, strict=True))
     problems = config.budget.problems_at_once
     least = weights + cache(1, longest)
-    return Need(weights, least, max(least, weights + problems * max(at_mark, at_end)))
+    return Need(weights, least, max(least, weights + problems * most))
 
 
 def num_gpus(config: SolverConfig) -> int:

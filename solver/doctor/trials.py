@@ -93,10 +93,8 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
     from solver.adapter.folder import load_adapter
 
     where = adapter_folder(config)
-    model = config.model
-    spec = load_adapter(
-        where, folder, mark=config.prune.mark, dialect=model.dialect, prompt=model.prompt
-    ).spec
+    model, marks = config.model, [check.mark for check in config.prune.checks]
+    spec = load_adapter(where, folder, marks=marks, dialect=model.dialect, prompt=model.prompt).spec
     if Need.COMBINER in needs and spec.combiner is None:
         raise ModelError(f"the adapter {where} has no combiner: use the scorer stop")
     if Need.STATES in needs and spec.probe is None:
@@ -107,7 +105,8 @@ def scorer(config: SolverConfig, folder: Path, *, on_vllm: bool) -> Finding:
         return fail(
             "scorer", "vLLM does not know our plugin", "install stop-solver again beside it"
         )
-    return ok("scorer", f"{name}: the adapter fits the model, mark {config.prune.mark}")
+    known = " and ".join(map(str, marks))
+    return ok("scorer", f"{name}: the adapter fits the model, mark {known}")
 
 
 def last_check(config: SolverConfig, folder: Path) -> Finding:
@@ -181,7 +180,7 @@ def deep(config: SolverConfig) -> Finding:
     """
     small = config.model_copy(
         update={
-            "prune": config.prune.model_copy(update={"launch": 2, "keep": 1}),
+            "prune": config.prune.model_copy(update={"launch": 2, "keep": 1, "stages": None}),
             "budget": config.budget.model_copy(update={"time_limit_s": None}),
             "record": "run",
             "record_marks": (),

@@ -13,7 +13,7 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
     1.3  the degradations of solved, of which degraded are the sentences; asked of forced, answer.ask in the
          config
     1.4  launch and keep of problem_started, taken of solved, pace in the config
-    1.5  the evidence of ended
+    1.5  the evidence of ended; mark of checked, of which a problem may have several; prune.stages in the config
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RunResumed(_Event):
 class ProblemStarted(_Event):
     """A problem gets its time, None without a limit, and how many trajectories are launched and kept.
 
-    Both are None before 1.4: then they are those of the config.
+    `keep` is what the last check keeps. Both are None before 1.4: then they are those of the config.
     """
 
     type: Literal["problem_started"] = "problem_started"
@@ -145,10 +145,11 @@ class Ended(_Event):
 
 
 class Checked(_Event):
-    """The scores at the mark and who goes on."""
+    """The scores at `mark` and who goes on; the mark is that of the config before 1.5 (None)."""
 
     type: Literal["checked"] = "checked"
     problem_id: str
+    mark: int | None = None
     kept: list[int]
     dropped: list[int]
     scores: dict[int, float]

@@ -60,15 +60,15 @@ def _trajectory_rows(record: ProblemHistory, config: SolverConfig) -> Iterator[d
 def _trajectory_row(
     record: TrajectoryHistory, of: ProblemHistory, config: SolverConfig
 ) -> dict[str, Any]:
-    trajectory, checked = record.trajectory, of.checked
+    trajectory = record.trajectory
     row: dict[str, Any] = {
         "problem_id": of.problem.id,
         "index": record.index,
         "stop_reason": None if trajectory.stop_reason is None else trajectory.stop_reason.value,
         "answer": trajectory.answer,
         "right": _right(trajectory.answer, of.problem, config),
-        "kept": checked is None or record.index not in checked.dropped,
-        "score": None if checked is None else checked.scores.get(record.index),
+        "kept": record.index not in of.dropped,
+        "score": of.last_scores.get(record.index),
         "sampled_tokens": trajectory.num_sampled_tokens,
         "prompt_tokens": len(trajectory.prompt_token_ids),
         "reused_tokens": trajectory.reused_tokens,
@@ -101,7 +101,7 @@ def _problem_rows(record: ProblemHistory, config: SolverConfig) -> Iterator[dict
         "tied": None if solved is None else solved.tied,
         "decided_early": None if solved is None else solved.decided_early,
         "trajectories": len(record.trajectories),
-        "dropped": 0 if record.checked is None else len(record.checked.dropped),
+        "dropped": len(record.dropped),
         "sampled_tokens": None if solved is None else solved.sampled_tokens,
         "started_s": record.started,
         "allotted_s": record.allotted_s,

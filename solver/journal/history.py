@@ -30,6 +30,7 @@ from solver.journal.events import (
     Solved,
 )
 from solver.journal.reader import BEGINNING, JournalReader, Line
+from solver.policy.prune import last_scores
 from solver.policy.seeds import trajectory_seed
 from solver.types import (
     BEGINS_AGAIN,
@@ -81,6 +82,14 @@ class Call(Span):
     status: str
 
 
+@dataclass(slots=True)
+class Pause:
+    """A trajectory that stands at a mark: since when, and when it went on from there, if it did."""
+
+    began: float
+    ended: float | None = None
+
+
 class Incident(NamedTuple):
     """What the engine lost, when, and on which line of the journal it says so."""
 
@@ -93,14 +102,14 @@ class Incident(NamedTuple):
 class TokenRecord:
     """What a history keeps of a trajectory beside its state if ids are asked for.
 
-    `call_lines` are the journal's lines of its calls, `mark_place` is a turn and how many of its ids
-    stand before the mark.
+    `call_lines` are the journal's lines of its calls; each of `mark_places` is a turn and how many of its
+    ids stand before a mark.
     """
 
     trajectory: Trajectory
     requests: list[Request] = field(default_factory=list)
     call_lines: list[int] = field(default_factory=list)
-    mark_place: tuple[int, int] | None = None
+    mark_places: list[tuple[int, int]] = field(default_factory=list)
 
     def apply(self, event: TrajectoryEvent, line: int) -> None:
         """Take in the next event, which stands on `line` of the journal."""
@@ -111,7 +120,7 @@ class TokenRecord:
         elif isinstance(event, Executed):
             self.call_lines.append(line)
         elif isinstance(event, Ended) and event.stop_reason is StopReason.MARK:
-            self.mark_place = turn, len(self.trajectory.turns[turn].token_ids)
+            self.mark_places.append((turn, len(self.trajectory.turns[turn].token_ids)))
         apply_event(self.trajectory, event)
 
 
@@ -126,11 +135,10 @@ class TrajectoryHistory:
     line: int
     began: float
     last: float = 0.0  # when it was last heard of
-    ended: float | None = None  # when it last stood still: at the mark, or for good
+    ended: float | None = None  # when it last stood still: at a mark, or for good
     num_tokens: int = 0
     calls: list[Call] = field(default_factory=list)
-    marked: float | None = None  # when it stood at the mark
-    resumed: float | None = None  # when it went on from there
+    pauses: list[Pause] = field(default_factory=list)  # at the marks that it reached
     forced: int | None = None  # after how many tokens an answer was forced
     stop_reason: StopReason | None = None
     answer: int | None = None
@@ -173,8 +181,8 @@ class TrajectoryHistory:
         """Become what it was when it wrote `event`."""
         self.last = event.t
         if isinstance(event, Sampled):
-            if self.marked is not None and self.resumed is None:
-                self.resumed = event.started
+            if self.pauses and self.pauses[-1].ended is None:
+                self.pauses[-1].ended = event.started
             self.num_tokens += len(event.token_ids)
         elif isinstance(event, Executed):
             status = event.result.status.value
@@ -186,7 +194,7 @@ class TrajectoryHistory:
             self.stop_reason, self.answer, self.error = event.stop_reason, event.answer, event.error
             self.evidence = event.evidence
             if event.stop_reason is StopReason.MARK:
-                self.marked = event.t
+                self.pauses.append(Pause(event.t))
         if self.tokens is not None:
             self.tokens.apply(event, line)
 
@@ -241,7 +249,7 @@ class ProblemHistory:
     prompt_token_ids: tuple[int, ...] = ()  # where ids are kept
     trajectories: dict[int, TrajectoryHistory] = field(default_factory=dict)
     asked: dict[int, int | None] = field(default_factory=dict)
-    checked: Checked | None = None
+    checks: list[Checked] = field(default_factory=list)
     scored: list[Scored] = field(default_factory=list)
     solved: Solved | None = None
     _earlier: frozenset[int] = frozenset()  # ended in an earlier process, and did not begin anew
@@ -253,13 +261,19 @@ class ProblemHistory:
 
     @property
     def dropped(self) -> frozenset[int]:
-        """Who was dropped at the check; in a full recording they went on all the same."""
-        return frozenset(self.checked.dropped if self.checked else ())
+        """Who was dropped at a check; in a full recording they went on all the same."""
+        return frozenset(index for checked in self.checks for index in checked.dropped)
+
+    @property
+    def last_scores(self) -> dict[int, float]:
+        """What the last check that scored a trajectory said of it: what its ballot weighs by."""
+        return last_scores(self.checks)
 
     def scores(self, scorer: str, mark: int) -> dict[int, float]:
-        """What `scorer` said of whom at the run's mark."""
-        if self.checked is not None and self.checked.method == scorer:
-            return self.checked.scores
+        """What `scorer` said of whom at `mark`, one of the run's."""
+        for checked in self.checks:
+            if checked.method == scorer and checked.mark in (None, mark):
+                return checked.scores
         said = [one.scores for one in self.scored if (one.scorer, one.mark) == (scorer, mark)]
         return said[-1] if said else {}
 
@@ -294,7 +308,7 @@ class ProblemHistory:
             if self.keep_ids:
                 self.prompt_token_ids = tuple(event.prompt_token_ids)
         elif isinstance(event, Checked):
-            self.checked = event
+            self.checks.append(event)
         elif isinstance(event, Scored):
             self.scored.append(event)
         else:
@@ -313,7 +327,7 @@ class ProblemHistory:
         }
         self._earlier = frozenset(self.trajectories)
         self.asked = {index: a for index, a in self.asked.items() if index in self.trajectories}
-        self.checked, self.scored = None, []
+        self.checks, self.scored = [], []
 
     def finished_trajectories(self) -> list[Trajectory]:
         """Those that a process that goes on with it need not run again, by index; ids must be kept."""

@@ -57,7 +57,7 @@ def summarize(history: RunHistory, problems: Sequence[Problem]) -> Summary:
         raise JournalError("a run without its first event cannot be summed up")
     begun = history.problems.values()
     solved = {one.id: one.solved for one in begun if one.solved is not None}
-    checked = [one.checked for one in begun if one.checked is not None]
+    checked = [checked for one in begun for checked in one.checks]
     graded = [problem for problem in problems if problem.answer is not None]
     num_correct = sum(
         is_correct(solved[problem.id].answer, problem, start.config.answer.modulus)

@@ -6,12 +6,13 @@ All times are seconds on the run's one monotonic clock.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from solver.config import BudgetConfig, PruneConfig
 from solver.policy.pace import Pace
-from solver.types import ProblemBudget
+from solver.types import Check, ProblemBudget
 
 _WORTH_A_TRY = 0.5  # of what an answer takes: with less time than that nothing is begun
 
@@ -88,9 +89,10 @@ def plan(
 ) -> ProblemBudget:
     """The budget of the next problem, with as many trajectories as an even share pays for at this pace.
 
-    Launch and keep shrink together, down to one; `why` says so, and why nothing is begun. Without a
-    limit, and as long as nothing is known of the pace, they are those of `prune`. Problems share one
-    engine, by which the pace is reckoned, with those that are under way in the same one only.
+    Launch and what each check keeps shrink together, down to one; `why` says so, and why nothing is
+    begun. Without a limit, and as long as nothing is known of the pace, they are those of `prune`.
+    Problems share one engine, by which the pace is reckoned, with those that are under way in the same
+    one only.
     """
     at_once = min(config.problems_at_once, math.ceil(problems_left / engines))
     least_s = _with_reserve(pace.least_s(at_once), config)
@@ -101,22 +103,24 @@ def plan(
     time_s = min(share, budget.allotted_s)
 
     def needed_s(launch: int) -> float:
-        keep = shrunk_keep(launch, prune)
-        return _with_reserve(pace.seconds(launch, keep, prune.mark, at_once), config)
+        return _with_reserve(pace.seconds(launch, shrunk(launch, prune), at_once), config)
 
     launch = prune.launch
     while launch > 1 and needed_s(launch) > time_s:
         launch -= 1
-    keep = shrunk_keep(launch, prune)
+    checks = shrunk(launch, prune)
     why = ""
     if launch < prune.launch:
-        why = _shrunk(launch, keep, prune, needed_s(prune.launch), time_s)
-    return replace(budget, launch=launch, keep=keep, why=why)
+        why = _why_shrunk(launch, checks, prune, needed_s(prune.launch), time_s)
+    return replace(budget, launch=launch, checks=checks, why=why)
 
 
-def shrunk_keep(launch: int, prune: PruneConfig) -> int:
-    """How many of `launch` are kept so that their share stays as in `prune`: from 1 to `launch`."""
-    return max(1, math.floor(prune.keep * launch / prune.launch + 0.5))
+def shrunk(launch: int, prune: PruneConfig) -> tuple[Check, ...]:
+    """The checks of `prune` for `launch` trajectories: each keeps the same share, from 1 to `launch`."""
+    return tuple(
+        Check(mark, max(1, math.floor(keep * launch / prune.launch + 0.5)))
+        for mark, keep in prune.checks
+    )
 
 
 class _Share(NamedTuple):
@@ -159,9 +163,12 @@ def _no_time(left_s: float, least_s: float) -> str:
     return f"no time: an answer takes {_text(least_s)}, {_text(left_s)} are left"
 
 
-def _shrunk(launch: int, keep: int, prune: PruneConfig, needed_s: float, time_s: float) -> str:
+def _why_shrunk(
+    launch: int, checks: Sequence[Check], prune: PruneConfig, needed_s: float, time_s: float
+) -> str:
+    kept, of = (", then ".join(str(keep) for _, keep in each) for each in (checks, prune.checks))
     return (
-        f"time was short: {launch} of {prune.launch} launched, {keep} of {prune.keep} kept, as all"
+        f"time was short: {launch} of {prune.launch} launched, {kept} of {of} kept, as all"
         f" would take {_text(needed_s)} and {_text(time_s)} are there"
     )
 

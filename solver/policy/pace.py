@@ -5,16 +5,18 @@ that launches N trajectories and keeps K takes about
 
     min(mark, L) * s(N) + check * N + max(0, L - mark) * s(K) + tools + other      seconds
 
-where L is the expected length of the longest of K trajectories. Nothing here reads a clock.
+where L is the expected length of the longest of K trajectories; with several checks, each has a mark, and
+those that it keeps go on to the next one. Nothing here reads a clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from solver.config import PaceConfig, PruneConfig
+from solver.types import Check
 
 RECENT = 8  # problems that count: the load of a machine changes
 _PRIOR_TOKENS = 4.0  # what each point of the prior weighs in the fit: soon outweighed
@@ -120,23 +122,21 @@ class Pace:
             return self
         return Pace(self.prior, (*self.recent, taken)[-RECENT:])
 
-    def seconds(self, launch: int, keep: int, mark: int, at_once: int = 1) -> float:
+    def seconds(self, launch: int, checks: Sequence[Check], at_once: int = 1) -> float:
         """What a problem is expected to take; `at_once` of them share the engine. 0: nothing is known.
 
         Never less for more trajectories.
         """
         known = self._known()
-        longest = _mean(_expected_longest(taken.lengths, keep) for taken in known)
-        before = min(longest, mark)
-        check_s = 0.0
-        if launch > keep and longest > mark:
-            check_s = launch * _mean(taken.check_s for taken in known if taken.check_s)
-        return (
-            before * self._step_s(at_once * launch)
-            + check_s
-            + (longest - before) * self._step_s(at_once * keep)
-            + self._beside(known)
-        )
+        longest = _mean(_expected_longest(taken.lengths, checks[-1].keep) for taken in known)
+        check_s = _mean(taken.check_s for taken in known if taken.check_s)
+        seconds, streams, reached = 0.0, launch, 0.0
+        for mark, keep in checks:
+            seconds += (min(longest, mark) - reached) * self._step_s(at_once * streams)
+            if streams > keep and longest > mark:
+                seconds += streams * check_s
+            streams, reached = keep, min(longest, mark)
+        return seconds + (longest - reached) * self._step_s(at_once * streams) + self._beside(known)
 
     def least_s(self, at_once: int = 1) -> float:
         """What one answer takes: one trajectory of usual length.
@@ -173,12 +173,11 @@ def taken_by(
     check_s: float,
     elapsed_s: float,
     launch: int,
-    keep: int,
-    mark: int,
+    checks: Sequence[Check],
     most: int,
     at_once: int = 1,
 ) -> Taken:
-    """What a problem took that launched and kept so many, by the tokens of its trajectories.
+    """What a problem took that launched so many and had these `checks`, by the tokens of its trajectories.
 
     `cut` and `silent` are those that the deadline cut, with an answer and without, `most` the tokens that
     one may sample, `tools_s` the seconds that each waited for its tools. What the steps of its own
@@ -194,7 +193,7 @@ def taken_by(
     )
     if taken.cut or taken.silent or not taken.ended:
         return taken
-    explained = Pace(recent=(taken,)).seconds(launch, keep, mark, at_once)
+    explained = Pace(recent=(taken,)).seconds(launch, checks, at_once)
     return replace(taken, other_s=max(0.0, elapsed_s - explained))
 
 

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from typing import Protocol
 
 from solver.config import PruneConfig
 from solver.types import PruneDecision, PruneReason
@@ -21,8 +22,17 @@ class Selection(StrEnum):
     def of(self, config: PruneConfig) -> PruneConfig:
         """`config` as it is meant: where nobody is dropped, all that are launched are kept."""
         return (
-            config.model_copy(update={"keep": config.launch}) if self is Selection.ALL else config
+            config.model_copy(update={"keep": config.launch, "stages": None})
+            if self is Selection.ALL
+            else config
         )
+
+
+class _Scored(Protocol):
+    """A decision, or what the journal has of it."""
+
+    @property
+    def scores(self) -> Mapping[int, float]: ...
 
 
 def asks_scores(waiting: Collection[int], keep: int, selection: Selection) -> bool:
@@ -85,6 +95,11 @@ def keep_all(indices: Iterable[int], method: str) -> PruneDecision:
     """Keep everyone: there is nothing to prune."""
     everyone = sorted(indices)
     return _decision(everyone, everyone, {}, method, PruneReason.SKIPPED)
+
+
+def last_scores(checks: Iterable[_Scored]) -> dict[int, float]:
+    """What the last check that scored a trajectory said of it, by index: what its ballot weighs by."""
+    return {index: score for check in checks for index, score in check.scores.items()}
 
 
 def _check_keep(keep: int) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from solver.config import VoteConfig
 from solver.journal.history import ProblemHistory
+from solver.policy.prune import last_scores
 from solver.policy.vote import vote
 from solver.policy.weights import weigh
 from solver.replay.policy import Policy
 from solver.replay.problem import ReplayProblem
 from solver.replay.sweep import Replay, draw_of
-from solver.replay.votes import check, vote_of
+from solver.replay.votes import decisions, vote_of
 from solver.types import Vote
 
 
@@ -62,17 +63,19 @@ class StopRule:
 def pruned(problem: ReplayProblem, policy: Policy, run_seed: int) -> Pruned:
     """What pruning did to one problem. Raises `NotRecorded`."""
     indices = draw_of(problem, policy.launch, 0, 0).indices
-    decision = check(problem, policy, indices, run_seed)
-    voters = [index for index in indices if index not in decision.dropped]
-    kept_vote = vote_of(problem, voters, decision.scores, policy.vote)
-    all_vote = vote_of(problem, indices, decision.scores, policy.vote)
+    checks = decisions(problem, policy, indices, run_seed)
+    dropped = {index for decision in checks for index in decision.dropped}
+    voters = [index for index in indices if index not in dropped]
+    scores = last_scores(checks)
+    kept_vote = vote_of(problem, voters, scores, policy.vote)
+    all_vote = vote_of(problem, indices, scores, policy.vote)
     kept_right, all_right = problem.right(kept_vote.answer), problem.right(all_vote.answer)
     return Pruned(
         problem_id=problem.id,
         voters=Counter(problem.paths[index].ballot.answer for index in voters),
-        dropped=Counter(problem.paths[index].ballot.answer for index in decision.dropped),
+        dropped=Counter(problem.paths[index].ballot.answer for index in dropped),
         right_voters=sum(problem.paths[index].right for index in voters),
-        right_dropped=sum(problem.paths[index].right for index in decision.dropped),
+        right_dropped=sum(problem.paths[index].right for index in dropped),
         vote=kept_vote,
         vote_of_all=all_vote,
         lost=all_right and not kept_right,
@@ -83,11 +86,10 @@ def pruned(problem: ReplayProblem, policy: Policy, run_seed: int) -> Pruned:
 def votes_over_time(problem: ProblemHistory, config: VoteConfig) -> list[Standing]:
     """The vote of the run's voters whenever one of them ended, on the recorded clock.
 
-    `config` is the run's own; the weights are those that its check gave.
+    `config` is the run's own; the weights are those that its checks gave.
     """
     cast = sorted((t.ended, t.index, t.ballot) for t in problem.voters if t.ended is not None)
-    scores = problem.checked.scores if problem.checked is not None else {}
-    ballots = weigh([ballot for _, _, ballot in cast], scores, config)
+    ballots = weigh([ballot for _, _, ballot in cast], problem.last_scores, config)
     return [
         Standing(ended - problem.started, vote(ballots[:num]))
         for num, (ended, _, _) in enumerate(cast, start=1)

@@ -124,20 +124,19 @@ def _check_seconds(problems: Iterable[ProblemHistory]) -> dict[str, float]:
     """Median seconds a prefix of every scorer, from checks and from what was recorded there."""
     found: dict[str, list[float]] = defaultdict(list)
     for problem in problems:
-        checked = problem.checked
-        if checked is not None and checked.scores:
-            found[checked.method].append((checked.t - checked.started) / len(checked.scores))
+        for checked in problem.checks:
+            if checked.scores:
+                found[checked.method].append((checked.t - checked.started) / len(checked.scores))
         for scored in problem.scored:
-            at_the_check = checked is not None and not _is_later(scored.started, problem)
-            if scored.scores and at_the_check:
+            if scored.scores and problem.checks and not _is_later(scored.started, problem):
                 found[scored.scorer].append((scored.t - scored.started) / len(scored.scores))
     return {name: median(seconds) for name, seconds in found.items()}
 
 
 def _is_later(time: float, problem: ProblemHistory) -> bool:
-    """Whether somebody who had stood at the mark had ended for good by then."""
+    """Whether somebody who had stood at a mark had ended for good by then."""
     return any(
-        t.marked is not None and t.stop_reason is not StopReason.MARK and (t.ended or 0.0) <= time
+        t.pauses and t.stop_reason is not StopReason.MARK and (t.ended or 0.0) <= time
         for t in problem.trajectories.values()
     )
 

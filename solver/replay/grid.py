@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from solver.replay.policy import Policy
 from solver.runs.settings import parse_duration
 from solver.scorers import Selection, find_scorer, gives_chances, scorer_names
 from solver.scorers.registry import names_with_chances
+from solver.types import Check
 
-KEYS = ("launch", "keep", "mark", "scorer", "vote", "stop", "limit")
+KEYS = ("launch", "keep", "mark", "stages", "scorer", "vote", "stop", "limit")
 _RULES, _STOPS = (get_args(VoteConfig.model_fields[name].annotation) for name in ("rule", "stop"))
 _NO_LIMIT = ("none", "off")
 
@@ -51,21 +53,20 @@ def parse_sweep(items: Sequence[str]) -> Values:
 def grid(values: Values, own: Policy) -> Grid:
     """Every combination; what is not swept is as in `own`. Raises `ConfigError`."""
     launches = _numbers(values, "launch", own.launch)
-    keeps = _numbers(values, "keep", own.keep)
-    marks = _numbers(values, "mark", own.mark)
+    plans = _plans(values, own)
     names = _names(values, "scorer", own.scorer, scorer_names())
     rules = _names(values, "vote", own.vote.rule, _RULES)
     stops = _names(values, "stop", own.vote.stop, _STOPS)
     limits = [_limit(text) for text in values["limit"]] if "limit" in values else [own.limit_s]
     policies: dict[Policy, str | None] = {}
-    for launch, mark, name, keep, rule, stop, limit in product(
-        launches, marks, names, keeps, rules, stops, limits
+    for launch, checks, name, rule, stop, limit in product(
+        launches, plans, names, rules, stops, limits
     ):
         # Without pruning keep and mark have no effect: one policy represents all their values.
         prunes = find_scorer(name).selection is not Selection.ALL
-        kept, at = (keep, mark) if prunes else (launch, marks[0])
         vote = own.vote.model_copy(update={"rule": rule, "stop": stop})
-        policy = Policy(launch, kept, at, name, vote, limit)
+        kept = checks if prunes else (Check(plans[0][0].mark, launch),)
+        policy = Policy(launch, kept, name, vote, limit)
         policies[policy] = _why_not(policy)
     played = tuple(policy for policy, why in policies.items() if why is None)
     left_out = Counter(why for why in policies.values() if why is not None)
@@ -76,12 +77,32 @@ def grid(values: Values, own: Policy) -> Grid:
 
 def _why_not(policy: Policy) -> str | None:
     """Why a policy is invalid; None if it is valid."""
-    if policy.keep > policy.launch:
+    if policy.checks[0].keep > policy.launch:
         return "keep must not be larger than launch"
     if policy.vote.rule == "weighted" and not gives_chances(policy.scorer):
         names = ", ".join(names_with_chances())
         return f"vote=weighted needs a scorer that gives chances ({names})"
     return None
+
+
+def _plans(values: Values, own: Policy) -> list[tuple[Check, ...]]:
+    """The checks to try: one at each mark with each keep, and the stages."""
+    stages = [_stages(text) for text in values.get("stages", ())]
+    if "keep" not in values and "mark" not in values:
+        return stages or [own.checks]
+    keeps = _numbers(values, "keep", own.checks[-1].keep)
+    marks = _numbers(values, "mark", own.checks[0].mark)
+    return [*((Check(mark, keep),) for mark, keep in product(marks, keeps)), *stages]
+
+
+def _stages(text: str) -> tuple[Check, ...]:
+    """`32:16+64:8` as checks. Whether they fit is the config's business."""
+    pairs = [re.fullmatch(r"(\d{1,9}):(\d{1,9})", part, re.ASCII) for part in text.split("+")]
+    if not all(pairs):
+        raise ConfigError(
+            f"--sweep stages={text}: write mark:keep for each check, for example stages=32:16+64:8"
+        )
+    return tuple(Check(int(pair[1]), int(pair[2])) for pair in pairs if pair)
 
 
 def _numbers(values: Values, key: str, own: int) -> list[int]:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Self
 
 from solver.config import SolverConfig, VoteConfig
+from solver.types import Check
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Launch `launch`, keep `keep` at `mark` by `scorer`, vote by `vote`; `limit_s` for the whole run."""
+    """Launch `launch`, prune at `checks` by `scorer`, vote by `vote`; `limit_s` for the whole run."""
 
     launch: int
-    keep: int
-    mark: int
+    checks: tuple[Check, ...]
     scorer: str
     vote: VoteConfig
     limit_s: float | None = None
@@ -24,15 +24,16 @@ class Policy:
         """The policy that a run was configured with."""
         prune = config.prune
         limit = config.budget.time_limit_s
-        return cls(prune.launch, prune.keep, prune.mark, prune.scorer, config.vote, limit)
+        return cls(prune.launch, prune.checks, prune.scorer, config.vote, limit)
 
     def config(self, base: SolverConfig) -> SolverConfig:
         """The config of an ordinary run under this policy, all else as in `base`."""
         changes = {
             "prune": {
                 "launch": self.launch,
-                "keep": self.keep,
-                "mark": self.mark,
+                "keep": self.checks[-1].keep,
+                "mark": self.checks[0].mark,
+                "stages": self.checks if len(self.checks) > 1 else None,
                 "scorer": self.scorer,
             },
             "budget": {"time_limit_s": self.limit_s},

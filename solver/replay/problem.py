@@ -159,10 +159,12 @@ class ReplayProblem:
         for scored in self.history.scored:
             if (scored.scorer, scored.mark) == (scorer, mark):
                 return scored.scores if scored.error is None else None
-        checked = self.history.checked
-        if checked is None or (checked.method, self._config.prune.mark) != (scorer, mark):
-            return {}
-        return None if checked.reason is PruneReason.FALLBACK_RANDOM else checked.scores
+        for checked in self.history.checks:
+            at = self._config.prune.mark if checked.mark is None else checked.mark
+            if (checked.method, at) == (scorer, mark):
+                failed = checked.reason is PruneReason.FALLBACK_RANDOM
+                return None if failed else checked.scores
+        return {}
 
     def _compute(
         self, declaration: ScorerDeclaration, mark: int, indices: tuple[int, ...]

@@ -30,15 +30,17 @@ def counterfactual_lines(replay: Replay, policy: Policy) -> list[str]:
         for problem in problems
     ]
     problems = [problem for problems in replay.problems for problem in problems]
+    pruning = "".join(f" -> {keep} at {mark}" for mark, keep in policy.checks)
+    scores = []
+    for mark, _ in policy.checks:
+        qualities = quality_lines(score_qualities(problems, mark))
+        scores += [f"## Scores at mark {mark}", "", *qualities, ""]
     return [
-        f"## Pruning {policy.launch} -> {policy.keep} at {policy.mark} by {policy.scorer}",
+        f"## Pruning {policy.launch}{pruning} by {policy.scorer}",
         "",
         *pruned_lines(ends),
         "",
-        f"## Scores at mark {policy.mark}",
-        "",
-        *quality_lines(score_qualities(problems, policy.mark)),
-        "",
+        *scores,
         "## Votes by other rules",
         "",
         *vote_table(vote_ways(replay, policy)),

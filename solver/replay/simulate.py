@@ -14,12 +14,12 @@ from math import inf
 from solver.policy.answer import FORCED_TOKENS
 from solver.policy.consensus import early_vote, final_vote
 from solver.policy.pace import Steps, Taken, taken_by
-from solver.policy.prune import keep_all
+from solver.policy.prune import last_scores
 from solver.replay.machine import Machine, Runner
 from solver.replay.policy import Policy
 from solver.replay.problem import ReplayProblem
 from solver.replay.speeds import Speeds
-from solver.replay.votes import check
+from solver.replay.votes import decide
 from solver.types import Ballot, Vote
 
 
@@ -66,16 +66,21 @@ def simulate(
     machine = Machine(speeds, soft_deadline)
     machine.wait(speeds.before_s)
     runners = _runners(problem, draw.indices)
-    waiting = problem.waiting(draw.indices, policy.mark)
-    for index in waiting:
-        runners[index].goal = policy.mark
-    decision = keep_all(waiting, policy.scorer)  # if time is over before there is a check
-    if machine.run(runners.values()):
-        decision = check(problem, policy, draw.indices, run_seed, draw.number)
+    left, decisions = set(draw.indices), []
+    for at in policy.checks:
+        waiting = problem.waiting(sorted(left), at.mark)
+        for index in left:
+            runners[index].goal = at.mark if index in waiting else None
+        if not machine.run(runners[index] for index in left if not runners[index].finished):
+            break  # time is over before the check
+        decision = decide(problem, at, policy.scorer, waiting, run_seed, draw.number)
         if decision.dropped:
             machine.wait(speeds.check_s.get(policy.scorer, 0.0) * len(waiting))
-    voters = [runner for index, runner in runners.items() if index not in decision.dropped]
-    weighed = problem.weigh([runner.path for runner in voters], decision.scores, policy.vote)
+        decisions.append(decision)
+        left -= set(decision.dropped)
+    voters = [runner for index, runner in runners.items() if index in left]
+    scores = last_scores(decisions)
+    weighed = problem.weigh([runner.path for runner in voters], scores, policy.vote)
     ballots = {ballot.index: ballot for ballot in weighed}
     going = [runner for runner in voters if not runner.finished]
     for runner in going:
@@ -101,7 +106,7 @@ def simulate(
         cut=cut,
         taken=_taken(voters, cut > 0, policy, speeds, seconds, problem.most_tokens),
         launch=policy.launch,
-        keep=policy.keep,
+        keep=policy.checks[-1].keep,
     )
 
 
@@ -116,8 +121,9 @@ def _taken(
     """What a run would have measured: it would have found the machine's speeds."""
     unfinished = [runner.sampled for runner in voters if not runner.finished]
     steps = Steps()
-    for streams in {policy.launch, policy.keep}:
-        steps += Steps.of(policy.mark, streams, policy.mark * speeds.step(streams, 0))
+    mark = policy.checks[0].mark
+    for streams in {policy.launch, *(keep for _, keep in policy.checks)}:
+        steps += Steps.of(mark, streams, mark * speeds.step(streams, 0))
     return taken_by(
         steps=steps,
         ended=[runner.sampled for runner in voters if runner.finished],
@@ -128,8 +134,7 @@ def _taken(
         check_s=speeds.check_s.get(policy.scorer, 0.0),
         elapsed_s=seconds,
         launch=policy.launch,
-        keep=policy.keep,
-        mark=policy.mark,
+        checks=policy.checks,
         most=most,
     )
 

@@ -73,10 +73,10 @@ class Replay:
             left = len(problems) - place
             kept = config.budget.model_copy(update={"closing_s": closing.seconds(left)})
             budget = plan(now, end, left, kept, prune, pace, first_share)
-            if budget.launch is None or budget.keep is None:  # there is no time
+            if budget.launch is None or budget.checks is None:  # there is no time
                 outcome = Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch)
             else:
-                paid_for = replace(policy, launch=budget.launch, keep=budget.keep)
+                paid_for = replace(policy, launch=budget.launch, checks=budget.checks)
                 draw = draw_of(problems[place], budget.launch, number, seed)
                 limit = budget.soft_deadline - now, budget.reserve_s
                 outcome = self._play(run, place, paid_for, draw, *limit)

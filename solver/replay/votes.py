@@ -1,4 +1,4 @@
-"""What the check decides and what is answered under a policy: exact, for neither depends on time.
+"""What the checks decide and what is answered under a policy: exact, for neither depends on time.
 
 The same functions decide as in a run (`policy.prune`, `policy.weights`, `policy.consensus`), on the
 same trajectories.
@@ -15,26 +15,43 @@ from solver.policy.seeds import prune_seed
 from solver.replay.policy import Policy
 from solver.replay.problem import ReplayProblem
 from solver.scorers import find_scorer
-from solver.types import PruneDecision, Vote
+from solver.types import Check, PruneDecision, Vote
 
 
-def check(
-    problem: ReplayProblem, policy: Policy, indices: Sequence[int], run_seed: int, draw: int = 0
+def decisions(
+    problem: ReplayProblem, policy: Policy, indices: Sequence[int], run_seed: int
+) -> list[PruneDecision]:
+    """What each check of the policy decides, with the run's own random choices."""
+    found, left = [], list(indices)
+    for at in policy.checks:
+        decision = decide(problem, at, policy.scorer, left, run_seed)
+        left = [index for index in left if index not in decision.dropped]
+        found.append(decision)
+    return found
+
+
+def decide(
+    problem: ReplayProblem,
+    at: Check,
+    scorer: str,
+    indices: Sequence[int],
+    run_seed: int,
+    draw: int = 0,
 ) -> PruneDecision:
-    """Who of those launched is dropped, by which scores; `draw` 0 is the run's own random choice."""
-    waiting = problem.waiting(indices, policy.mark)
-    selection = find_scorer(policy.scorer).selection
+    """Who of `indices` is dropped at a check, by which scores; `draw` 0 is the run's own random choice."""
+    waiting = problem.waiting(indices, at.mark)
+    selection = find_scorer(scorer).selection
     scores = None  # it stays so for random, and for a scorer that failed in the run
-    if asks_scores(waiting, policy.keep, selection):
-        scores = problem.scores(policy.scorer, policy.mark, waiting)
+    if asks_scores(waiting, at.keep, selection):
+        scores = problem.scores(scorer, at.mark, waiting)
     seed = prune_seed(run_seed, problem.id, draw)
-    return prune(waiting, policy.keep, selection, policy.scorer, scores, seed)
+    return prune(waiting, at.keep, selection, scorer, scores, seed)
 
 
 def vote_of(
     problem: ReplayProblem, voters: Sequence[int], scores: Mapping[int, float], config: VoteConfig
 ) -> Vote:
-    """The vote of these trajectories, when time is not short; `scores` are the check's.
+    """The vote of these trajectories, when time is not short; `scores` are the checks'.
 
     Raises `NotRecorded` if it hangs on one whose end was not recorded.
     """

@@ -93,8 +93,7 @@ def accuracy_curve(graded: Sequence[Graded], num_caps: int = CAPS) -> list[Point
 
 def _verdicts(one: Graded) -> list[bool]:
     """Whether the vote of the first 0, 1, 2, ... ballots is right."""
-    checked = one.problem.checked
-    scores = {i: s for i, s in checked.scores.items() if isfinite(s)} if checked else {}
+    scores = {i: s for i, s in one.problem.last_scores.items() if isfinite(s)}
     ballots = weigh(one.problem.ballots, scores, one.rule)
     answers = [vote(ballots[:count]).answer for count in range(len(ballots) + 1)]
     return [one.is_right(one.fallback if answer is None else answer) for answer in answers]

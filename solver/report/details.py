@@ -72,7 +72,6 @@ def _page(source: RunSource, problem: ProblemHistory, *, texts: bool) -> tuple[s
     written, size = _fitting(problem, steps)
     asked = source.problems.get(problem.id)
     longest = _STATEMENTS // max(1, len(source.problems))
-    checked = problem.checked
     page = {
         "statement": pieces(asked.statement, 0, longest=longest) if asked else [],
         "tags": dict(asked.tags) if asked else {},
@@ -80,7 +79,10 @@ def _page(source: RunSource, problem: ProblemHistory, *, texts: bool) -> tuple[s
         "line": problem.line,
         "allotted": problem.allotted_s,
         "began": round(problem.started, 3),
-        "check": checked and {"method": checked.method, "reason": checked.reason.value},
+        "checks": [
+            {"mark": one.mark, "method": one.method, "reason": one.reason.value}
+            for one in problem.checks
+        ],
         "lanes": [
             _lane(source, problem, lane) | {"steps": written.get(lane.index)}
             for lane in problem.trajectories.values()
@@ -107,18 +109,20 @@ def _lane(source: RunSource, problem: ProblemHistory, lane: TrajectoryHistory) -
     def since(t: float | None) -> float | None:
         return None if t is None else round(t - problem.started, 3)
 
-    score = problem.checked.scores.get(lane.index) if problem.checked else None
+    said = [checked.scores.get(lane.index) for checked in problem.checks]
+    out = [number for number, one in enumerate(problem.checks, 1) if lane.index in one.dropped]
     return {
         "i": lane.index,
         "line": lane.line,
-        "t": [since(lane.began), since(lane.marked), since(lane.resumed), since(lane.last)],
+        "t": [since(lane.began), since(lane.last)],
+        "pauses": [[since(pause.began), since(pause.ended)] for pause in lane.pauses],
         "n": lane.num_tokens,
         "end": lane.stop_reason.value if lane.stop_reason else None,
         "a": None if lane.answer is None else str(lane.answer),
         "ok": None if lane.answer is None else source.is_right(problem.id, lane.answer),
-        "score": score if score is not None and isfinite(score) else None,
+        "scores": [s if s is not None and isfinite(s) else None for s in said],
         "last": lane.evidence.verified,
-        "dropped": int(lane.index in problem.dropped),
+        "dropped": out[0] if out else 0,
         "calls": [
             [call.num_tokens, since(call.started), since(call.ended), call.status]
             for call in lane.calls

@@ -35,12 +35,12 @@ def overview(source: RunSource, *, live: bool) -> dict[str, Any]:
         "settings": [[key, value] for key, value in _settings(config)],
         "full": config.record == "full",
         "launch": config.prune.launch,
-        "mark": config.prune.mark,
+        "marks": [check.mark for check in config.prune.checks],
         "max_tokens": config.sampling.max_tokens,
         "limit": config.budget.time_limit_s,
         "total": len(source.problems),
         "curve": charts.accuracy_curve(graded),
-        "judges": list(_judges(_scorers(history, config), graded, config.prune.mark)),
+        "judges": list(_judges(history, config, graded)),
         "columns": charts.columns(history.problems.values()),
     }
 
@@ -132,9 +132,10 @@ def _notices(source: RunSource) -> Iterator[dict[str, Any]]:
 
 def _of_problem(problem: ProblemHistory) -> Iterator[dict[str, Any]]:
     reasons = list(problem.solved.degraded) if problem.solved else []
-    checked = problem.checked
-    if not reasons and checked and checked.reason is PruneReason.FALLBACK_RANDOM:
-        reasons = [Degradation.of_scorer(checked.method, checked.error).detail]
+    if not reasons:
+        failed = [one for one in problem.checks if one.reason is PruneReason.FALLBACK_RANDOM]
+        details = (Degradation.of_scorer(one.method, one.error).detail for one in failed)
+        reasons = list(dict.fromkeys(details))
     if reasons:
         yield {"kind": "degraded", "id": problem.id, "text": "; ".join(reasons)}
 
@@ -157,20 +158,21 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, o
             yield prefix + name, value
 
 
-def _scorers(history: RunHistory, config: SolverConfig) -> list[str]:
-    """Those that scored at the mark, the one that decided first."""
+def _scorers(history: RunHistory, config: SolverConfig, mark: int) -> list[str]:
+    """Those that scored at `mark`, the one that decides there first."""
     deciding = config.prune.scorer
     scored = (one for problem in history.problems.values() for one in problem.scored)
-    others = {one.scorer for one in scored if one.mark == config.prune.mark}
+    others = {one.scorer for one in scored if one.mark == mark}
     return [deciding, *sorted(others - {deciding})]
 
 
 def _judges(
-    scorers: Sequence[str], graded: Sequence[charts.Graded], mark: int
+    history: RunHistory, config: SolverConfig, graded: Sequence[charts.Graded]
 ) -> Iterator[dict[str, Any]]:
-    """How well each scorer knew at the mark, and the last check at the end."""
-    for scorer in scorers:
-        yield _judge(scorer, graded, mark)
+    """How well each scorer knew at each mark, and the last check at the end."""
+    for mark, _ in config.prune.checks:
+        for scorer in _scorers(history, config, mark):
+            yield _judge(scorer, graded, mark)
     if found := charts.verified(graded):
         yield {
             "scorer": "last check",
@@ -187,6 +189,7 @@ def _judge(scorer: str, graded: Sequence[charts.Graded], mark: int) -> dict[str,
     link = "share" if found and all(0 <= score <= 1 for score, _ in found) else None
     return {
         "scorer": scorer,
+        "mark": mark,
         "bins": charts.calibration(found),
         "scored": [len(found), charts.num_scored(graded, scorer, mark)],
         "link": "logit" if gives_chances(scorer) else link,

@@ -2,7 +2,7 @@
 
 A trace is a list of steps, `{"k": kind, "x": pieces, ...}`: what was `said`, `code` that ran, its
 `output`, an answer's opening that was `forced`. Pieces are text, formulas (`math.py`), the mark
-(`{"mark": 1}`), and cuts (`{"cut": characters, "line": journal line}`).
+(`{"mark": 1}`, its number), and cuts (`{"cut": characters, "line": journal line}`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ _CLOSE_FENCE = re.compile(r"\A\n?[ \t]*```[ \t]*\n?")
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A turn, the journal's line it begins on, after how many ids the mark is, and its call."""
+    """A turn, the journal's line it begins on, after how many ids marks stand in it, and its call.
+
+    `marks` are (number of the mark, ids before it).
+    """
 
     turn: Turn
     line: int
-    mark: int | None
+    marks: list[tuple[int, int]]
     call: Call | None
     call_line: int
 
@@ -54,7 +57,7 @@ def traces(
     lanes = {index: list(_turns(one)) for index, one in history.trajectories.items()}
     batch = [list(history.prompt_token_ids)]
     for turn in (turn for turns in lanes.values() for turn in turns):
-        batch += [turn.ids, turn.ids[: turn.mark or 0], list(turn.forced)]
+        batch += [turn.ids, *(turn.ids[:place] for _, place in turn.marks), list(turn.forced)]
     texts = decoder.texts(batch)
     if texts is None:
         return None, {
@@ -63,7 +66,11 @@ def traces(
     rest = iter(texts)
     shown = next(rest)
     return shown, {
-        index: [s for t in turns for s in _steps(t, next(rest), next(rest), next(rest))]
+        index: [
+            s
+            for t in turns
+            for s in _steps(t, next(rest), [next(rest) for _ in t.marks], next(rest))
+        ]
         for index, turns in lanes.items()
     }
 
@@ -97,23 +104,30 @@ def history_with_ids(path: Path, problem: ProblemHistory) -> ProblemHistory:
 
 def _turns(one: TrajectoryHistory) -> Iterator[_Turn]:
     lines = {request.turn: request.line for request in reversed(one.requests)}
-    marked_turn, mark = one.record.mark_place or (None, None)
     calls, line = zip(one.calls, one.record.call_lines, strict=True), one.line
     for place, turn in enumerate(one.trajectory.turns):
         begins = lines.get(place, line)
         call, line = next(calls) if turn.execution is not None else (None, line)
-        yield _Turn(turn, begins, mark if place == marked_turn else None, call, line)
+        marks = [
+            (number, before)
+            for number, (marked, before) in enumerate(one.record.mark_places, start=1)
+            if marked == place
+        ]
+        yield _Turn(turn, begins, marks, call, line)
 
 
-def _steps(turn: _Turn, text: str, before_mark: str, forced: str) -> Iterator[dict[str, Any]]:
+def _steps(
+    turn: _Turn, text: str, before_marks: list[str], forced: str
+) -> Iterator[dict[str, Any]]:
     said, code, after = _around_code(text, turn.turn.tool_call)
-    mark = None if turn.mark is None else len(before_mark)
-    if said or mark is not None:
+    numbers = [number for number, _ in turn.marks]
+    marks = list(zip(numbers, map(len, before_marks), strict=True))
+    if said or marks:
         yield {
             "k": "said",
             "n": len(turn.ids),
             "line": turn.line,
-            "x": _said(said, mark, turn.line),
+            "x": _said(said, marks, turn.line),
         }
     if turn.call is not None:
         # What was run is shown, be it found in the text or not.
@@ -127,9 +141,9 @@ def _steps(turn: _Turn, text: str, before_mark: str, forced: str) -> Iterator[di
 
 def _numbers(turn: _Turn) -> Iterator[dict[str, Any]]:
     """The steps where there is no tokenizer: ids are counted, code and output are known as text."""
-    mark = [] if turn.mark is None else [{"mark": 1}]
-    if turn.ids or mark:
-        yield {"k": "ids", "n": len(turn.ids), "line": turn.line, "x": mark}
+    marks = [{"mark": number} for number, _ in turn.marks]
+    if turn.ids or marks:
+        yield {"k": "ids", "n": len(turn.ids), "line": turn.line, "x": marks}
     if turn.call is not None:
         code = turn.turn.tool_call or ""
         yield {"k": "code", "x": pieces(code, turn.call_line, formulas=False)}
@@ -148,11 +162,14 @@ def _around_code(text: str, code: str | None) -> tuple[str, str, str]:
     return _OPEN_FENCE.sub("", before), code, _CLOSE_FENCE.sub("", after)
 
 
-def _said(text: str, mark: int | None, line: int) -> list[Any]:
-    if mark is None:
-        return pieces(text, line)
-    # A mark inside the code stands before it: the code is shown in one piece.
-    return [*pieces(text[:mark], line), {"mark": 1}, *pieces(text[mark:], line)]
+def _said(text: str, marks: list[tuple[int, int]], line: int) -> list[Any]:
+    said: list[Any] = []
+    begin = 0
+    for number, end in marks:
+        # A mark inside the code stands before it: the code is shown in one piece.
+        said += [*pieces(text[begin:end], line), {"mark": number}]
+        begin = end
+    return said + pieces(text[begin:], line)
 
 
 def _output(turn: _Turn) -> dict[str, Any]:

@@ -79,14 +79,18 @@ class ProblemView:
     def stage(self) -> str:
         """The stage it is in: launch, check, resume, or vote once answers are forced or all are in."""
         trajectories = self.history.trajectories.values()
-        if self.history.checked is None:
+        checks = self.history.checks
+        if not checks:
             still = sum(one.stop_reason is not None for one in trajectories)
             return "check" if still >= self.launch else "launch"
         # One that was asked for an answer says nothing of the others.
         forced = any(
             one.forced is not None and one.index not in self.history.asked for one in trajectories
         )
-        return "vote" if forced or self.alive == 0 else "resume"
+        if forced or self.alive == 0:
+            return "vote"
+        at_mark = sum(bool(t.pauses) and t.pauses[-1].began > checks[-1].t for t in trajectories)
+        return "check" if at_mark >= self.alive else "resume"
 
     @property
     def votes(self) -> Counter[int]:

@@ -46,21 +46,23 @@ def load_config(
     The default preset is `embedded`, or `general` when a layer names another model. With `base`
     (the config of a run that is resumed) the layers go on top of it and no preset is implied.
     """
-    upper = _file_layer(config_file) if config_file is not None else {}
+    flags: _Layer = {}
     for text in sets:
-        _merge(upper, _set_layer(text))
+        _merge(flags, _set_layer(text))
     for key, value in (overrides or {}).items():
         layer = _nested(key, value)
         _check_keys(layer, SolverConfig)
-        _merge(upper, layer)
+        _merge(flags, layer)
+    upper = _file_layer(config_file) if config_file is not None else {}
+    _lay(upper, flags)
 
     config: _Layer = base.model_dump() if base is not None else {}
     if preset is None and base is None:
         path = upper.get("model", {}).get("path", "embedded")
         preset = "embedded" if path == "embedded" else "general"
     if preset is not None:
-        _merge(config, _preset_layer(preset))
-    _merge(config, upper)
+        _lay(config, _preset_layer(preset))
+    _lay(config, upper)
     theirs = preset not in (None, "embedded")
     if theirs and config["model"].get("path", "embedded") == "embedded":
         raise ConfigError(
@@ -145,6 +147,17 @@ def _nested(key: str, value: object) -> _Layer:
         value = {part: value}
     assert isinstance(value, dict)
     return value
+
+
+def _lay(below: _Layer, layer: Mapping[str, Any]) -> None:
+    """Merge a layer over those below it; whichever way it says the checks replaces the other way."""
+    ours, theirs = below.get("prune", {}), layer.get("prune", {})
+    if theirs.get("stages") is not None:
+        ours.pop("mark", None)
+        ours.pop("keep", None)
+    elif theirs.keys() & {"mark", "keep"}:
+        ours.pop("stages", None)
+    _merge(below, layer)
 
 
 def _merge(into: _Layer, layer: Mapping[str, Any]) -> None:

@@ -38,8 +38,8 @@ class Need(StrEnum):
 class ScorerContext:
     """What a scorer is opened with.
 
-    `mark` is the number of sampled tokens that a prefix has; with `any_mark` the scorer is asked at
-    other marks too, so that an adapter is not refused for the mark it was trained at. `shared` holds
+    `marks` are the numbers of sampled tokens at which prefixes are scored (none for the last check); with `any_mark` the scorer is
+    asked at others too, so that an adapter is not refused for the marks it was trained at. `shared` holds
     what several scorers use, and those of several marks; `closing` closes what they opened.
     """
 
@@ -47,7 +47,7 @@ class ScorerContext:
     engine: Engine
     dialect: Dialect
     model_folder: Path
-    mark: int
+    marks: tuple[int, ...]
     closing: AsyncExitStack
     any_mark: bool = False
     shared: dict[str, Any] = field(default_factory=dict)
@@ -106,16 +106,20 @@ class ScorerDeclaration:
         """The scorer, ready to be asked; None for a method without scores. Raises what `open` does."""
         if self.open is not None:
             return await self.open(context)
-        return ComputedScorer(self, context.mark) if self.compute is not None else None
+        return ComputedScorer(self) if self.compute is not None else None
 
 
 class ComputedScorer:
-    """A declaration's pure function as a `Scorer` at one mark."""
+    """A declaration's pure function as a `Scorer`."""
 
-    def __init__(self, declaration: ScorerDeclaration, mark: int) -> None:
+    def __init__(self, declaration: ScorerDeclaration) -> None:
         self.name = declaration.name
-        self._declaration, self._mark = declaration, mark
+        self._declaration = declaration
 
     async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
-        """One score a trajectory; `deadline` is not looked at: nothing is waited for."""
-        return self._declaration.scores(trajectories, self._mark)
+        """One score a trajectory; `deadline` is not looked at: nothing is waited for.
+
+        The mark is what the longest of them has sampled: at a check all stand at it.
+        """
+        mark = max((t.num_sampled_tokens for t in trajectories), default=0)
+        return self._declaration.scores(trajectories, mark)

@@ -31,7 +31,7 @@ async def open_last_check(context: ScorerContext) -> StopScorer:
         context.engine,
         folder,
         context.model_folder,
-        mark=None,
+        marks=(),
         at_end=True,
         dialect=config.model.dialect,
         prompt=config.model.prompt,

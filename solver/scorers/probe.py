@@ -64,7 +64,7 @@ async def _open(context: ScorerContext) -> ProbeScorer:
         load_adapter,
         folder,
         context.model_folder,
-        mark=None if context.any_mark else context.mark,
+        marks=() if context.any_mark else context.marks,
         dialect=context.config.model.dialect,
         prompt=context.config.model.prompt,
     )

@@ -92,12 +92,14 @@ class StopScorer:
         folder: Path,
         model_folder: Path,
         *,
-        mark: int | None,
+        marks: Sequence[int],
         dialect: str,
         prompt: str,
         at_end: bool = False,
     ) -> Self:
-        """Check the adapter in `folder` against model, mark and prompt, and have `engine` read it.
+        """Check the adapter in `folder` against model, marks and prompt, and have `engine` read it.
+
+        Without marks, any will do.
 
         `at_end` asks for an adapter of the last check, which scores finished trajectories.
         An engine that serves the adapter itself (`StopReader`) is taken as it is; on the in-process
@@ -112,7 +114,7 @@ class StopScorer:
             load_adapter,
             folder,
             model_folder,
-            mark=mark,
+            marks=marks,
             at_end=at_end,
             dialect=dialect,
             prompt=prompt,
@@ -193,7 +195,7 @@ async def _open_stop(context: ScorerContext) -> StopScorer:
             context.engine,
             context.adapter,
             context.model_folder,
-            mark=None if context.any_mark else context.mark,
+            marks=() if context.any_mark else context.marks,
             dialect=context.config.model.dialect,
             prompt=context.config.model.prompt,
         )

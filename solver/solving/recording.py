@@ -8,7 +8,7 @@ model are asked for and recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from solver.config import SolverConfig
@@ -29,8 +29,8 @@ class Recording:
     ends_dropped = True  # those that the check drops end there
     stops_early = True  # a decided vote ends those that are still under way
 
-    async def score_mark(self, state: ProblemState, services: Services) -> None:
-        """Record further scores of what stands at the mark, once the check has decided."""
+    async def score_mark(self, mark: int, state: ProblemState, services: Services) -> None:
+        """Record further scores of what stands at `mark`, once the check has decided."""
 
     async def score_other_marks(self, state: ProblemState, services: Services) -> None:
         """Record further scores of every trajectory as it stood at other marks, once all have ended."""
@@ -39,19 +39,20 @@ class Recording:
 class FullRecording(Recording):
     """Everything that a replay may ask for: all trajectories to their ends, all of `scorers`' scores.
 
-    `marks` are those at which the trajectories are scored besides the run's own.
+    All that are launched stand at `first_mark`; as they stood at `marks`, they are scored afterwards.
     """
 
     ends_dropped = False  # they go on, without a vote
     stops_early = False
 
-    def __init__(self, scorers: Sequence[Scorer], marks: Sequence[int]) -> None:
+    def __init__(self, scorers: Sequence[Scorer], first_mark: int, marks: Iterable[int]) -> None:
         self._scorers = scorers
-        self._marks = marks
+        self._first_mark, self._marks = first_mark, tuple(marks)
 
-    async def score_mark(self, state: ProblemState, services: Services) -> None:
-        """Score what stands at the mark by every scorer; the seconds are those of a check."""
-        await self._score(state.waiting(), services.config.prune.mark, state, services)
+    async def score_mark(self, mark: int, state: ProblemState, services: Services) -> None:
+        """Score what stands at the first mark by every scorer; the seconds are those of a check."""
+        if mark == self._first_mark:
+            await self._score(state.waiting(), mark, state, services)
 
     async def score_other_marks(self, state: ProblemState, services: Services) -> None:
         """Score every trajectory once more, as it stood at each of `marks`."""
@@ -68,7 +69,10 @@ class FullRecording(Recording):
 
 def recording_of(config: SolverConfig, scorers: Sequence[Scorer]) -> Recording:
     """The recording that `config.record` names; `scorers` are asked under full recording only."""
-    return FullRecording(scorers, config.record_marks) if config.record == "full" else Recording()
+    if config.record != "full":
+        return Recording()
+    first, *later = (check.mark for check in config.prune.checks)
+    return FullRecording(scorers, first, dict.fromkeys([*later, *config.record_marks]))
 
 
 async def _score_and_record(

@@ -131,11 +131,10 @@ def _taken(state: ProblemState, elapsed_s: float, services: Services) -> Taken |
         cut=lengths(StopReason.DEADLINE, silent=False),
         silent=lengths(StopReason.DEADLINE, silent=True),
         tools_s=[_tool_seconds(trajectory) for trajectory in voted],
-        check_s=state.check_s,
+        check_s=state.check_s / max(1, state.num_scored),
         elapsed_s=elapsed_s,
         launch=state.budget.launch or prune.launch,
-        keep=state.budget.keep or prune.keep,
-        mark=prune.mark,
+        checks=state.budget.checks or prune.checks,
         most=config.sampling.max_tokens,
         at_once=config.budget.problems_at_once,
     )

@@ -4,6 +4,8 @@ launch   N trajectories from one prompt, each to the token mark or to its own ea
 check    one score a prefix that stands at the mark; the best K go on, the others end there
 resume   the survivors go on to their answers, until the vote is decided or time is short
 vote     the answer with the most ballots, or with the most weight
+
+With several stages the survivors of a check go on to the mark of the next one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from solver.solving.services import Services
 from solver.solving.state import ProblemState
 from solver.solving.trajectory import Stage, TrajectoryRun, begin
 from solver.types import (
+    Check,
     Degradation,
     DegradationKind,
     PruneDecision,
@@ -40,8 +43,10 @@ async def solve(state: ProblemState, services: Services) -> Vote:
     ) as resources:
         method = _Method(state, services, resources)
         prompt = await method.ask()
-        await method.launch(prompt)
-        await method.check()
+        method.launch(prompt)
+        for check in method.checks:
+            await method.go_to(check.mark)
+            await method.check(check)
         await method.resume()
         await services.recording.score_other_marks(state, services)
     return state.final_vote(services.config.vote)
@@ -62,10 +67,16 @@ class _Method:
         return self.services.config.prune.launch if paid_for is None else paid_for
 
     @property
+    def checks(self) -> tuple[Check, ...]:
+        """The marks, and how many go on from each: as many as the problem's budget pays for."""
+        services = self.services
+        configured = services.selection.of(services.config.prune).checks
+        return self.state.budget.checks or configured
+
+    @property
     def num_kept(self) -> int:
-        """K: as many as the problem's budget pays for."""
-        paid_for = self.state.budget.keep
-        return self.services.config.prune.keep if paid_for is None else paid_for
+        """K: how many go on from the last mark."""
+        return self.checks[-1].keep
 
     async def ask(self) -> list[int]:
         """The ids of the prompt; a statement that the model does not know is a reason for doubt."""
@@ -86,12 +97,8 @@ class _Method:
             state.degrade(DegradationKind.UNFAMILIAR, concern)
         return prompt
 
-    async def launch(self, prompt: list[int]) -> None:
-        """Take N trajectories to the mark; at the soft deadline those under way stay where they are.
-
-        Those that have ended in an earlier process are there already, and are not run again.
-        """
-        mark = self.services.config.prune.mark
+    def launch(self, prompt: list[int]) -> None:
+        """Begin N trajectories; those that have ended in an earlier process are there already."""
         self.services.sandboxes.prepare(self.num_kept)
         ended = {trajectory.index for trajectory in self.state.trajectories}
         self.state.trajectories += [
@@ -99,24 +106,31 @@ class _Method:
             for index in range(self.num_launched)
             if index not in ended
         ]
-        await self._advance(self.state.waiting(), mark, StopReason.MARK)
 
-    async def check(self) -> None:
-        """Keep the best K of those at the mark; end the others, so that kernels and cache are free.
+    async def go_to(self, mark: int) -> None:
+        """Take those that are left to `mark`; at the soft deadline they stay where they are."""
+        await self._advance(self.state.survivors(), mark, StopReason.MARK)
 
-        Trajectories that ended before the mark vote as they are and take no place among the K.
+    async def check(self, check: Check) -> None:
+        """Keep the best of those at the mark; end the others, so that kernels and cache are free.
+
+        Trajectories that ended before the mark vote as they are and take no place among those kept.
         """
         state, services = self.state, self.services
         started = services.elapsed()
-        decision = state.decision = await self._decide(state.waiting())
+        decision = await self._decide(state.survivors(), check.keep)
+        state.decisions.append(decision)
         if decision.scores:
-            state.check_s = (services.elapsed() - started) / len(decision.scores)
+            state.check_s += services.elapsed() - started
+            state.num_scored += len(decision.scores)
         if decision.reason is PruneReason.FALLBACK_RANDOM:
-            state.degradations.append(Degradation.of_scorer(decision.method, decision.error))
+            failure = Degradation.of_scorer(decision.method, decision.error)
+            state.degrade(failure.kind, failure.detail)
         services.record(
             Checked(
                 t=services.elapsed(),
                 problem_id=state.problem.id,
+                mark=check.mark,
                 kept=list(decision.kept),
                 dropped=list(decision.dropped),
                 scores=dict(decision.scores),
@@ -126,13 +140,13 @@ class _Method:
                 started=started,
             )
         )
-        await services.recording.score_mark(state, services)
+        await services.recording.score_mark(check.mark, state, services)
         if services.recording.ends_dropped:
             await self._end(state.dropped(), StopReason.PRUNED)
 
-    async def _decide(self, waiting: Sequence[Trajectory]) -> PruneDecision:
+    async def _decide(self, waiting: Sequence[Trajectory], keep: int) -> PruneDecision:
         """Ask the scorer if somebody must go; if it fails, a seeded random choice says who."""
-        config, scorer, keep = self.services.config.prune, self.services.scorer, self.num_kept
+        config, scorer = self.services.config.prune, self.services.scorer
         selection = self.services.selection
         indices = [trajectory.index for trajectory in waiting]
         seed = prune_seed(self.services.config.seed, self.state.problem.id)

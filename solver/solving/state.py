@@ -8,6 +8,7 @@ from solver.config import SolverConfig, VoteConfig
 from solver.journal.events import Solved
 from solver.policy.consensus import early_vote, final_vote
 from solver.policy.pace import Taken
+from solver.policy.prune import last_scores
 from solver.policy.weights import weigh
 from solver.types import (
     NO_BALLOT,
@@ -25,24 +26,26 @@ from solver.types import (
 
 @dataclass(slots=True)
 class ProblemState:
-    """A problem on its way: its time, its trajectories, the check's decision, reasons for doubt.
+    """A problem on its way: its time, its trajectories, what each check decided, reasons for doubt.
 
-    `check_s` is what the check took for one prefix, in seconds; 0 if nothing was scored.
+    `check_s` is what checks took in seconds, and `num_scored` for how many prefixes.
     """
 
     problem: Problem
     budget: ProblemBudget
     trajectories: list[Trajectory] = field(default_factory=list)
-    decision: PruneDecision | None = None
+    decisions: list[PruneDecision] = field(default_factory=list)
     check_s: float = 0.0
+    num_scored: int = 0
     degradations: list[Degradation] = field(default_factory=list)
 
     def degrade(self, kind: DegradationKind, detail: str) -> None:
-        """Note a reason to doubt the answer."""
-        self.degradations.append(Degradation(kind, detail))
+        """Note a reason to doubt the answer, once."""
+        if (reason := Degradation(kind, detail)) not in self.degradations:
+            self.degradations.append(reason)
 
     def waiting(self) -> list[Trajectory]:
-        """Trajectories that stand at the mark or were stopped on the way to it."""
+        """Trajectories that stand at a mark or were stopped on the way to it."""
         return [t for t in self.trajectories if t.stop_reason in (None, StopReason.MARK)]
 
     def survivors(self) -> list[Trajectory]:
@@ -50,7 +53,7 @@ class ProblemState:
         return [t for t in self.waiting() if not self._is_dropped(t)]
 
     def dropped(self) -> list[Trajectory]:
-        """Those of the waiting that the check dropped; only a full recording still has any."""
+        """Those of the waiting that a check dropped; only a full recording still has any."""
         return [t for t in self.waiting() if self._is_dropped(t)]
 
     def early_vote(self, config: VoteConfig) -> Vote | None:
@@ -63,7 +66,7 @@ class ProblemState:
         return final_vote(self._ballots(config), len(self.voters()), config)
 
     def voters(self) -> list[Trajectory]:
-        """Those that the check did not drop; a full recording finishes the dropped ones as well."""
+        """Those that no check dropped; a full recording finishes the dropped ones as well."""
         return [t for t in self.trajectories if not self._is_dropped(t)]
 
     def solved(
@@ -94,8 +97,9 @@ class ProblemState:
         )
 
     def _is_dropped(self, trajectory: Trajectory) -> bool:
-        dropped = self.decision.dropped if self.decision is not None else ()
-        return trajectory.index in dropped or trajectory.stop_reason is StopReason.PRUNED
+        return trajectory.stop_reason is StopReason.PRUNED or any(
+            trajectory.index in decision.dropped for decision in self.decisions
+        )
 
     def _ballots(self, config: VoteConfig) -> list[Ballot]:
         cast = [
@@ -108,7 +112,7 @@ class ProblemState:
             for trajectory in self.voters()
             if trajectory.stop_reason not in NO_BALLOT
         ]
-        return weigh(cast, self.decision.scores if self.decision is not None else {}, config)
+        return weigh(cast, last_scores(self.decisions), config)
 
 
 def not_begun(problem: Problem, config: SolverConfig, t: float, why: Degradation) -> Solved:

@@ -47,7 +47,7 @@ def folder(tmp_path: Path, llama_folder: Path) -> Path:
 def test_a_round_trip_keeps_every_bit(folder: Path, llama_folder: Path) -> None:
     model = tiny_model("llama")
     original = loud_adapter(model)
-    loaded = load_adapter(folder, llama_folder, mark=36, dialect="fenced")
+    loaded = load_adapter(folder, llama_folder, marks=[36], dialect="fenced")
     assert loaded.spec == spec_for(llama_folder)
     ours, theirs = original.state_dict(), loaded.adapter.state_dict()
     assert ours.keys() == theirs.keys()
@@ -108,7 +108,7 @@ def test_another_run_or_model_is_refused(
         "trained for mark 36, this run checks at mark 40",
         folder,
         llama_folder,
-        mark=40,
+        marks=[40],
     )
     refuses(
         ConfigError,

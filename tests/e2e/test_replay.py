@@ -43,9 +43,9 @@ def test_everything_is_recorded(recording: RecordedRun) -> None:
         kinds = {(scored.scorer, scored.mark) for scored in record.scored}
         assert kinds == {(s, m) for s in ("stop", "stop+confidence", "reward") for m in (16, 32)}
         assert all(scored.error is None and scored.scores for scored in record.scored)
-        assert record.checked is not None
+        [checked] = record.checks
         at_the_mark = next(s.scores for s in record.scored if (s.scorer, s.mark) == ("stop", 32))
-        assert at_the_mark == pytest.approx(record.checked.scores, abs=1e-4)
+        assert at_the_mark == pytest.approx(checked.scores, abs=1e-4)
 
 
 @pytest.mark.parametrize(

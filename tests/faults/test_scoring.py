@@ -79,7 +79,7 @@ def test_pitfall_7_a_scorer_that_ignores_the_deadline_is_cut_off() -> None:
         return state, services.clock.now() - began
 
     state, elapsed = run_virtual(main())
-    assert state.decision.reason is PruneReason.FALLBACK_RANDOM
+    assert state.decisions[0].reason is PruneReason.FALLBACK_RANDOM
     assert elapsed <= 20.0
     assert sum(t.answer is not None for t in state.trajectories) == 0 or elapsed >= 15.0
 

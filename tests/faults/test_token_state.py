@@ -85,7 +85,7 @@ def test_a_call_that_is_complete_at_the_mark_runs_after_the_check_only() -> None
     )
     state = run(rig)
     executed = {event.index for event in rig.of(Executed)}
-    assert executed == set(state.decision.kept)
+    assert executed == set(state.decisions[0].kept)
     assert len(rig.pool.executed) == 2
 
 
@@ -125,7 +125,7 @@ def test_each_trajectory_keeps_its_own_kernel_over_the_mark() -> None:
     )
     state = run(rig)
     assert rig.pool.leases == 4  # one each, at the first call
-    kept = set(state.decision.kept)
+    kept = set(state.decisions[0].kept)
     calls = {event.index: 0 for event in rig.of(Executed)}
     for event in rig.of(Executed):
         calls[event.index] += 1

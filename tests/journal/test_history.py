@@ -12,6 +12,7 @@ from solver.journal.writer import JournalWriter
 from solver.solving.session import answer_problem
 from solver.solving.state import ProblemState
 from solver.types import ProblemBudget, StopReason, Trajectory
+from tests.replay.runs import Judge
 from tests.support import run_virtual
 from tests.support.journals import run_history
 from tests.support.rig import Rig, budget, config, every, problem, says
@@ -30,6 +31,30 @@ async def solved(rig: Rig, finished=()):  # type: ignore[no-untyped-def]
 def rig() -> Rig:
     texts = every([says(1, 30), f"{CALL} so {says(2, 5)}", says(1, 3), says(7)])
     return Rig(texts, settings=config(vote={"stop": "off"}))
+
+
+def staged() -> Rig:
+    """Six to the first mark, three to the second, one to its end; one ends between the marks."""
+    texts = every([says(index, 30 if index != 4 else 5) for index in range(6)])
+    prune = {"launch": 6, "mark": 10, "keep": 1, "stages": [[10, 3], [20, 1]], "scorer": "stop"}
+    judge = Judge("stop", {f"p#{index}": float(index) for index in range(6)})
+    return Rig(texts, settings=config(prune=prune, vote={"stop": "off"}), scorer=judge)
+
+
+def test_a_run_goes_on_in_the_middle_of_a_stage() -> None:
+    """Whenever the process ends: the same are kept at each mark, with the same tokens and votes."""
+    first = staged()
+    answer = run_virtual(solved(first))
+    assert answer.votes == {4: 1, 5: 1} and len(first.of(Checked)) == 2
+    whole = finished(first.events, "p", 0)
+    for cut in range(len(first.events)):
+        again = staged()
+        second = run_virtual(solved(again, finished(first.events[:cut], "p", 0)))
+        assert second.votes == answer.votes, cut
+        both = finished([*first.events[:cut], *again.events], "p", 0)
+        assert [(t.index, t.stop_reason, t.token_ids) for t in both] == [
+            (t.index, t.stop_reason, t.token_ids) for t in whole
+        ], cut
 
 
 def test_everything_that_ended_comes_back_token_by_token() -> None:

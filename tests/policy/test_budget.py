@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solver.config import BudgetConfig, PruneConfig
-from solver.policy.budget import allot, even_share, plan
+from solver.policy.budget import allot, even_share, plan, shrunk
 from solver.policy.pace import Pace, Steps, Taken
-from solver.types import ProblemBudget
+from solver.types import Check, ProblemBudget
 from tests.policy.test_pace import paces
 
 times = st.floats(0, 1e5)
@@ -159,6 +159,7 @@ limited = configs.flatmap(
         lambda at_once: config.model_copy(update={"problems_at_once": at_once})
     )
 )
+HALVING = PruneConfig(launch=24, stages=(Check(40, 12), Check(60, 3)), mark=40, keep=3)
 THREE_TO_ONE = PruneConfig(launch=24, keep=8, mark=40)
 # 40 tokens with 24 streams, a check, 60 tokens with 8: 1.04 + 0.24 + 0.6 s; with one of each 0.3 s
 KNOWN = Pace(recent=(Taken(Steps.of(320, 8, 3.2) + Steps.of(100, 2, 0.4), (100,), check_s=0.01),))
@@ -178,10 +179,20 @@ def test_with_enough_time_everything_is_launched() -> None:
 def test_launch_and_keep_shrink_together_into_an_even_share() -> None:
     budget = planned(10.0, 10)
     assert (budget.launch, budget.keep) == (11, 4)
-    assert KNOWN.seconds(11, 4, 40) <= 1.0 < KNOWN.seconds(12, 4, 40)
+    assert KNOWN.seconds(11, [Check(40, 4)]) <= 1.0 < KNOWN.seconds(12, [Check(40, 4)])
     assert budget.why == (
         "time was short: 11 of 24 launched, 4 of 8 kept, as all would take 1.88 s and 1.00 s are there"
     )
+
+
+def test_every_check_keeps_its_share_of_what_is_launched() -> None:
+    assert shrunk(24, HALVING) == HALVING.checks
+    assert shrunk(11, HALVING) == ((40, 6), (60, 1))
+    assert shrunk(1, HALVING) == ((40, 1), (60, 1))
+    budget = plan(0.0, 11.0, 10, PLAIN, HALVING, KNOWN)
+    assert budget.launch is not None and budget.launch < 24
+    assert budget.checks == shrunk(budget.launch, HALVING)
+    assert f"{budget.checks[0].keep}, then {budget.checks[1].keep} of 12, then 3 kept" in budget.why
 
 
 def test_below_the_least_as_many_problems_as_can_be_solved_are_served() -> None:

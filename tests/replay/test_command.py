@@ -15,6 +15,7 @@ from solver.replay.problem import NotRecorded
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay, draw_of, sweep
 from solver.runs.settings import load_config
+from solver.types import Check
 from tests.replay.runs import Judge, full, recorded
 from tests.support.rig import Rig, config, every, problem, says
 
@@ -161,14 +162,14 @@ def test_a_torn_line_is_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_grid() -> None:
     own = Policy.of(config())
     found = grid(parse_sweep(["launch=2,4", "keep=2,4", "scorer=confidence,none"]), own)
-    kinds = [(p.launch, p.keep, p.scorer) for p in found.policies]
+    kinds = [(p.launch, p.checks[0].keep, p.scorer) for p in found.policies]
     # nothing is kept or dropped without a scorer, so that is one row a launch
     assert kinds == [
         (2, 2, "confidence"),
         (2, 2, "none"),
         (4, 2, "confidence"),
-        (4, 4, "confidence"),
         (4, 4, "none"),
+        (4, 4, "confidence"),
     ]
     assert found.left_out == {"keep must not be larger than launch": 1}
     assert grid({}, own).policies == (own,)
@@ -183,19 +184,19 @@ def test_a_weighted_vote_is_swept_where_there_are_chances() -> None:
     own = Policy.of(config())
     items = ["launch=4", "keep=2,3", "scorer=stop,confidence,none", "vote=majority,weighted"]
     found = grid(parse_sweep(items), own)
-    kinds = [(p.scorer, p.keep, p.vote.rule) for p in found.policies]
+    kinds = [(p.scorer, p.checks[0].keep, p.vote.rule) for p in found.policies]
     assert kinds == [
         ("stop", 2, "majority"),
         ("stop", 2, "weighted"),
+        ("confidence", 2, "majority"),
+        ("none", 4, "majority"),
         ("stop", 3, "majority"),
         ("stop", 3, "weighted"),
-        ("confidence", 2, "majority"),
         ("confidence", 3, "majority"),
-        ("none", 4, "majority"),
     ]
     assert list(found.left_out.values()) == [3]
     # what is not swept is the run's own, and the rule is no exception
-    weighted = Policy(4, 2, 10, "reward", VoteConfig(rule="weighted"))
+    weighted = Policy(4, (Check(10, 2),), "reward", VoteConfig(rule="weighted"))
     [played] = grid(parse_sweep(["scorer=reward,none"]), weighted).policies
     assert played == weighted
 
@@ -219,7 +220,9 @@ def test_rows(recording: RecordedRun) -> None:
     again = sweep(replay_of(recording), found.policies, draws=10)
     assert rows == again  # seeded throughout
     best = next(
-        r for r in rows if (r.policy.launch, r.policy.keep, r.policy.scorer) == (6, 1, "stop")
+        r
+        for r in rows
+        if (r.policy.launch, r.policy.checks[0].keep, r.policy.scorer) == (6, 1, "stop")
     )
     assert best.accuracy is not None and best.accuracy.value == 1.0 and best.front
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,24 @@ from solver.replay.quality import score_qualities
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
 from solver.replay.ways import vote_ways
+from solver.types import Check, Trajectory
 from tests.replay.runs import Judge, full, recorded
 from tests.support.rig import Rig, every, problem, says
 
 STILL = Speeds(0.01, 0.0, 0.0, 0.0, 0.0)
 PRUNE = {"launch": 6, "keep": 2, "mark": 10, "scorer": "stop"}
 ANSWERS = [1, 5, 5, 1, 5, 5]  # 5 is right
+
+
+class ByMark(Judge):
+    """Its scores are by mark, each a list by index."""
+
+    def __init__(self, scores: Mapping[int, Sequence[float]]) -> None:
+        super().__init__("stop", {})
+        self._by_mark = scores
+
+    async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
+        return [self._by_mark[t.num_sampled_tokens][t.index] for t in trajectories]
 
 
 def run(place: Path, scores: list[float], keep: int = 2) -> RecordedRun:
@@ -89,7 +102,7 @@ def test_rules_never_change_a_vote_that_is_clear(tmp_path: Path) -> None:
     recording = run(tmp_path / "run", [0.0] * 6)
     replay = Replay([recording], STILL)
     everybody = Policy.of(recording.config)
-    everybody = Policy(6, 6, 10, "none", everybody.vote)
+    everybody = Policy(6, (Check(10, 6),), "none", everybody.vote)
     off, certain, posterior = stop_rules(replay, everybody)
     assert (off.stop, certain.stop, posterior.stop) == ("off", "certain", "posterior")
     assert off.num_right == certain.num_right == 1 and not certain.num_changed
@@ -118,3 +131,21 @@ def test_other_ways_of_voting(tmp_path: Path) -> None:
     assert (rows[None, "verified"].num_voters, rows["stop", "verified"].num_voters) == (6.0, 2.0)
     within = rows[None, "verified"].within
     assert within is not None and within.value == 1.0
+
+
+def test_ways_of_voting_after_several_checks(tmp_path: Path) -> None:
+    """The second check has scores of its own: they drop the third trajectory and weigh the ballots."""
+    answers = [1, 1, 1, 5]
+    judge = ByMark({10: [-3.0, 2.0, 3.0, 1.0], 20: [-3.0, 2.0, -4.0, 4.0]})
+    stages = {"launch": 4, "stages": [[10, 3], [20, 2]], "scorer": "stop"}
+    tales = every([says(answer, 40 + 10 * i) for i, answer in enumerate(answers)])
+    rig = Rig(says=tales, settings=full(prune=stages), scorer=judge)
+    recording = recorded(tmp_path / "run", rig, [problem(answer=5)], (judge,))
+    rows = {
+        (row.pruned_by, row.way): row
+        for row in vote_ways(Replay([recording], STILL), Policy.of(recording.config))
+    }
+    assert rows["stop", "majority"].num_voters == 2.0
+    assert rows[None, "best by stop"].right.value == 1.0
+    within = rows["stop", "weighted by stop"].within
+    assert within is not None and within.value == 1.0  # 2 of the wrong one, 4 of the right one

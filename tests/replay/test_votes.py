@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,14 +14,15 @@ from hypothesis import strategies as st
 from solver.config import SolverConfig
 from solver.journal.events import Ended
 from solver.journal.recorded_run import RecordedRun, load
+from solver.policy.prune import last_scores
 from solver.replay.policy import Policy
 from solver.replay.problem import NotRecorded, replay_problems
 from solver.replay.speeds import Speeds
 from solver.replay.sweep import Replay
-from solver.replay.votes import check, vote_of
+from solver.replay.votes import decisions, vote_of
 from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import ComputedScorer
-from solver.types import NO_EVIDENCE, StopReason
+from solver.types import NO_EVIDENCE, Check, PruneDecision, StopReason
 from tests.replay.runs import Judge, full, play, recorded, write
 from tests.support.rig import END, Rig, config, every, problem, says
 
@@ -57,6 +59,14 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     num = draw(st.integers(2, 8))
 
+    def pruning(launch: int) -> dict[str, object]:
+        """One check, or several."""
+        keeps = sorted(draw(st.sets(st.integers(1, launch), min_size=1, max_size=3)), reverse=True)
+        size = len(keeps)
+        marks = sorted(draw(st.sets(st.integers(1, 60), min_size=size, max_size=size)))
+        stages = list(zip(marks, keeps, strict=True)) if size > 1 else None
+        return {"mark": marks[0], "keep": keeps[-1], "stages": stages}
+
     def policy() -> dict[str, object]:
         launch = draw(st.integers(1, num))
         scorer = draw(st.sampled_from(["stop", "stop", "confidence", "random", "none"]))
@@ -70,9 +80,8 @@ def cases(draw: st.DrawFn) -> Case:
         return {
             "prune": {
                 "launch": launch,
-                "keep": draw(st.integers(1, launch)),
-                "mark": draw(st.integers(1, 60)),
                 "scorer": scorer,
+                **pruning(launch),
             },
             "vote": {
                 "rule": draw(st.sampled_from(rules)),
@@ -98,7 +107,7 @@ def cases(draw: st.DrawFn) -> Case:
 def run_of(case: Case, settings: SolverConfig, place: Path) -> RecordedRun:
     logprobs = {f"p#{i}": value for i, value in enumerate(case.logprobs)}
     judge = Judge("stop", {f"p#{i}": value for i, value in enumerate(case.logits)})
-    scorers = {"stop": judge, "confidence": ComputedScorer(CONFIDENCE, settings.prune.mark)}
+    scorers = {"stop": judge, "confidence": ComputedScorer(CONFIDENCE)}
     scorer = scorers.get(settings.prune.scorer)
     candidates = {f"p#{i}": told for i, told in enumerate(case.candidates)}
     rig = Rig(
@@ -113,11 +122,15 @@ def run_of(case: Case, settings: SolverConfig, place: Path) -> RecordedRun:
 
 
 def in_full(case: Case) -> SolverConfig:
-    """A full recording of all, whatever the policies would launch, scored at both marks."""
-    prune, other = case.run["prune"], case.other["prune"]
+    """A full recording of all, whatever the policies would launch, scored at the marks of both."""
+    prune, other = case.run["prune"], config(**case.other).prune
     settings = full(**{**case.run, "prune": {**prune, "launch": len(case.tales)}})  # type: ignore[dict-item]
-    marks = (other["mark"],)  # type: ignore[index]
+    marks = tuple(check.mark for check in other.checks)
     return SolverConfig.model_validate(settings.model_dump() | {"record_marks": marks})
+
+
+def left(indices: Sequence[int], decided: Sequence[PruneDecision]) -> list[int]:
+    return [i for i in indices if all(i not in decision.dropped for decision in decided)]
 
 
 @settings(max_examples=60)
@@ -126,15 +139,16 @@ def test_any_policy_replayed_is_that_policy_run(case: Case) -> None:
     with TemporaryDirectory() as folder:
         recording = run_of(case, in_full(case), Path(folder) / "full")
         real = run_of(case, config(**case.other), Path(folder) / "real")
-        solved, checked = real.problems[0].solved, real.problems[0].checked
-        assert solved is not None and checked is not None and checked.error is None
+        solved, checks = real.problems[0].solved, real.problems[0].checks
+        assert solved is not None and all(checked.error is None for checked in checks)
         policy = Policy.of(real.config)
         [one] = replay_problems(recording)
         indices = one.indices[: policy.launch]
-        decision = check(one, policy, indices, run_seed=0)
-        assert list(decision.dropped) == checked.dropped and decision.scores == checked.scores
-        voters = [i for i in indices if i not in decision.dropped]
-        vote = vote_of(one, voters, decision.scores, policy.vote)
+        decided = decisions(one, policy, indices, run_seed=0)
+        prunes = policy.scorer != "none"
+        for decision, checked in zip(decided[: None if prunes else 1], checks, strict=True):
+            assert list(decision.dropped) == checked.dropped and decision.scores == checked.scores
+        vote = vote_of(one, left(indices, decided), last_scores(decided), policy.vote)
         assert (vote.counts, vote.num_votes) == (solved.votes, solved.num_votes)
         assert (vote.weights, vote.margin) == (solved.weights, solved.margin)
         assert (vote.decided_early, vote.tied) == (solved.decided_early, solved.tied)
@@ -156,9 +170,8 @@ def test_every_run_replays_its_own_vote(case: Case) -> None:
             assert solved is not None
             policy = Policy.of(recording.config)
             [one] = replay_problems(recording)
-            decision = check(one, policy, one.indices, 0)
-            voters = [i for i in one.indices if i not in decision.dropped]
-            vote = vote_of(one, voters, decision.scores, policy.vote)
+            decided = decisions(one, policy, one.indices, 0)
+            vote = vote_of(one, left(one.indices, decided), last_scores(decided), policy.vote)
             assert (vote.counts, vote.weights) == (solved.votes, solved.weights)
         # a full recording answers what its policy would have answered
         answers = [r.problems[0].solved for r in (real, own)]
@@ -172,8 +185,8 @@ def test_what_was_pruned_cannot_be_asked(tmp_path: Path) -> None:
     stops = [t.trajectory.stop_reason for t in recording.problems[0].trajectories.values()]
     assert stops.count(StopReason.PRUNED) == 2
     [one] = replay_problems(recording)
-    policy = replace(Policy.of(recording.config), keep=4)
-    assert not check(one, policy, one.indices, 0).dropped
+    policy = replace(Policy.of(recording.config), checks=(Check(10, 4),))
+    assert not decisions(one, policy, one.indices, 0)[0].dropped
     with pytest.raises(NotRecorded, match="--record full"):
         vote_of(one, one.indices, {}, policy.vote)
     with pytest.raises(NotRecorded, match="--record full"):

@@ -129,10 +129,14 @@ class RunBuilder:
             )
         )
 
-    def checks(self, name: str, scores: dict[int, float], kept: list[int]) -> None:
+    def checks(
+        self, name: str, scores: dict[int, float], kept: list[int], mark: int | None = None
+    ) -> None:
+        """Without a mark, as journals before 1.5 have it."""
         self.add(
             Checked(
                 problem_id=name,
+                mark=mark,
                 kept=kept,
                 dropped=[index for index in scores if index not in kept],
                 scores=scores,
@@ -199,6 +203,22 @@ class RunBuilder:
             self.ends(name, index, StopReason.ANSWERED, tokens, answer)
         votes = {answer: answers.count(answer) for answer in sorted(set(answers))}
         self.solves(name, final, votes, *degraded)
+
+    def halves(self, name: str) -> None:
+        """A whole problem with two checks: three to the mark, two to twice as many tokens, one answers."""
+        self.start(name, 30.0)
+        scores = [{0: 1.5, 1: 0.5, 2: -2.0}, {0: 2.5, 1: -1.0}]
+        for number, (said, kept) in enumerate(zip(scores, ([0, 1], [0]), strict=True), start=1):
+            for index in said:
+                self.says(name, index, "x" * MARK)
+                self.ends(name, index, StopReason.MARK, number * MARK)
+            self.checks(name, said, kept, number * MARK)
+            for index in sorted(said.keys() - kept):
+                self.ends(name, index, StopReason.PRUNED, number * MARK)
+        end = "\\boxed{4}<|end|>"
+        self.says(name, 0, end)
+        self.ends(name, 0, StopReason.ANSWERED, 2 * MARK + len(ids(end)), 4)
+        self.solves(name, 4, {4: 1})
 
     def write(self, *, ended: bool = True) -> Path:
         if ended:

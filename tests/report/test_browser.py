@@ -12,7 +12,7 @@ from solver.report.page import write_report
 from solver.report.serve import ReportServer
 from solver.report.source import RunSource
 from tests.report.browser import Browser, chromium
-from tests.report.builders import RunBuilder, three_problems
+from tests.report.builders import MARK, RunBuilder, three_problems
 from tests.report.test_page import HOSTILE
 
 # Elements that stick out of the window, unless they lie in a box that scrolls or is cut.
@@ -114,6 +114,35 @@ def test_weights_have_a_line_where_there_are_any(browser: Browser, tmp_path: Pat
         assert [facts[name] for name in facts if name == "Weights"] == told
         browser.driver.back()
         browser.until("return document.querySelector('.problems') !== null")
+
+
+def test_two_checks_are_told_apart(browser: Browser, tmp_path: Path) -> None:
+    stages = {"prune": {"mark": MARK, "keep": 1, "stages": [[MARK, 2], [2 * MARK, 1]]}}
+    run = RunBuilder(tmp_path / "run", [("a", "?", 4)], stages)
+    run.halves("a")
+    source = RunSource(run.write())
+    browser.open(write_report([source], source.folder / "report.html").as_uri())
+    facts = dict(zip(browser.texts(".facts dt"), browser.texts(".facts dd"), strict=True))
+    assert facts["Trajectories"].endswith("2 pruned at 10 and 20 tokens")
+    browser.click(".problems tbody tr:nth-child(1) a")
+    browser.until("return document.querySelector('.marked') !== null")
+    assert [name for name in browser.texts(".standing dt") if "Check" in name] == [
+        "Check at 10", "Check at 20",
+    ]  # fmt: skip
+    assert browser.texts(".marked") == [
+        "the mark: 10 tokens, score 1.500, kept",
+        "the mark: 20 tokens, score 2.500, kept",
+    ]
+    assert browser.texts(".lane.out .index") == ["#1", "#2"], "the last ones first"
+    assert browser.texts(".lane.out .lane-score") == ["−1.00", "−2.00"]
+    browser.click(".lane.out")
+    browser.until("return document.querySelector('.trace h3').textContent === 'Trajectory 1'")
+    assert browser.texts(".marked")[-1] == "the mark: 20 tokens, score −1.000, dropped"
+    browser.click("[data-axis=time]")
+    browser.until("return document.querySelector('[data-axis=time]').ariaPressed === 'true'")
+    marks = browser.js("return [...document.querySelectorAll('.track')].map("
+                       "(one) => one.querySelectorAll('.at-mark').length)")  # fmt: skip
+    assert marks == [2, 2, 1]
 
 
 def test_a_problem_and_its_traces(browser: Browser, report: str) -> None:

@@ -26,7 +26,7 @@ def lane(index: int, tokens: int, answer: int | None, reason: StopReason) -> Tra
 
 def problem(*lanes: TrajectoryHistory, scores: dict[int, float] | None = None) -> ProblemHistory:
     record = ProblemHistory(Problem("p", ""), trajectories={one.index: one for one in lanes})
-    record.checked = Checked(
+    checked = Checked(
         problem_id="p",
         kept=[],
         dropped=[one.index for one in lanes if one.stop_reason is StopReason.PRUNED],
@@ -35,6 +35,7 @@ def problem(*lanes: TrajectoryHistory, scores: dict[int, float] | None = None) -
         reason=PruneReason.SCORED,
         started=0.0,
     )
+    record.checks.append(checked)
     return record
 
 

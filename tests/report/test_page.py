@@ -151,7 +151,7 @@ def test_a_score_that_is_no_number_does_not_cost_the_report(tmp_path: Path) -> N
     journal = folder / "journal.jsonl"
     journal.write_text(journal.read_text().replace('"0":1.5', '"0":NaN'))
     detail = unpack(embedded(page(folder))["blocks"][0])
-    assert [lane["score"] for lane in detail["lanes"]] == [None, 0.5, -2.0]
+    assert [lane["scores"] for lane in detail["lanes"]] == [[None], [0.5], [-2.0]]
 
 
 def test_long_integers_keep_every_digit(tmp_path: Path) -> None:

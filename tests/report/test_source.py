@@ -33,8 +33,9 @@ def test_lanes_of_a_finished_problem(finished: Path) -> None:
     assert [(call.status, call.num_tokens < first.num_tokens) for call in first.calls] == [
         ("ok", True)
     ]
-    assert first.marked is not None and first.resumed is not None
-    assert first.began < first.marked < first.resumed < first.last == first.ended
+    [pause] = first.pauses
+    assert pause.ended is not None
+    assert first.began < pause.began < pause.ended < first.last == first.ended
     assert [ballot.answer for ballot in problem.ballots] == [4, 5]
     assert problem.solved is not None and problem.solved.answer == 4
     assert problem.allotted_s == 30.0

@@ -51,6 +51,13 @@ def test_a_mark_inside_the_code_stands_before_it(run: RunBuilder) -> None:
     assert code["x"] == ["print(1)"]
 
 
+def test_each_mark_stands_where_it_was(run: RunBuilder) -> None:
+    run.halves("a")
+    found, half = steps(run), "x" * MARK
+    assert found[0][0]["x"] == [half, {"mark": 1}, half, {"mark": 2}, "\\boxed{4}<|end|>"]
+    assert found[2][0]["x"] == [half, {"mark": 1}]
+
+
 def test_code_that_is_not_in_the_text_is_shown_all_the_same(run: RunBuilder) -> None:
     run.start("a")
     run.says("a", 0, "no code here")

@@ -52,6 +52,25 @@ def test_a_saved_config_comes_back(model: str, tmp_path: Path) -> None:
     assert load_config(base=config) == config
 
 
+def test_stages_and_one_check_replace_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "stages.toml"
+    file.write_text("[prune]\nstages = [[16, 12], [48, 6]]\n")
+    staged = load_config(config_file=file)
+    assert staged.prune.checks == ((16, 12), (48, 6))
+    assert (staged.prune.mark, staged.prune.keep) == (16, 6)
+    assert load_config(sets=["prune.stages=[[16, 12], [48, 6]]"]) == staged
+    assert load_config(base=staged) == load_config(base=staged, config_file=file) == staged
+    saved = tmp_path / "config.json"
+    saved.write_text(staged.model_dump_json())
+    assert load_config(config_file=saved) == staged
+    for one in (
+        load_config(config_file=file, overrides={"prune.mark": 20}),
+        load_config(config_file=saved, sets=["prune.mark=20"]),
+        load_config(base=staged, overrides={"prune.mark": 20}),
+    ):
+        assert one.prune.stages is None and one.prune.checks[0].mark == 20
+
+
 def test_on_a_base_only_what_is_given_changes() -> None:
     base = load_config(overrides={"seed": 5, "prune.launch": 12})
     changed = load_config(base=base, overrides={"budget.time_limit_s": 9.0})

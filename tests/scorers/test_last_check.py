@@ -53,7 +53,7 @@ def context(
     config = SolverConfig.model_validate(
         {"model": {"path": str(model), "prompt": "bare"}, "prune": {"mark": MARK}, **settings}
     )
-    return ScorerContext(config, engine, DIALECT, model, MARK, closing or AsyncExitStack())
+    return ScorerContext(config, engine, DIALECT, model, (MARK,), closing or AsyncExitStack())
 
 
 async def test_it_reads_what_is_cached_beside_the_marks_adapter(

@@ -34,7 +34,7 @@ def context(name: str, dialect: Dialect = DIALECT, record: str = "run", **prune:
     settings = {"prune": {"scorer": name, **prune}, "model": {"path": "mine"}, "record": record}
     config = SolverConfig.model_validate(settings)
     return ScorerContext(
-        config, ScriptedEngine({}), dialect, Path("mine"), config.prune.mark, AsyncExitStack()
+        config, ScriptedEngine({}), dialect, Path("mine"), (config.prune.mark,), AsyncExitStack()
     )
 
 

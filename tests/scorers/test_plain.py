@@ -45,7 +45,7 @@ def test_similarity_keeps_those_that_differ() -> None:
 
 async def test_a_run_asks_the_same_function() -> None:
     prefixes = [written(0, "abc"), written(1, "ab")]
-    scorer = ComputedScorer(CONFIDENCE, 3)
+    scorer = ComputedScorer(CONFIDENCE)
     assert scorer.name == "confidence"
     assert await scorer.score(prefixes, 0.0) == CONFIDENCE.scores(prefixes, 3)
 

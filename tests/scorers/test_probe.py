@@ -48,7 +48,7 @@ def context(engine: Engine, adapter: Path, model: Path, mark: int = MARK) -> Sco
             "model": {"path": str(model), "prompt": "bare"},
         }
     )
-    return ScorerContext(config, engine, DIALECT, model, mark, AsyncExitStack())
+    return ScorerContext(config, engine, DIALECT, model, (mark,), AsyncExitStack())
 
 
 async def test_scores_are_the_heads(

@@ -89,7 +89,7 @@ async def engine(model_folder: Path) -> AsyncIterator[TransformersEngine]:
 async def opened(
     engine: TransformersEngine, adapter: Path, model: Path, **changes: Any
 ) -> StopScorer:
-    given = {"mark": MARK, "dialect": "fenced", "prompt": "bare", **changes}
+    given = {"marks": [MARK], "dialect": "fenced", "prompt": "bare", **changes}
     return await StopScorer.open(engine, adapter, model, **given)
 
 
@@ -153,7 +153,7 @@ async def test_closing_gives_the_model_back(
 @pytest.mark.parametrize(
     ("changes", "error", "why"),
     [
-        ({"mark": 13}, ConfigError, "mark 12, this run checks at mark 13"),
+        ({"marks": [12, 13]}, ConfigError, "mark 12, this run checks at mark 12 and 13"),
         ({"dialect": "other"}, ConfigError, "speaks other"),
         ({"prompt": "tools"}, ConfigError, "prompt bare, this run uses tools"),
     ],

@@ -93,9 +93,9 @@ def test_rollouts_are_cut_at_several_marks(llama_folder: Path, tmp_path: Path, c
     cut = [e for mark in (4, 2) for u in units_of(16, "p") for e in label(u, mark)]
     assert spec.training.num_examples == len(cut)
     assert (spec.training.num_problems, spec.validation.num_problems) == (16, 6)
-    assert load_adapter(out, llama_folder, mark=2).spec == spec
+    assert load_adapter(out, llama_folder, marks=[2]).spec == spec
     with pytest.raises(ConfigError, match="for mark 4 and 2, this run checks at mark 3"):
-        load_adapter(out, llama_folder, mark=3)
+        load_adapter(out, llama_folder, marks=[3])
     capsys.readouterr()
     assert train_command(rollouts, llama_folder, out, *validation) == 2
     assert "say with --mark where the rollouts" in capsys.readouterr().err

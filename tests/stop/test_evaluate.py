@@ -73,9 +73,9 @@ async def test_prefixes_are_scored_over_the_engines_cache(
         load_model(ModelConfig(path=str(model_folder), device="cpu"))
     ) as engine:
         stop = await StopScorer.open(
-            engine, adapter_folder, model_folder, mark=MARK, dialect="fenced", prompt="bare"
+            engine, adapter_folder, model_folder, marks=[MARK], dialect="fenced", prompt="bare"
         )
-        scorers = {"confidence": ComputedScorer(CONFIDENCE, 12), "stop": stop}
+        scorers = {"confidence": ComputedScorer(CONFIDENCE), "stop": stop}
         done: list[None] = []
         [marked] = await score_at(
             [unit], 12, scorers, engine, LoopClock(), lambda: done.append(None)

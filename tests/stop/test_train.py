@@ -88,7 +88,7 @@ def test_it_learns_a_planted_signal(tmp_path: Path, llama_folder: Path) -> None:
 
     model = tiny_model("llama")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    loaded = load_adapter(out, llama_folder, mark=4)
+    loaded = load_adapter(out, llama_folder, marks=[4])
     assert loaded.spec == spec and "o_proj" in spec.targets
     with StopGate.attach(model, loaded.adapter) as gate:
         stored = loaded.spec.handshake

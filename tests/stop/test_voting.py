@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from solver.stop.evaluation.compare import dropped
 from solver.stop.evaluation.report import csv_of_votes, markdown
 from solver.stop.evaluation.scoring import Marked, with_verified
 from solver.stop.evaluation.voting import VoteRow, vote_rows
@@ -41,7 +43,7 @@ def test_every_way_on_the_same_rollouts() -> None:
             believed(told(unit("q", wrong), [9, 9, 9], [0.1, 1, 1]), [0, 0, 1]), "stop", [9, 0, 0]
         ),
     ]
-    rows = vote_rows(marked, [], 2, 0)
+    rows = vote_rows(marked, {}, 0)
     assert right(rows) == {
         "majority": 0.0,
         "weighted by stop": 0.0,
@@ -65,12 +67,12 @@ def test_every_way_on_the_same_rollouts() -> None:
 
 
 def test_only_what_is_known_is_compared() -> None:
-    assert [row.way for row in vote_rows([unit("p", [7, 1])], [], 1, 0)] == ["majority", "oracle"]
+    assert [row.way for row in vote_rows([unit("p", [7, 1])], {}, 0)] == ["majority", "oracle"]
 
 
 def test_those_that_are_kept_vote_as_well() -> None:
     marked = [scored(believed(unit("p", [1, 1, 7, 1]), [-3, -3, 3, 0]), "stop", [2, 0, 3, 1])]
-    rows = vote_rows(marked, ["stop"], 2, 0)
+    rows = vote_rows(marked, {"stop": partial(dropped, method="stop", keep=2, seed=0)}, 0)
     kept = [row for row in rows if row.pruned_by == "stop"]
     assert {row.num_voters for row in kept} == {2.0}
     assert right(rows)["majority"] == 0.0
@@ -82,8 +84,8 @@ def test_a_rollout_without_a_score_weighs_half_and_one_without_an_answer_nothing
     quiet = unit("p", [7, 1, 1])
     ends = [*quiet.ends[:2], replace(quiet.ends[2], answer=None)]
     marked = [believed(replace(quiet, ends=ends), [0.1, None, 9])]
-    assert right(vote_rows(marked, [], 1, 0))["verified"] == 1.0  # 0.525 against 0.5
-    assert right(vote_rows(marked, [], 1, 0))["best by verified"] == 1.0
+    assert right(vote_rows(marked, {}, 0))["verified"] == 1.0  # 0.525 against 0.5
+    assert right(vote_rows(marked, {}, 0))["best by verified"] == 1.0
 
 
 def test_trainings_are_draws() -> None:
@@ -91,13 +93,13 @@ def test_trainings_are_draws() -> None:
         replace(believed(unit("p", [7, 1, 1]), logits), draw=draw)
         for draw, logits in enumerate(([5, -5, -5], [-5, 5, 5]))
     ]
-    [verified] = [row for row in vote_rows(marked, [], 1, 0) if row.way == "verified"]
+    [verified] = [row for row in vote_rows(marked, {}, 0) if row.way == "verified"]
     assert (verified.right.value, verified.right.low, verified.right.high) == (0.5, 0.0, 1.0)
 
 
 def test_the_tables() -> None:
     marked = [scored(believed(unit("p", [1, 1, 7]), [-3, -3, 3]), "stop", [2, 0, 3])]
-    rows = vote_rows(marked, ["stop"], 2, 0)
+    rows = vote_rows(marked, {"stop": partial(dropped, method="stop", keep=2, seed=0)}, 0)
     text = markdown("T", "make it", [], [], [], rows, (3, MARK, 2), [])
     assert "## Votes of finished rollouts" in text
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]

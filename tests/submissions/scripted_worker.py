@@ -89,7 +89,7 @@ async def scripted(config, *, record, started_at, stopping, **_) -> AsyncIterato
             engine=engine,
             dialect=Bytes(),
             sandboxes=ScriptedPool(str),
-            scorer=ComputedScorer(CONFIDENCE, config.prune.mark),
+            scorer=ComputedScorer(CONFIDENCE),
             selection=Selection.BEST,
             clock=MonotonicClock(),
             record=record,

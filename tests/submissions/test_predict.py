@@ -175,14 +175,14 @@ def test_where_time_is_short_fewer_trajectories_are_asked_for(tmp_path: Path) ->
     oracle.outcome = Outcome(solved=solved("a", 7).model_copy(update={"taken": took}))
     for name in "ab":
         subject.answer(name, "1")
-    assert (oracle.tasks[0].launch, oracle.tasks[0].keep, oracle.tasks[0].why) == (24, 8, "")
+    assert (oracle.tasks[0].launch, oracle.tasks[0].budget.keep, oracle.tasks[0].why) == (24, 8, "")
     second = oracle.tasks[1]
-    assert second.launch is not None and second.keep is not None
-    assert 24 > second.launch > second.keep >= 1
+    assert second.launch is not None and second.budget.keep is not None
+    assert 24 > second.launch > second.budget.keep >= 1
     assert second.why.startswith("time was short: ")
     assert second.budget.launch == second.launch
     asked = [e for e in read_rows(tmp_path / "submission.jsonl") if isinstance(e, Asked)]
-    assert [(e.launch, e.keep) for e in asked] == [(t.launch, t.keep) for t in oracle.tasks]
+    assert [(e.launch, e.keep) for e in asked] == [(t.launch, t.budget.keep) for t in oracle.tasks]
 
 
 def test_where_no_time_is_left_for_an_answer_the_row_says_so(tmp_path: Path) -> None:

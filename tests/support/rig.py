@@ -57,7 +57,7 @@ class Rig:
     faults: Mapping[str, Fault] = field(default_factory=dict)
     logprobs: Mapping[str, float] = field(default_factory=dict)
     candidates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    scorer: Scorer | None = field(default_factory=lambda: ComputedScorer(CONFIDENCE, 10))
+    scorer: Scorer | None = field(default_factory=lambda: ComputedScorer(CONFIDENCE))
     last_check: Scorer | None = None
     delay_s: float = 0.01  # of a step, and more for each request that is open
     stream_s: float = 0.0

@@ -43,7 +43,7 @@ async def reference_scores(cut: list[list[int]]) -> list[float]:
     engine = load(ModelConfig(path=str(WEIGHTS), device="cpu", dtype="float32", threads=1))
     async with engine:
         scorer = await StopScorer.open(
-            engine, ADAPTER, WEIGHTS, mark=None, dialect=SPEC.dialect, prompt=SPEC.prompt
+            engine, ADAPTER, WEIGHTS, marks=(), dialect=SPEC.dialect, prompt=SPEC.prompt
         )
         trajectories = [Trajectory("p", n, 0, tuple(ids)) for n, ids in enumerate(cut)]
         scores = await scorer.score(trajectories, inf)

@@ -97,7 +97,7 @@ def _expected(config: SolverConfig, model_folder: Path, adapter: Path | None) ->
     loaded = load_adapter(
         adapter,
         model_folder,
-        mark=config.prune.mark,
+        marks=[check.mark for check in config.prune.checks],
         dialect=config.model.dialect,
         prompt=config.model.prompt,
     )

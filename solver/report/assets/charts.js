@@ -88,8 +88,10 @@ function curveChart(runs) {
 function scoreCharts(runs) {
   const drawn = runs.flatMap((run, k) => run.judges.filter((judge) => judge.bins.length > 1)
     .map((judge) => [judge, k, run.name]));
-  return [...new Set(drawn.map(([judge]) => judge.scorer))].map((scorer) =>
-    scoreChart(drawn.filter(([judge]) => judge.scorer === scorer), scorer));
+  const several = runs.some((run) => run.marks.length > 1);
+  const name = (judge) => (several && !judge.end ? `${judge.scorer} at ${number(judge.mark)} tokens` : judge.scorer);
+  return [...new Set(drawn.map(([judge]) => name(judge)))].map((said) =>
+    scoreChart(drawn.filter(([judge]) => name(judge) === said), said));
 }
 
 function scoreChart(drawn, scorer) {

@@ -38,6 +38,7 @@ const number = (value, digits = 0) =>
   value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 const signed = (value, digits) => value.toFixed(digits).replace("-", "−");
+const listed = (values) => values.map((value) => number(value)).join(" and ");
 const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
 function duration(seconds) {

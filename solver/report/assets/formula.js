@@ -27,7 +27,7 @@ function pieces(list, context = {}) {
       const where = piece.line ? `: see line ${number(piece.line)} of the journal` : "";
       return el("span", { class: "cut" }, `${number(piece.cut)} characters are not shown${where}`);
     }
-    if (piece.mark) return el("span", { class: "marked" }, context.mark || "mark");
+    if (piece.mark) return el("span", { class: "marked" }, context.marks?.[piece.mark - 1] || "mark");
     return null;
   });
 }

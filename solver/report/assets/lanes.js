@@ -11,11 +11,17 @@ function outcome(lane) {
   return lane.end === "answered" ? "no answer" : ENDS[lane.end] || lane.end;
 }
 
+// What the last check that scored it said; a trajectory has a score a check, or null.
+function lastScore(lane) {
+  return [...lane.scores].reverse().find((score) => score !== null) ?? null;
+}
+
 function sentence(lane) {
   const parts = [`trajectory ${lane.i}`, plural(lane.n, "token"), plural(lane.calls.length, "tool call")];
-  if (lane.score !== null) parts.push(`score ${signed(lane.score, 2)}`);
+  const score = lastScore(lane);
+  if (score !== null) parts.push(`score ${signed(score, 2)}`);
   if (lane.last !== null) parts.push(`last check ${signed(lane.last, 2)}`);
-  if (lane.dropped) parts.push(lane.end === "pruned" ? "pruned" : "dropped at the check, finished for the record");
+  if (lane.dropped) parts.push(lane.end === "pruned" ? "pruned" : "dropped at a check, finished for the record");
   if (lane.forced !== null) parts.push("made to answer");
   parts.push(lane.a === null ? outcome(lane) : `answered ${lane.a}${lane.ok === null ? "" : lane.ok ? ", right" : ", wrong"}`);
   return parts.join(", ");
@@ -23,22 +29,26 @@ function sentence(lane) {
 
 // Places on the axis, in percent; the last bit is left for the sign at the end.
 function scale(lanes, axis) {
-  const most = Math.max(1e-9, ...lanes.map((lane) => (axis === "time" ? lane.t[3] : lane.n)));
+  const most = Math.max(1e-9, ...lanes.map((lane) => (axis === "time" ? lane.t[1] : lane.n)));
   const first = axis === "time" ? Math.min(...lanes.map((lane) => lane.t[0])) : 0;
   return { first, most, at: (value) => `${Math.max(0, (97 * (value - first)) / (most - first || 1)).toFixed(2)}%` };
 }
 
-function track(lane, axis, { at }, mark) {
+function track(lane, axis, { at }, marks) {
   const time = axis === "time";
-  const [began, marked, resumed, ended] = lane.t;
-  const stands = time ? marked : lane.n >= mark ? mark : null;
+  const [began, ended] = lane.t;
+  const stands = time ? lane.pauses.map(([from]) => from) : marks.filter((mark) => lane.n >= mark);
   const end = time ? ended : lane.n;
   const bar = (from, to, kind) => svg("line", { class: kind, x1: at(from), x2: at(to), y1: 9, y2: 9 });
   const node = svg("svg", { class: "track", width: "100%", height: 18, "aria-hidden": "true" });
-  const paused = time && marked !== null;
-  node.append(bar(time ? began : 0, paused ? marked : end, lane.dropped && !paused && lane.end === "pruned" ? "bar out" : "bar"));
-  if (paused && resumed !== null) node.append(bar(marked, resumed, "pause"), bar(resumed, end, "bar"));
-  if (stands !== null) node.append(svg("line", { class: "at-mark", x1: at(stands), x2: at(stands), y1: 0, y2: 18 }));
+  let from = time ? began : 0;
+  for (const [paused, resumed] of time ? lane.pauses : []) {
+    node.append(bar(from, paused, "bar"));
+    if (resumed !== null) node.append(bar(paused, resumed, "pause"));
+    from = resumed;
+  }
+  if (from !== null) node.append(bar(from, end, lane.end === "pruned" ? "bar out" : "bar"));
+  for (const place of stands) node.append(svg("line", { class: "at-mark", x1: at(place), x2: at(place), y1: 0, y2: 18 }));
   for (const [tokens, from, to, status] of lane.calls) {
     const kind = status === "ok" ? "call" : "call failed";
     if (time) node.append(svg("line", { class: `${kind} lasting`, x1: at(from), x2: at(to), y1: 9, y2: 9 }));
@@ -52,31 +62,32 @@ function track(lane, axis, { at }, mark) {
   return node;
 }
 
-function laneRow(lane, axis, places, mark, open, href) {
+function laneRow(lane, axis, places, marks, open, href) {
+  const score = lastScore(lane);
   return el("li", {}, el("a", { class: `lane${lane.dropped ? " out" : ""}`, href, "aria-current": open ? "true" : null, "aria-label": sentence(lane) },
     el("span", { class: "index" }, `#${lane.i}`),
-    el("span", { class: "lane-score" }, lane.score === null ? "" : signed(lane.score, 2)),
-    track(lane, axis, places, mark),
+    el("span", { class: "lane-score" }, score === null ? "" : signed(score, 2)),
+    track(lane, axis, places, marks),
     el("span", { class: "outcome" }, el("span", { class: lane.a === null ? "soft" : "" }, outcome(lane)), " ", lane.a === null ? null : verdict(lane.ok))));
 }
 
 function lanesPanel(page, run, selected, href, redraw) {
   const axis = state.axis;
-  const byScore = (a, b) => (b.score ?? -Infinity) - (a.score ?? -Infinity) || a.i - b.i;
+  const byScore = (a, b) => b.dropped - a.dropped || (lastScore(b) ?? -Infinity) - (lastScore(a) ?? -Infinity) || a.i - b.i;
   const kept = page.lanes.filter((lane) => !lane.dropped).sort((a, b) => a.n - b.n || a.i - b.i);
   const dropped = page.lanes.filter((lane) => lane.dropped).sort(byScore);
   const places = scale(page.lanes, axis);
   const list = (lanes) => el("ol", { class: "lanes" }, lanes.map((lane) =>
-    laneRow(lane, axis, places, run.mark, lane.i === selected, href(lane.i))));
+    laneRow(lane, axis, places, run.marks, lane.i === selected, href(lane.i))));
   const choice = (value, label) => el("button", { type: "button", class: "chip", "data-axis": value, "aria-pressed": String(axis === value),
     onclick: () => { state.axis = value; redraw(); } }, label);
   const span = axis === "time"
     ? `from the first token to ${duration(places.most - places.first)} later`
-    : `from 0 to ${number(places.most)} sampled tokens, the mark at ${number(run.mark)}`;
+    : `from 0 to ${number(places.most)} sampled tokens, ${run.marks.length > 1 ? "marks" : "the mark"} at ${listed(run.marks)}`;
   return el("section", { class: "lanes-panel", "aria-label": "Trajectories" },
     el("div", { class: "controls" }, el("h3", {}, plural(page.lanes.length, "trajectory", "trajectories")),
       el("div", { class: "chips", role: "group", "aria-label": "Axis" }, choice("tokens", "tokens"), choice("time", "time"))),
     el("p", { class: "note" }, `Lanes run ${span}. Ticks are tool calls`, page.lanes.some((lane) => lane.forced !== null) ? ", tall ones forced answers." : "."),
     kept.length ? el("h4", {}, `${plural(kept.length, "went on", "went on")}, the shortest first`) : null, kept.length ? list(kept) : null,
-    dropped.length ? el("h4", {}, `${number(dropped.length)} dropped at the check, the best score first`) : null, dropped.length ? list(dropped) : null);
+    dropped.length ? el("h4", {}, `${number(dropped.length)} dropped at ${page.checks.length > 1 ? "the checks, the last ones and" : "the check,"} the best score first`) : null, dropped.length ? list(dropped) : null);
 }

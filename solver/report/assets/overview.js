@@ -13,7 +13,7 @@ function headline(run, place, many) {
       numbers.elapsed > 0 ? `${number(numbers.tokens / numbers.elapsed)} a second` : ""],
     ["Time", duration(numbers.elapsed), run.limit ? `of ${duration(run.limit)}` : "no limit"],
     ["Trajectories", number(numbers.trajectories),
-      numbers.pruned ? `${number(numbers.pruned)} ${run.full ? "finished without a vote" : `pruned at ${number(run.mark)} tokens`}` : "none pruned"],
+      numbers.pruned ? `${number(numbers.pruned)} ${run.full ? "finished without a vote" : `pruned at ${listed(run.marks)} tokens`}` : "none pruned"],
     ["Tool calls", number(numbers.calls), numbers.failed_calls ? `${number(numbers.failed_calls)} without success` : "all ran"],
     ["Early votes", number(numbers.early), `of ${plural(numbers.solved, "problem")}`],
     ...(numbers.asked ? [["Asked again", number(numbers.asked),

@@ -34,7 +34,9 @@ function standing(problem, row, page) {
     facts.push(["Margin", plural(row.margin, "vote")], ["Tokens", number(row.tok)],
       ["Time", `${duration(row.s)}${page.allotted === null ? "" : ` of ${duration(page.allotted)}`}`]);
   }
-  if (page.check) facts.push(["Check", `${page.check.method}, ${page.check.reason.replaceAll("_", " ")}`]);
+  for (const check of page.checks) {
+    facts.push([page.checks.length > 1 ? `Check at ${number(check.mark)}` : "Check", `${check.method}, ${check.reason.replaceAll("_", " ")}`]);
+  }
   for (const [name, value] of Object.entries(page.tags)) facts.push([name, value]);
   return el("dl", { class: "standing" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }

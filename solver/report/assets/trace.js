@@ -22,16 +22,16 @@ function step(one, context) {
 function tracePanel(page, run, selected) {
   const lane = page.lanes.find((one) => one.i === selected);
   if (!lane) return el("section", { class: "trace" }, el("p", { class: "note" }, "Choose a trajectory to read it."));
-  const score = lane.score === null ? "" : `, score ${signed(lane.score, 3)}`;
+  const said = (score) => (score === null || score === undefined ? "" : `, score ${signed(score, 3)}`);
   const last = lane.last === null ? "" : `, last check ${signed(lane.last, 3)}`;
-  const fate = !page.check ? "" : lane.dropped ? ", dropped" : lane.t[1] === null ? "" : ", kept";
-  const context = { mark: `the mark: ${number(run.mark)} tokens${score}${fate}` };
+  const fate = (k) => (k >= page.checks.length ? "" : lane.dropped === k + 1 ? ", dropped" : ", kept");
+  const context = { marks: run.marks.map((mark, k) => `the mark: ${number(mark)} tokens${said(lane.scores[k])}${fate(k)}`) };
   const end = lane.end === null ? "It is under way."
     : lane.a !== null ? ["It answered ", el("b", {}, lane.a), " ", verdict(lane.ok), "."]
       : `It ended: ${lane.end === "answered" ? "no answer could be read" : ENDS[lane.end] || lane.end}.`;
   return el("section", { class: "trace", "aria-label": `Trace of trajectory ${lane.i}` },
     el("h3", {}, `Trajectory ${lane.i}`),
-    el("p", { class: "note" }, `${plural(lane.n, "token")}, ${plural(lane.calls.length, "tool call")}${score}${last}; from journal line ${number(lane.line)} on.`),
+    el("p", { class: "note" }, `${plural(lane.n, "token")}, ${plural(lane.calls.length, "tool call")}${said(lastScore(lane))}${last}; from journal line ${number(lane.line)} on.`),
     lane.error ? el("p", { class: "bad" }, lane.error) : null,
     lane.steps ? lane.steps.map((one) => step(one, context))
       : el("p", { class: "note left-out" }, `Its text is left out to keep this file small: it begins on line ${number(lane.line)} of the journal.`),

@@ -60,7 +60,7 @@ class Evaluation:
         with StopGate.attach(self._model, loaded.adapter) as gate, torch.no_grad():
             check_prefixes(list(self._places), gate)
             stop = _StoredStop(gate, self._store, self._places)
-            scorers: list[Scorer] = [ComputedScorer(CONFIDENCE, mark), stop]
+            scorers: list[Scorer] = [ComputedScorer(CONFIDENCE), stop]
             if loaded.spec.combiner is not None:
                 scorers.append(CombinedScorer(stop, loaded.spec.combiner))
             by_name = {scorer.name: scorer for scorer in scorers}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from solver.cli.progress import WorkProgress
@@ -20,6 +21,7 @@ from solver.stop.evaluation.compare import (
     Difference,
     Row,
     differences,
+    dropped,
     kinds_of,
     methods_of,
     row,
@@ -110,7 +112,8 @@ def compare(
         for method in ours:
             found += differences(at_main, method, keep, kind, seed)
     pruner = STOP.name if STOP.name in scored else CONFIDENCE.name
-    votes = vote_rows(at_main, [pruner] if pruner in scored else [], keep, seed)
+    drops = partial(dropped, method=pruner, keep=keep, seed=seed)
+    votes = vote_rows(at_main, {pruner: drops} if pruner in scored else {}, seed)
     return Comparison(main, tuple(rows), tuple(found), tuple(votes), tuple(at_main))
 
 

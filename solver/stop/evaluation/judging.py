@@ -115,7 +115,13 @@ async def _judges(
     Without those whose parts are missing, and those that the configs `before` have as well.
     """
     context = ScorerContext(
-        config, services.engine, services.dialect, model_folder, marks[0], closing, any_mark=True
+        config,
+        services.engine,
+        services.dialect,
+        model_folder,
+        tuple(marks),
+        closing,
+        any_mark=True,
     )
     opened: dict[int, dict[str, Scorer]] = {mark: {} for mark in marks}
     for name in scorer_names():
@@ -125,7 +131,7 @@ async def _judges(
             continue
         for mark in marks:
             try:
-                opened[mark][name] = await declaration.open(replace(context, mark=mark))
+                opened[mark][name] = await declaration.open(replace(context, marks=(mark,)))
             except PartMissing:
                 continue
     stop = context.shared.get("stop")
@@ -145,8 +151,7 @@ async def _last_check(
     config: SolverConfig, services: Services, model_folder: Path, closing: AsyncExitStack
 ) -> StopScorer | None:
     """The last check of one training, waiting to be asked; None where there is none."""
-    mark = config.prune.mark
-    context = ScorerContext(config, services.engine, services.dialect, model_folder, mark, closing)
+    context = ScorerContext(config, services.engine, services.dialect, model_folder, (), closing)
     try:
         check = await open_last_check(context)
     except PartMissing:

@@ -6,7 +6,7 @@ answers right if any rollout does (pass@k). Intervals are those of the other tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,12 @@ from solver.policy.vote import vote
 from solver.policy.weights import BY_EVIDENCE, evidence_for, weigh
 from solver.scorers import gives_chances
 from solver.stop.calibration import brier
-from solver.stop.evaluation.compare import auroc_of, by_training, dropped
+from solver.stop.evaluation.compare import auroc_of, by_training
 from solver.stop.evaluation.kept import End
 from solver.stop.evaluation.scoring import Marked
 from solver.types import Ballot
+
+Dropped = Callable[[Marked], Collection[int]]  # the indices of a unit that a pruner drops
 
 MAJORITY, ORACLE = "majority", "oracle"
 _CHANCES: frozenset[VoteRule] = frozenset({"weighted", "verified"})  # whose weights are chances
@@ -74,15 +76,13 @@ class _Way:
         return vote(ballots).answer == unit.answer
 
 
-def vote_rows(
-    marked: Sequence[Marked], pruners: Iterable[str], keep: int, seed: int
-) -> list[VoteRow]:
+def vote_rows(marked: Sequence[Marked], pruners: Mapping[str, Dropped], seed: int) -> list[VoteRow]:
     """Every way of voting that these units know of, among all rollouts and those that each pruner keeps."""
     draws = by_training(marked)
     ways = _ways(draws[0])
     rows = []
-    for pruner in (None, *pruners):
-        voters = [[_voters(unit, pruner, keep, seed) for unit in units] for units in draws]
+    for pruner, dropped in ((None, _nobody), *pruners.items()):
+        voters = [[_voters(unit, dropped) for unit in units] for units in draws]
         majority = _right(ways[0], draws, voters)
         for way in ways:
             right = _right(way, draws, voters)
@@ -119,8 +119,12 @@ def _ways(units: Sequence[Marked]) -> list[_Way]:
     return [_Way(MAJORITY), *ways, *best, _Way(ORACLE)]
 
 
-def _voters(unit: Marked, pruner: str | None, keep: int, seed: int) -> list[End]:
-    out = frozenset() if pruner is None else dropped(unit, pruner, keep, seed)
+def _nobody(_: Marked) -> Collection[int]:
+    return ()
+
+
+def _voters(unit: Marked, dropped: Dropped) -> list[End]:
+    out = dropped(unit)
     return [end for end in unit.ends if end.index not in out]
 
 

@@ -117,7 +117,7 @@ async def test_the_scorer_does_not_repeat_the_handshake_that_the_servers_have_sh
 
     async def scorer(engine: VllmEngine, adapter: Path) -> StopScorer:
         return await StopScorer.open(
-            engine, adapter, WEIGHTS, mark=32, dialect="fenced", prompt="bare"
+            engine, adapter, WEIGHTS, marks=[32], dialect="fenced", prompt="bare"
         )
 
     async with await opens(fake.url) as engine:
