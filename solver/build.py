@@ -21,11 +21,12 @@ from solver.errors import ConfigError, ModelError
 from solver.files.gguf import is_gguf
 from solver.journal.events import EngineIncident, Event
 from solver.policy.weights import BY_CANDIDATES
-from solver.ports import Engine
+from solver.ports import Engine, Relieved
 from solver.scorers import Need, ScorerContext, find_scorer
 from solver.scorers.folders import adapter_folder
 from solver.scorers.last_check import open_last_check_of_run
-from solver.scorers.opening import open_recorded_scorers, open_scorer
+from solver.scorers.opening import open_recorded_scorers, open_scorer, promise_of
+from solver.solving.pressure import Pressure
 from solver.solving.recording import recording_of
 from solver.solving.services import Services
 
@@ -73,6 +74,9 @@ async def services(
             scorer = await open_scorer(context)
             recorded = await open_recorded_scorers(context, scorer)
             last_check = await open_last_check_of_run(context)
+            pressure = Pressure()
+            if isinstance(engine, Relieved):
+                engine.ask_when_full(pressure.relieve)
             is_open = True
             yield Services(
                 config=config,
@@ -90,6 +94,8 @@ async def services(
                 on_sampled=on_sampled,
                 incidents=incidents,
                 stopping=stopping,
+                pressure=pressure,
+                promise=promise_of(config.prune.scorer),
             )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from solver.types import Chunk, SamplingParams, Trajectory
 
@@ -49,6 +49,18 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """End every request with finish reason `abort` and free everything."""
+        ...
+
+
+@runtime_checkable
+class Relieved(Protocol):
+    """An engine that has somebody make room when its cache is full; the in-process one does."""
+
+    def ask_when_full(self, relieve: Callable[[str], Awaitable[bool]]) -> None:
+        """Have `relieve` release a trajectory for the one it is given, before a paused one loses its cache.
+
+        Where it says False, the oldest pause is lost, and what it held is encoded again when it goes on.
+        """
         ...
 
 

@@ -203,6 +203,7 @@ class DegradationKind(StrEnum):
     TRAJECTORIES_FAILED = "trajectories_failed"  # some of them
     ENGINE_INCIDENT = "engine_incident"  # the engine lost something and went on
     OUT_OF_TIME = "out_of_time"  # trajectories were cut short, or nothing was begun
+    CROWDED = "crowded"  # trajectories were dropped before a mark, as the cache was full
     SHRUNK = "shrunk"  # fewer trajectories than configured, as there was no time for more
     INTERRUPTED = "interrupted"  # the same, by the user
     FAILED = "failed"  # the problem ended by an exception

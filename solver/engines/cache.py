@@ -8,7 +8,8 @@ two, and one layer when the arena changes size. The arena is as long as its long
 bound it may be up to twice as long and have twice the slots, as it grows by doubling.
 
 A request is admitted when every running row could grow to its full reservation; the oldest pauses
-are dropped to make room for it. Nothing that runs is ever preempted.
+are dropped to make room for it, unless somebody wants to be asked before (`Core.asks`). Nothing that
+runs is ever preempted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from solver.engines.arena import Arena, CacheShape, in_blocks
+from solver.engines.arena import BLOCK, Arena, CacheShape, in_blocks
 from solver.engines.requests import Request, Want
 
 # a shared prefix that someone else is just encoding is worth waiting for from this length on
@@ -104,6 +105,15 @@ class Cache:
         """
         spared = self.paused_tokens if self.live and request.want is not Want.TOKENS else 0
         return self._cells_with(request) + spared <= self.max_tokens
+
+    def crowded(self, request: Request) -> bool:
+        """Whether a pause would have to go for it, now or for a scratch row behind the longest one."""
+        own = self.pauses.get(request.trajectory_id)
+        others = [len(pause.ids) for pause in self.pauses.values() if pause is not own]
+        if not others:
+            return False
+        scratch = in_blocks(max(others) + BLOCK)
+        return sum(others) + self._cells_with(request) + scratch > self.max_tokens
 
     def _cells_with(self, request: Request) -> int:
         longest = max([request.reserve, *(row.reserve for row in self.live)])

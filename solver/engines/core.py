@@ -18,7 +18,7 @@ from torch import Tensor
 
 from solver.engines.cache import Cache
 from solver.engines.packed import Plan, Span
-from solver.engines.requests import Answer, Request, Want
+from solver.engines.requests import FULL, Answer, Request, Want
 from solver.engines.sampler import Draw, Sampler
 from solver.errors import EngineError, named
 from solver.types import Chunk, FinishReason, SamplingParams
@@ -67,6 +67,8 @@ class Core:
         self._vocab_size: int = config.vocab_size
         self._groups: int = config.num_attention_heads // config.num_key_value_heads
         self._context_length = context_length
+        self.asks = False  # whether pauses are lost only where `answered` has allowed it
+        self._asked: Request | None = None
         self._waiting: deque[Request] = deque()
         self._answers: list[tuple[Request, Answer]] = []
         self._sampler = Sampler([], self._vocab_size, cache.arena.shape.device)
@@ -75,7 +77,7 @@ class Core:
     @property
     def busy(self) -> bool:
         """Whether another turn would do something."""
-        return bool(self._waiting or self.cache.live)
+        return bool(self.cache.live or (self._waiting and self._asked is None))
 
     @property
     def stats(self) -> EngineStats:
@@ -104,10 +106,17 @@ class Core:
 
     def cancel(self, request: Request) -> None:
         """End a request without an answer; its cache is kept. Ended requests are fine."""
+        if self._asked is request:
+            self._asked = None
         if request.slot >= 0:
             self.cache.retire(request)
         elif request in self._waiting:
             self._waiting.remove(request)
+
+    def answered(self, request: Request, may_evict: bool) -> None:
+        """What a request was told that was answered by `FULL`; if not, room has been made."""
+        request.may_evict = may_evict
+        self._asked = None
 
     def turn(self, commands: Iterable[Command]) -> list[tuple[Request, Answer]]:
         """Apply `commands`, make one step, return the answers. A failure fails what was running."""
@@ -145,6 +154,8 @@ class Core:
                 continue
             if not self.cache.fits(request):
                 break
+            if self._waits_for_room(request):
+                continue
             match = self.cache.match(request)
             request.leader, request.shared = match.leader, match.shared
             if match.leader is None:
@@ -152,6 +163,17 @@ class Core:
                 self.cache.admit(request, match)
                 if request.want is Want.TOKENS:
                     self._reused += request.reused
+
+    def _waits_for_room(self, request: Request) -> bool:
+        """Whether a pause would be lost that need not be: rows that run leave room, or one is asked."""
+        if not self.asks or request.want is not Want.TOKENS or not self.cache.crowded(request):
+            return False
+        if self.cache.live:
+            return True
+        if self._asked is None and not request.may_evict:
+            self._asked = request
+            self._answers.append((request, FULL))
+        return not request.may_evict
 
     def _feeds(self) -> list[tuple[Request, Span]]:
         """What to feed: one id of every decoding row, then the others by age within the budget."""

@@ -23,7 +23,14 @@ class Want(Enum):
     STATE = auto()  # the hidden state of its last id; its row is scratch
 
 
-Answer = Chunk | list[float] | Tensor | EngineError
+class Full(Enum):
+    """There is no room for a request unless a pause is lost: may that be?"""
+
+    FULL = auto()
+
+
+FULL = Full.FULL
+Answer = Chunk | list[float] | Tensor | EngineError | Full
 
 
 @dataclass(eq=False, slots=True)
@@ -33,7 +40,7 @@ class Request:
     `ids`, of which `given` came with the request, grows by what is sampled; `reserve` is the most
     that it may come to; `length` of them are in the cache; `slot` is the row's place in
     the arena, -1 while it waits and after it has ended. `leader` is a row that is encoding a prefix
-    of `shared` ids which this request waits to copy.
+    of `shared` ids which this request waits to copy. `may_evict`: pauses may be lost for it.
     """
 
     trajectory_id: str
@@ -48,6 +55,7 @@ class Request:
     slot: int = -1
     reused: int = 0
     keep: bool = True
+    may_evict: bool = False
     leader: Request | None = None
     shared: int = 0
     logprobs: list[float] = field(default_factory=list)

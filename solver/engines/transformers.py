@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -31,7 +31,7 @@ from solver.engines.loading import (
 )
 from solver.engines.packed import ATTENTION
 from solver.engines.refusals import check_ids, check_length, check_request
-from solver.engines.requests import Answer, Request, Want
+from solver.engines.requests import FULL, Answer, Request, Want
 from solver.errors import EngineError
 from solver.ports import EngineCapabilities
 from solver.types import Chunk, FinishReason, SamplingParams
@@ -99,6 +99,7 @@ class TransformersEngine:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._relieve: Callable[[str], Awaitable[bool]] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._former_attention: str = model.config._attn_implementation
         model.set_attn_implementation(ATTENTION)
@@ -107,6 +108,11 @@ class TransformersEngine:
     def stats(self) -> EngineStats:
         """Counters and gauges; a consistent set of them while no step is running."""
         return self._core.stats
+
+    def ask_when_full(self, relieve: Callable[[str], Awaitable[bool]]) -> None:
+        """Have `relieve` release a trajectory before a paused one loses its cache, or say that one may."""
+        self._relieve = relieve
+        self._core.asks = True
 
     def generate(
         self, trajectory_id: str, token_ids: Sequence[int], params: SamplingParams
@@ -137,6 +143,11 @@ class TransformersEngine:
                 answer = await request.outbox.get()
                 if isinstance(answer, EngineError):
                     raise answer
+                if answer is FULL:
+                    assert self._relieve is not None
+                    may_evict = not await self._relieve(trajectory_id)
+                    self._command(partial(self._core.answered, request, may_evict))
+                    continue
                 assert isinstance(answer, Chunk)
                 yield answer
                 if answer.finish_reason is not None:
@@ -263,7 +274,8 @@ class TransformersEngine:
 
     def _deliver(self, answers: list[tuple[Request, Answer]]) -> None:
         for request, answer in answers:
-            if not isinstance(answer, Chunk) or answer.finish_reason is not None:
+            is_last = answer.finish_reason is not None if isinstance(answer, Chunk) else True
+            if is_last and answer is not FULL:
                 self._open.discard(request)
             request.outbox.put_nowait(answer)
 

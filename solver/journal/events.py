@@ -13,7 +13,8 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
     1.3  the degradations of solved, of which degraded are the sentences; asked of forced, answer.ask in the
          config
     1.4  launch and keep of problem_started, taken of solved, pace in the config
-    1.5  the evidence of ended; mark of checked, of which a problem may have several; prune.stages in the config
+    1.5  the evidence of ended; mark of checked, of which a problem may have several; prune.stages in the
+         config; crowded
 """
 
 from __future__ import annotations
@@ -159,6 +160,19 @@ class Checked(_Event):
     started: float
 
 
+class Crowded(_Event):
+    """The cache was full before a mark: the least promising of those in it, `index`, is dropped there.
+
+    `scores` are those of its last check, or what costs nothing to say where the prefixes stand: those of
+    a scorer that is computed from them, else their mean log-probability.
+    """
+
+    type: Literal["crowded"] = "crowded"
+    problem_id: str
+    index: int
+    scores: dict[int, float]
+
+
 class Scored(_Event):
     """Under full recording: what a scorer says of every prefix at a mark, whoever decides there."""
 
@@ -254,6 +268,7 @@ Event = Annotated[
     | Forced
     | Ended
     | Checked
+    | Crowded
     | Scored
     | EngineIncident
     | Solved

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from solver.journal.events import (
     Checked,
+    Crowded,
     Ended,
     EngineIncident,
     Event,
@@ -45,7 +46,9 @@ from solver.types import (
 )
 
 TrajectoryEvent = Sampled | Executed | Forced | Ended
-ProblemEvent = TrajectoryEvent | ProblemStarted | Checked | Scored | Solved  # the many first
+ProblemEvent = (
+    TrajectoryEvent | ProblemStarted | Checked | Crowded | Scored | Solved
+)  # the many first
 
 _BY_ITSELF = frozenset({StopReason.ANSWERED, StopReason.MAX_TOKENS, StopReason.MAX_TURNS})
 _STANDS_STILL = frozenset(StopReason) - {StopReason.MARK, StopReason.PRUNED}
@@ -250,6 +253,7 @@ class ProblemHistory:
     trajectories: dict[int, TrajectoryHistory] = field(default_factory=dict)
     asked: dict[int, int | None] = field(default_factory=dict)
     checks: list[Checked] = field(default_factory=list)
+    crowded: list[Crowded] = field(default_factory=list)
     scored: list[Scored] = field(default_factory=list)
     solved: Solved | None = None
     _earlier: frozenset[int] = frozenset()  # ended in an earlier process, and did not begin anew
@@ -261,8 +265,9 @@ class ProblemHistory:
 
     @property
     def dropped(self) -> frozenset[int]:
-        """Who was dropped at a check; in a full recording they went on all the same."""
-        return frozenset(index for checked in self.checks for index in checked.dropped)
+        """Who was dropped at a check or for room; in a full recording they went on all the same."""
+        checked = (index for checked in self.checks for index in checked.dropped)
+        return frozenset([*checked, *(one.index for one in self.crowded)])
 
     @property
     def last_scores(self) -> dict[int, float]:
@@ -309,6 +314,8 @@ class ProblemHistory:
                 self.prompt_token_ids = tuple(event.prompt_token_ids)
         elif isinstance(event, Checked):
             self.checks.append(event)
+        elif isinstance(event, Crowded):
+            self.crowded.append(event)
         elif isinstance(event, Scored):
             self.scored.append(event)
         else:
@@ -327,7 +334,7 @@ class ProblemHistory:
         }
         self._earlier = frozenset(self.trajectories)
         self.asked = {index: a for index, a in self.asked.items() if index in self.trajectories}
-        self.checks, self.scored = [], []
+        self.checks, self.crowded, self.scored = [], [], []
 
     def finished_trajectories(self) -> list[Trajectory]:
         """Those that a process that goes on with it need not run again, by index; ids must be kept."""

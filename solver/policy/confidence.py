@@ -9,7 +9,9 @@ raises ValueError if there is none; higher is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from solver.types import Trajectory
 
 TAIL = 2048  # tokens, as in DeepConf; a shorter trajectory is all tail
 
@@ -24,6 +26,11 @@ def mean_logprob(logprobs: Sequence[float]) -> float:
     if not logprobs:
         raise ValueError("no sampled tokens: their mean log-probability is undefined")
     return math.fsum(logprobs) / len(logprobs)
+
+
+def mean_logprobs(prefixes: Iterable[Trajectory]) -> list[float]:
+    """`mean_logprob` of what each prefix has sampled. Raises ValueError for one that has sampled nothing."""
+    return [mean_logprob(prefix.logprobs) for prefix in prefixes]
 
 
 def negative_entropy(entropies: Sequence[float]) -> float:

@@ -111,6 +111,7 @@ def _lane(source: RunSource, problem: ProblemHistory, lane: TrajectoryHistory) -
 
     said = [checked.scores.get(lane.index) for checked in problem.checks]
     out = [number for number, one in enumerate(problem.checks, 1) if lane.index in one.dropped]
+    out += [-1 for one in problem.crowded if lane.index == one.index]
     return {
         "i": lane.index,
         "line": lane.line,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from solver.errors import ScorerError
-from solver.policy.confidence import lowest_group_confidence, mean_logprob, negative_entropy
+from solver.policy.confidence import lowest_group_confidence, mean_logprobs, negative_entropy
 from solver.scorers.declaration import Need, ScorerDeclaration
 from solver.types import Trajectory
 
@@ -14,7 +14,7 @@ GROUPS = 4  # DeepConf groups a prefix holds; its own 2,048 tokens would be the 
 
 def confidence(prefixes: Sequence[Trajectory], mark: int) -> list[float]:
     """Mean log-probability (nats a token) of each sampled prefix."""
-    return [mean_logprob(prefix.logprobs) for prefix in prefixes]
+    return mean_logprobs(prefixes)
 
 
 def entropy(prefixes: Sequence[Trajectory], mark: int) -> list[float]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from solver.errors import ConfigError, PartMissing
 from solver.ports import Scorer
+from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import Need, ScorerContext, ScorerDeclaration
 from solver.scorers.registry import built_in, find_scorer
+from solver.types import Trajectory
 
 
 async def open_scorer(context: ScorerContext) -> Scorer | None:
@@ -43,6 +46,18 @@ async def open_recorded_scorers(context: ScorerContext, own: Scorer | None) -> t
         except PartMissing:
             continue
     return tuple(scorers)
+
+
+def promise_of(name: str) -> Callable[[Sequence[Trajectory]], Sequence[float]]:
+    """How promising prefixes of any length are, at no cost: by the scorer `name` if it is computed from them,
+    else by confidence."""
+    declaration = find_scorer(name)
+    computed = declaration if declaration.compute is not None else CONFIDENCE
+
+    def promise(prefixes: Sequence[Trajectory]) -> list[float]:
+        return computed.scores(prefixes, max(p.num_sampled_tokens for p in prefixes))
+
+    return promise
 
 
 def _readable(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,8 @@ class TrajectoryResources:
         self._engine = engine
         self._trajectories = trajectories
         self._leases: dict[int, tuple[Sandbox, AsyncExitStack]] = {}
+        self._under_way: dict[int, tuple[asyncio.Timeout, asyncio.Event]] = {}
+        self._ending: set[int] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,6 +47,39 @@ class TrajectoryResources:
             self._leases[trajectory.index] = (sandbox, stack)
         sandbox, _ = self._leases[trajectory.index]
         return await sandbox.execute(code, timeout_s)
+
+    @contextmanager
+    def under_way(self, trajectory: Trajectory, scope: asyncio.Timeout) -> Iterator[None]:
+        """While inside, and until `ends`, `interrupt` ends `scope`; it waits for this to be left."""
+        left = asyncio.Event()
+        self._under_way[trajectory.index] = scope, left
+        try:
+            yield
+        finally:
+            del self._under_way[trajectory.index]
+            self._ending.discard(trajectory.index)
+            left.set()
+
+    def ends(self, trajectory: Trajectory) -> None:
+        """Say that one under way goes no further: what it holds is soon free, and `scope` is left."""
+        self._ending.add(trajectory.index)
+
+    async def one_has_ended(self) -> bool:
+        """Wait until one of those that are ending has; False if none is."""
+        if not self._ending:
+            return False
+        _, left = self._under_way[min(self._ending)]
+        await left.wait()
+        return True
+
+    async def interrupt(self, trajectory: Trajectory) -> bool:
+        """Have one that is under way, and not ending, stop where it is; False if it stands still already."""
+        if trajectory.index not in self._under_way:
+            return False
+        scope, left = self._under_way[trajectory.index]
+        scope.reschedule(asyncio.get_running_loop().time())
+        await left.wait()  # in its own task, this is where it stops
+        return True
 
     async def release(self, trajectory: Trajectory) -> None:
         """Free the kernel and the cache of a trajectory; fine if it holds neither."""

@@ -11,10 +11,13 @@ from sandbox.ports import SandboxPool
 from solver.config import SolverConfig
 from solver.dialects.base import Dialect
 from solver.journal.events import SCHEMA_MINOR, Event, RunResumed, RunStarted
+from solver.policy.confidence import mean_logprobs
 from solver.policy.prune import Selection
 from solver.ports import Clock, Engine, Scorer
 from solver.solving.meter import Meter
+from solver.solving.pressure import Pressure
 from solver.solving.recording import Recording
+from solver.types import Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Services:
     `incidents` grows by one sentence whenever the engine lost something and went on.
     `stopping` is set by the first Ctrl-C: every problem then votes on what is there.
     `on_sampled` is told the number of tokens in each chunk that an engine samples, when it comes.
-    `meter` measures what the engine's steps take.
+    `meter` measures what the engine's steps take. `pressure` is asked for room when the cache is full, and
+    `promise` says at no cost how promising prefixes of any length are: higher is better.
     `concern` says why a prompt (ids) is outside what the model knows, or None.
     """
 
@@ -45,6 +49,8 @@ class Services:
     on_sampled: Callable[[int], None] = lambda _: None
     incidents: list[str] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
+    pressure: Pressure = field(default_factory=Pressure)
+    promise: Callable[[Sequence[Trajectory]], Sequence[float]] = mean_logprobs
     recording: Recording = field(default_factory=Recording)
     last_check: Scorer | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

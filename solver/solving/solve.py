@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from math import isfinite
 
 from solver.errors import named
-from solver.journal.events import Checked, ProblemStarted
-from solver.policy.prune import asks_scores, prune
+from solver.journal.events import Checked, Crowded, ProblemStarted
+from solver.policy.prune import Selection, asks_scores, last_scores, prune
 from solver.policy.seeds import prune_seed
 from solver.solving.concurrency import never, run_together
 from solver.solving.resources import TrajectoryResources
@@ -108,8 +108,53 @@ class _Method:
         ]
 
     async def go_to(self, mark: int) -> None:
-        """Take those that are left to `mark`; at the soft deadline they stay where they are."""
-        await self._advance(self.state.survivors(), mark, StopReason.MARK)
+        """Take those that are left to `mark`; at the soft deadline they stay where they are.
+
+        Where the engine's cache is full before, the least promising end on the way.
+        """
+        state = self.state
+        before = state.survivors()
+        with self.services.pressure.relieved_by(state.problem.id, self._make_room):
+            await self._advance(before, mark, StopReason.MARK)
+        if lost := sum(t.stop_reason is StopReason.PRUNED for t in before):
+            state.degrade(
+                DegradationKind.CROWDED,
+                f"the cache was full: {lost} of {len(before)} trajectories dropped before mark {mark}",
+            )
+
+    async def _make_room(self) -> bool:
+        """Drop the least promising of those that have begun, unless one is just ending by itself.
+
+        False if nobody is to be dropped.
+        """
+        state, services = self.state, self.services
+        if await self.resources.one_has_ended():
+            return True
+        begun = [t for t in state.survivors() if t.num_sampled_tokens]
+        asked = services.selection is Selection.BEST and services.recording.ends_dropped
+        if not asked or not begun or len(state.survivors()) < 2:
+            return False
+        scores = self._promise(begun)
+        least = min(begun, key=lambda t: (scores[t.index], -t.index))
+        services.record(
+            Crowded(
+                t=services.elapsed(),
+                problem_id=state.problem.id,
+                index=least.index,
+                scores=scores,
+            )
+        )
+        if not await self.resources.interrupt(least):
+            await self._end([least], StopReason.PRUNED)
+        return True
+
+    def _promise(self, begun: Sequence[Trajectory]) -> dict[int, float]:
+        """What the last check said of them, and before it what costs nothing to say where they are."""
+        known = last_scores(self.state.decisions)
+        if all(t.index in known for t in begun):
+            return {t.index: known[t.index] for t in begun}
+        told = self.services.promise(begun)
+        return {t.index: score for t, score in zip(begun, told, strict=True)}
 
     async def check(self, check: Check) -> None:
         """Keep the best of those at the mark; end the others, so that kernels and cache are free.

@@ -7,6 +7,7 @@ half-written is ever executed.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 from math import isfinite
@@ -57,13 +58,23 @@ class TrajectoryRun:
     resources: TrajectoryResources
 
     async def advance(self, stage: Stage) -> None:
-        """Go on until the stage's limit or the trajectory's own end; its failure becomes its result."""
-        try:
-            stop_reason = await self._go_on(stage)
-        except Exception as error:  # the boundary: one trajectory's failure never costs the others
-            self.trajectory.error = named(error)
-            stop_reason = StopReason.ERROR
-        await self._finish(stop_reason, stage.deadline)
+        """Go on until the stage's limit or the trajectory's own end; its failure becomes its result.
+
+        One that is interrupted (`TrajectoryResources.interrupt`) ends as dropped.
+        """
+        scope = asyncio.timeout(None)
+        with self.resources.under_way(self.trajectory, scope):
+            try:
+                async with scope:
+                    stop_reason = await self._go_on(stage)
+            except Exception as error:  # the boundary: one's failure never costs the others
+                self.trajectory.error = named(error)
+                stop_reason = StopReason.ERROR
+            if scope.when() is not None:  # interrupted
+                self.trajectory.error = None
+                stop_reason = StopReason.PRUNED
+            self.resources.ends(self.trajectory)
+            await self._finish(stop_reason, stage.deadline)
 
     async def force_answer(self, deadline: float) -> None:
         """Make the model conclude by `deadline`, as far as it comes; a failure is the one's `error`."""

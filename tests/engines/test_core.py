@@ -14,7 +14,7 @@ from solver.engines.cache import Cache, common_prefix
 from solver.engines.core import Core
 from solver.engines.loading import cache_shape
 from solver.engines.packed import ATTENTION
-from solver.engines.requests import Request, Want
+from solver.engines.requests import FULL, Request, Want
 from solver.types import Chunk, FinishReason, SamplingParams
 from tests.engines.helpers import CONTEXT, greedy, params, prompt
 
@@ -170,6 +170,52 @@ def test_the_oldest_pause_goes_first_and_comes_back_the_same(llama: Any) -> None
     assert driver.first["a"].reused_tokens == 0
     # "a" had 39 ids in the cache; its 40th, the last sampled, was never there
     assert driver.core.stats.re_encoded == 39
+
+
+def asking(llama: Any) -> Driver:
+    """Two pauses of 33 ids in a cache of 160: a third row fits, and a scratch row behind it does not."""
+    driver = Driver(llama, bound=160)
+    for name in "ab":
+        driver.run(name, prompt(30, seed=ord(name)), greedy(4))
+    driver.core.asks = True
+    return driver
+
+
+def test_who_wants_to_be_asked_is_asked_before_a_pause_is_lost(llama: Any) -> None:
+    driver = asking(llama)
+    request = driver.add("c", prompt(30, seed=3), greedy(4))
+    said = driver.core.turn([])
+    assert [(one.trajectory_id, answer) for one, answer in said] == [("c", FULL)]
+    assert driver.core.turn([]) == [] and not driver.core.busy, "it waits, and is asked once"
+    assert set(driver.core.cache.pauses) == {"a", "b"}
+    release = partial(driver.core.cache.release, "a")
+    driver.turn(release, partial(driver.core.answered, request, False))
+    driver.finish()
+    assert len(driver.said["c"]) == 4 and set(driver.core.cache.pauses) == {"b", "c"}
+    assert driver.core.stats.evicted_pauses == 0
+
+
+def test_where_nobody_is_released_the_oldest_pause_goes_as_ever(llama: Any) -> None:
+    driver = asking(llama)
+    for name in "cde":
+        request = driver.add(name, prompt(30, seed=ord(name)), greedy(4))
+        assert [answer for _, answer in driver.core.turn([])] == [FULL]
+        driver.turn(partial(driver.core.answered, request, True))
+        driver.finish()
+        assert len(driver.said[name]) == 4
+    assert driver.core.stats.evicted_pauses == 1 and "a" not in driver.core.cache.pauses
+
+
+def test_one_that_is_asked_may_be_cancelled_and_others_pass_it(llama: Any) -> None:
+    driver = asking(llama)
+    request = driver.add("c", prompt(30, seed=3), greedy(4))
+    assert [answer for _, answer in driver.core.turn([])] == [FULL]
+    back = driver.request("b", prompt(30, seed=ord("b")) + driver.said["b"], greedy(2))
+    driver.turn(partial(driver.core.add, back))
+    driver.finish()
+    assert len(driver.said["b"]) == 2, "it holds a pause of its own"
+    driver.turn(partial(driver.core.cancel, request))
+    assert not driver.core.busy and driver.core.stats.re_encoded == 0
 
 
 def test_a_lone_row_may_take_the_whole_bound(llama: Any) -> None:

@@ -17,6 +17,7 @@ from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.config import SolverConfig
 from solver.journal.events import (
     Checked,
+    Crowded,
     Ended,
     Event,
     Executed,
@@ -203,6 +204,10 @@ class RunBuilder:
             self.ends(name, index, StopReason.ANSWERED, tokens, answer)
         votes = {answer: answers.count(answer) for answer in sorted(set(answers))}
         self.solves(name, final, votes, *degraded)
+
+    def crowds(self, name: str, index: int, scores: dict[int, float]) -> None:
+        """The cache is full, and this one is dropped for it."""
+        self.add(Crowded(problem_id=name, index=index, scores=scores))
 
     def halves(self, name: str) -> None:
         """A whole problem with two checks: three to the mark, two to twice as many tokens, one answers."""

@@ -11,6 +11,7 @@ from solver.journal.events import EngineIncident
 from solver.report.page import write_report
 from solver.report.serve import ReportServer
 from solver.report.source import RunSource
+from solver.types import StopReason
 from tests.report.browser import Browser, chromium
 from tests.report.builders import MARK, RunBuilder, three_problems
 from tests.report.test_page import HOSTILE
@@ -143,6 +144,25 @@ def test_two_checks_are_told_apart(browser: Browser, tmp_path: Path) -> None:
     marks = browser.js("return [...document.querySelectorAll('.track')].map("
                        "(one) => one.querySelectorAll('.at-mark').length)")  # fmt: skip
     assert marks == [2, 2, 1]
+
+
+def test_who_was_dropped_for_room(browser: Browser, tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", [("a", "?", 4)])
+    run.start("a", 30.0)
+    for index in (3, 4):
+        run.says("a", index, "x" * MARK)
+        run.ends("a", index, StopReason.MARK, MARK)
+    run.crowds("a", 3, {3: -0.5, 4: -0.1})
+    run.ends("a", 3, StopReason.PRUNED, MARK)
+    run.solves("a", 4, {4: 1}, "the cache was full: 1 of 5 trajectories dropped before mark 10")
+    source = RunSource(run.write())
+    assert source.history.problems["a"].dropped == {3}
+    browser.open(write_report([source], source.folder / "report.html").as_uri() + "#/problem/0/0/3")
+    browser.until("return document.querySelector('.marked') !== null")
+    assert browser.texts(".marked") == ["the mark: 10 tokens, dropped as the cache was full"]
+    assert browser.texts(".lane.out .index") == ["#3"]
+    label = browser.js("return document.querySelector('.lane.out').ariaLabel")
+    assert "dropped as the cache was full" in label
 
 
 def test_a_problem_and_its_traces(browser: Browser, report: str) -> None:

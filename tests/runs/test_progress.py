@@ -135,6 +135,20 @@ def test_stages_and_counts() -> None:
     assert then(ended(2, StopReason.MAX_TOKENS)) == ("vote", 0, 3, 1)
 
 
+def test_between_two_checks() -> None:
+    history = ProblemHistory(PROBLEMS[0])
+    view = ProblemView(4, history)
+    for index in range(4):
+        history.apply(ended(index, StopReason.MARK))
+    history.apply(CHECKED.model_copy(update={"t": 5.0}))
+    assert view.stage == "resume" and view.pruned == 1
+    history.apply(ended(0, StopReason.MARK).model_copy(update={"t": 6.0}))
+    assert view.stage == "resume"
+    for index in (2, 3):
+        history.apply(ended(index, StopReason.MARK).model_copy(update={"t": 6.0}))
+    assert view.stage == "check"
+
+
 def test_a_forced_answer_is_part_of_the_vote() -> None:
     history = ProblemHistory(PROBLEMS[0])
     history.apply(CHECKED)

@@ -21,7 +21,8 @@ function sentence(lane) {
   const score = lastScore(lane);
   if (score !== null) parts.push(`score ${signed(score, 2)}`);
   if (lane.last !== null) parts.push(`last check ${signed(lane.last, 2)}`);
-  if (lane.dropped) parts.push(lane.end === "pruned" ? "pruned" : "dropped at a check, finished for the record");
+  if (lane.dropped < 0) parts.push("dropped as the cache was full");
+  else if (lane.dropped) parts.push(lane.end === "pruned" ? "pruned" : "dropped at a check, finished for the record");
   if (lane.forced !== null) parts.push("made to answer");
   parts.push(lane.a === null ? outcome(lane) : `answered ${lane.a}${lane.ok === null ? "" : lane.ok ? ", right" : ", wrong"}`);
   return parts.join(", ");
@@ -89,5 +90,6 @@ function lanesPanel(page, run, selected, href, redraw) {
       el("div", { class: "chips", role: "group", "aria-label": "Axis" }, choice("tokens", "tokens"), choice("time", "time"))),
     el("p", { class: "note" }, `Lanes run ${span}. Ticks are tool calls`, page.lanes.some((lane) => lane.forced !== null) ? ", tall ones forced answers." : "."),
     kept.length ? el("h4", {}, `${plural(kept.length, "went on", "went on")}, the shortest first`) : null, kept.length ? list(kept) : null,
-    dropped.length ? el("h4", {}, `${number(dropped.length)} dropped at ${page.checks.length > 1 ? "the checks, the last ones and" : "the check,"} the best score first`) : null, dropped.length ? list(dropped) : null);
+    dropped.length ? el("h4", {}, `${number(dropped.length)} dropped at ${page.checks.length > 1 ? "the checks, the last ones and" : "the check,"} the best score first${
+      dropped.some((lane) => lane.dropped < 0) ? ", then those for which the cache was full" : ""}`) : null, dropped.length ? list(dropped) : null);
 }

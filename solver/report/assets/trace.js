@@ -24,7 +24,10 @@ function tracePanel(page, run, selected) {
   if (!lane) return el("section", { class: "trace" }, el("p", { class: "note" }, "Choose a trajectory to read it."));
   const said = (score) => (score === null || score === undefined ? "" : `, score ${signed(score, 3)}`);
   const last = lane.last === null ? "" : `, last check ${signed(lane.last, 3)}`;
-  const fate = (k) => (k >= page.checks.length ? "" : lane.dropped === k + 1 ? ", dropped" : ", kept");
+  const fate = (k) => {
+    if (lane.dropped < 0 && k + 1 === lane.pauses.length) return ", dropped as the cache was full";
+    return k >= page.checks.length ? "" : lane.dropped === k + 1 ? ", dropped" : ", kept";
+  };
   const context = { marks: run.marks.map((mark, k) => `the mark: ${number(mark)} tokens${said(lane.scores[k])}${fate(k)}`) };
   const end = lane.end === null ? "It is under way."
     : lane.a !== null ? ["It answered ", el("b", {}, lane.a), " ", verdict(lane.ok), "."]
