@@ -11,7 +11,7 @@ from solver.errors import InputError, ScorerError
 from solver.journal.history import ProblemHistory, TrajectoryHistory
 from solver.journal.recorded_run import RecordedRun
 from solver.journal.summary import is_correct
-from solver.policy.prefix import prefix_at
+from solver.policy.prefix import own_tokens, prefix_at
 from solver.policy.weights import BY_CANDIDATES, BY_EVIDENCE, evidence_for, evidence_of, weigh
 from solver.replay.flows import tool_work
 from solver.scorers import ScorerDeclaration, find_scorer
@@ -149,7 +149,9 @@ class ReplayProblem:
             found = {}
             for index, one in self.history.trajectories.items():
                 prefix = prefix_at(one.trajectory, mark)
-                if prefix is not None:
+                # One that was asked for an answer had ended its turn, whatever became of it then.
+                ended = index in self.history.asked and own_tokens(one.trajectory) == mark
+                if prefix is not None and not ended:
                     found[index] = prefix
             self._prefixes[mark] = found
         return self._prefixes[mark]

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from solver.config import SolverConfig
@@ -133,7 +133,20 @@ def left(indices: Sequence[int], decided: Sequence[PruneDecision]) -> list[int]:
     return [i for i in indices if all(i not in decision.dropped for decision in decided)]
 
 
+# It ends its turn without an answer exactly at the mark, is asked for one, and that fails.
+FAILS_WHEN_ASKED = Case(
+    tales=[tale(None, 11, 1, 13), tale(None, 21, 0, 43)],
+    logprobs=[0.0, 0.0],
+    logits=[0.0, 0.0],
+    candidates=[(3.0, 0.0), (3.0, 0.0)],
+    verified=[0.0, 0.0],
+    run={"prune": {"launch": 2, "keep": 1, "mark": 1, "scorer": "stop"}},
+    other={"prune": {"launch": 2, "keep": 1, "mark": 55, "scorer": "stop"}},
+)
+
+
 @settings(max_examples=60)
+@example(FAILS_WHEN_ASKED)
 @given(cases())
 def test_any_policy_replayed_is_that_policy_run(case: Case) -> None:
     with TemporaryDirectory() as folder:
