@@ -27,7 +27,7 @@ def need(
 ) -> Need | None:
     """The memory that the model needs; None if config.json does not say the shape of its cache.
 
-    At a mark, all that go there hold a prefix; those that the last check keeps grow to their limit.
+    At a mark, all that go there hold a prefix; those kept at the last mark grow to their limit.
     """
     text = settings.get("text_config", settings)
     longest = config.model.context_length or text.get("max_position_embeddings")

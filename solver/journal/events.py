@@ -78,7 +78,7 @@ class RunResumed(_Event):
 class ProblemStarted(_Event):
     """A problem gets its time, None without a limit, and how many trajectories are launched and kept.
 
-    `keep` is what the last check keeps. Both are None before 1.4: then they are those of the config.
+    `keep` is how many are kept at the last mark. Both are None before 1.4: then they are those of the config.
     """
 
     type: Literal["problem_started"] = "problem_started"
@@ -163,8 +163,8 @@ class Checked(_Event):
 class Crowded(_Event):
     """The cache was full before a mark: the least promising of those in it, `index`, is dropped there.
 
-    `scores` are those of its last check, or what costs nothing to say where the prefixes stand: those of
-    a scorer that is computed from them, else their mean log-probability.
+    `scores` are those of the mark it comes from, or what costs nothing to say where the prefixes stand:
+    those of a scorer that is computed from them, else their mean log-probability.
     """
 
     type: Literal["crowded"] = "crowded"

@@ -271,7 +271,7 @@ class ProblemHistory:
 
     @property
     def last_scores(self) -> dict[int, float]:
-        """What the last check that scored a trajectory said of it: what its ballot weighs by."""
+        """Each trajectory's score at the last mark where it was scored: what its ballot weighs by."""
         return last_scores(self.checks)
 
     def scores(self, scorer: str, mark: int) -> dict[int, float]:

@@ -98,7 +98,7 @@ def keep_all(indices: Iterable[int], method: str) -> PruneDecision:
 
 
 def last_scores(checks: Iterable[_Scored]) -> dict[int, float]:
-    """What the last check that scored a trajectory said of it, by index: what its ballot weighs by."""
+    """Each trajectory's score at the last mark where it was scored: what its ballot weighs by."""
     return {index: score for check in checks for index, score in check.scores.items()}
 
 

@@ -38,9 +38,10 @@ class Need(StrEnum):
 class ScorerContext:
     """What a scorer is opened with.
 
-    `marks` are the numbers of sampled tokens at which prefixes are scored (none for the last check); with `any_mark` the scorer is
-    asked at others too, so that an adapter is not refused for the marks it was trained at. `shared` holds
-    what several scorers use, and those of several marks; `closing` closes what they opened.
+    `marks` are the numbers of sampled tokens at which prefixes are scored, none for the last check; with
+    `any_mark` the scorer is asked at others too, so that an adapter is not refused for the marks it was
+    trained at. `shared` holds what several scorers use, and those of several marks; `closing` closes what
+    they opened.
     """
 
     config: SolverConfig

@@ -149,7 +149,7 @@ class _Method:
         return True
 
     def _promise(self, begun: Sequence[Trajectory]) -> dict[int, float]:
-        """What the last check said of them, and before it what costs nothing to say where they are."""
+        """Their scores at the mark they come from, else what costs nothing to say where they are."""
         known = last_scores(self.state.decisions)
         if all(t.index in known for t in begun):
             return {t.index: known[t.index] for t in begun}

@@ -29,7 +29,7 @@ CALL = "```python\nprint(1)\n```\n"
 
 
 @pytest.mark.parametrize("scorer", ["stop", "confidence"])
-async def test_nothing_is_encoded_twice_before_the_last_check(scorer: str) -> None:
+async def test_nothing_is_encoded_twice_before_the_last_mark(scorer: str) -> None:
     """The embedded model, whose cache holds less than half of what is launched."""
     settings = load_config(
         sets=[

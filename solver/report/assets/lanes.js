@@ -11,7 +11,7 @@ function outcome(lane) {
   return lane.end === "answered" ? "no answer" : ENDS[lane.end] || lane.end;
 }
 
-// What the last check that scored it said; a trajectory has a score a check, or null.
+// Its score at the last mark where it was scored; a trajectory has a score a mark, or null.
 function lastScore(lane) {
   return [...lane.scores].reverse().find((score) => score !== null) ?? null;
 }
