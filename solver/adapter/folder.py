@@ -136,10 +136,13 @@ def load_adapter(
 
 
 def _is_rounded_base(model: Path, spec: StopSpec) -> bool:
-    """Whether a GGUF file was made from the adapter's base: it has its norms, and a score to compare."""
-    if not is_gguf(model) or spec.norms is None or spec.handshake is None:
+    """Whether it is the adapter's base, rounded otherwise: it has its norms, and there is a score to compare.
+
+    One of both is a GGUF file then: of two folders with the same norms, one may be a finetune of the other.
+    """
+    if not (is_gguf(model) or is_gguf(Path(spec.base_model))):
         return False
-    return norms_fingerprint(model) == spec.norms
+    return spec.handshake is not None and spec.norms == norms_fingerprint(model) is not None
 
 
 def read_spec(folder: Path) -> StopSpec:

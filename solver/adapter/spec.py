@@ -85,12 +85,12 @@ class StopSpec(_Frozen):
     """The whole of stop.json."""
 
     format_version: Literal[1] = 1
-    base_model: str = Field(description="the user's name for it; informative only")
+    base_model: str = Field(description="what its folder or GGUF file was called")
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
     norms: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
-        description="norms_fingerprint of the base: GGUF files share it",
+        description="norms_fingerprint of the base: a folder and its GGUF files share it",
     )
     hidden_size: int = Field(ge=1)
     stop_token_ids: tuple[int, ...] = Field(min_length=1, description="in the order they are fed")

@@ -14,6 +14,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from solver.engines.tokenizer import load_tokenizer
 from solver.report.source import RunSource
 from solver.run import main
+from solver.scorers import folders
 from solver.stop.__main__ import main as stop
 from tests.support.gguf_files import write_gguf
 
@@ -95,6 +96,44 @@ def test_an_adapter_of_the_file_or_of_its_original_prunes(
     capsys.readouterr()
     other = write_gguf(tmp_path / "other.gguf", _model(seed=1))
     assert _run(tmp_path, other, "second", *flags) == 2
+    assert "another base model" in capsys.readouterr().err
+
+
+def test_a_shipped_adapter_of_the_file_is_found_for_its_original_too(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = tmp_path / "original"
+    _model().save_pretrained(original)
+    load_tokenizer(model).save_pretrained(original)
+    other = write_gguf(tmp_path / "other.gguf", _model(seed=1))
+    monkeypatch.setattr(folders, "SHIPPED", tmp_path / "shipped")
+    assert _run(tmp_path, model, "before", "--scorer", "stop") == 2
+    assert "--set prune.adapter=FOLDER" in capsys.readouterr().err
+    for base, made in (("another", other), ("this", model)):
+        _adapter(tmp_path, made)
+        (tmp_path / "shipped" / base).mkdir(parents=True)
+        (tmp_path / "adapter").rename(tmp_path / "shipped" / base / "stop")
+    for number, path in enumerate((model, original)):
+        code = _run(tmp_path, path, f"run{number}", "--scorer", "stop")
+        assert code == 0, capsys.readouterr().err
+        summary = json.loads((tmp_path / f"run{number}" / "summary.json").read_text())
+        assert summary["scorer"] == "stop"
+    third = write_gguf(tmp_path / "third.gguf", _model(seed=2))
+    assert _run(tmp_path, third, "third", "--scorer", "stop") == 2
+    assert "--set prune.adapter=FOLDER" in capsys.readouterr().err
+
+
+def test_an_adapter_of_a_folder_fits_no_finetune_of_it(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("base", 0), ("finetune", 1)):
+        made = _model(seed)
+        made.model.norm.weight.data.copy_(_model().model.norm.weight)
+        made.save_pretrained(tmp_path / name)
+        load_tokenizer(model).save_pretrained(tmp_path / name)
+    flags = ["--scorer", "stop", "--set", _adapter(tmp_path, tmp_path / "base")]
+    assert _run(tmp_path, tmp_path / "base", "first", *flags) == 0, capsys.readouterr().err
+    assert _run(tmp_path, tmp_path / "finetune", "second", *flags) == 2
     assert "another base model" in capsys.readouterr().err
 
 
