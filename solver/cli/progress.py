@@ -156,6 +156,11 @@ class WorkProgress:
             if self._console.is_terminal:
                 self._draw(stage, known, now)
 
+    def ended(self, stage: str) -> None:
+        """A stage without a total is over, before another one is reported."""
+        with self._lock:
+            self._stages.pop(stage, None)
+
     def sampled(self, num_tokens: int) -> None:
         """So many tokens were sampled."""
         self._rate.add(num_tokens)

@@ -360,12 +360,19 @@ def test_its_progress_counts_tokens_as_they_come(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[int] = []
-    monkeypatch.setattr(WorkProgress, "sampled", lambda self, num: counted.append(num))
+    under_way: set[str] = set()
+
+    def sampled(self: WorkProgress, num: int) -> None:
+        counted.append(num)
+        under_way.update(self._stages)
+
+    monkeypatch.setattr(WorkProgress, "sampled", sampled)
     table = str(arithmetic(tmp_path / "p.csv"))
     assert main(flags(tmp_path, model_folder, "--problems", table, "--least-right", "0")) == 0
     (unit,) = read_rollouts(tmp_path / "data.jsonl.rollouts.jsonl")[1]
     assert sum(counted) == sum(rollout.num_sampled_tokens for rollout in unit.rollouts)
     assert len(counted) > 2 * len(unit.rollouts), "not only when a rollout ends"
+    assert under_way == {"problems"}, "the model is loaded by then"
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,7 @@ async def running(config: SolverConfig, progress: WorkProgress) -> AsyncIterator
         say=progress.say,
         on_sampled=progress.sampled,
     ) as services:
+        progress.ended("loading the model")
         yield replace(services, scorer=None)
 
 
