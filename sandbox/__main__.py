@@ -22,7 +22,13 @@ from sandbox.result import ExecutionStatus, for_model
 
 CELL = re.compile(r"^# ?%%.*\n", re.MULTILINE)
 HOLDS = {True: "yes", False: "NO", None: "not claimed"}
-app = typer.Typer(add_completion=False, help="Stateful Jupyter kernels for model-written Python.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Stateful Jupyter kernels for model-written Python.",
+)
 
 
 @app.command()
@@ -103,9 +109,16 @@ async def _run(cells: list[str], timeout_s: float) -> bool:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m sandbox") -> NoReturn:
-    """Run the command and end the process with its exit code."""
-    app(args=argv, prog_name=prog)
-    raise AssertionError("typer ends the process")
+    """Run the command and end the process with its exit code; a mistake is one line on stderr and code 2."""
+    try:
+        code = app(args=argv, prog_name=prog, standalone_mode=False)
+    except typer.TyperException as error:
+        told = error.format_message()
+        typer.echo(told if told.startswith("Usage: ") else f"error: {told}", err=True)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,10 @@ def run_app(
         if code != EXIT_INTERRUPTED:
             return code
     except typer.TyperException as error:
-        say(f"error: {error.format_message()}")
+        told = error.format_message()
+        say(
+            told if told.startswith("Usage: ") else f"error: {told}"
+        )  # no command was given: its help
         return EXIT_USER_ERROR
     except SolverError as error:
         say(f"error: {error}")

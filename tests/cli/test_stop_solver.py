@@ -34,6 +34,16 @@ def test_each_command_is_the_module_that_python_runs(name: str) -> None:
     assert callable(module.main) and module.app.info is not None
 
 
+@pytest.mark.parametrize("name", ["stop", "embedded", "sandbox", "notebook"])
+def test_a_group_without_a_command_lists_its_commands(name: str) -> None:
+    done = stop_solver(name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Usage: stop-solver {name} ") and "\nCommands:\n" in done.stderr
+    mistaken = stop_solver(name, "nothing")
+    assert (mistaken.returncode, mistaken.stdout) == (2, "")
+    assert mistaken.stderr == "error: No such command 'nothing'.\n"
+
+
 @pytest.mark.parametrize("command", ["run", "stop evaluate", "sandbox run", "notebook build"])
 def test_help_names_the_command_as_it_was_called(command: str) -> None:
     done = stop_solver(*command.split(), "--help")
