@@ -16,6 +16,7 @@ A fault is injected at the check; `crash@3:launch` names another stage: begin, l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -207,8 +208,9 @@ def _server(worker: psutil.Process) -> psutil.Process | None:
 def _first_below(worker: psutil.Process, word: str) -> psutil.Process | None:
     """The oldest child of the worker's child that has `word` on its command line."""
     for parent in worker.children():
-        if word in parent.cmdline():
-            return min(parent.children(), key=psutil.Process.create_time, default=None)
+        with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+            if word in parent.cmdline():
+                return min(parent.children(), key=psutil.Process.create_time, default=None)
     return None
 
 

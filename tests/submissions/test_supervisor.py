@@ -31,6 +31,7 @@ from submissions.outcome import WorkerLimits
 from submissions.protocol import Task
 from submissions.settings import REHEARSAL, Rehearsal
 from submissions.supervisor import MAX_LOSSES, Supervisor
+from tests.support.processes import command_of
 from tests.support.submissions import SMALL, WORKER, processes_of, wait_until
 
 LIMITS = WorkerLimits(start_s=20.0, silence_s=2.0, least_silence_s=2.0)
@@ -146,7 +147,7 @@ def test_a_kill_from_outside_while_idle_is_repaired(bench: Bench) -> None:
     bench.supervisor.start()
     assert bench.supervisor.wait_ready(time.monotonic() + 20)
     for process in psutil.Process().children(recursive=True):
-        if "scripted_worker" in " ".join(process.cmdline()):
+        if "scripted_worker" in command_of(process):
             os.kill(process.pid, signal.SIGKILL)
     wait_until(lambda: bench.said != [])
     assert bench.solve(1).solved.answer == 101

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import psutil
 import pytest
 
 from solver.journal.events import Checked, EngineIncident, Sampled
@@ -22,6 +21,7 @@ from tests.support.command import (
     started,
     wait_for_solved,
 )
+from tests.support.processes import command_of
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -79,7 +79,7 @@ def test_killing_the_server_three_times_costs_no_answer(tmp_path: Path) -> None:
             wait_for_solved(folder, solved_before, process)
             everybody += children(process)
             for victim in children(process):
-                if "vllm.entrypoints.openai.api_server" in " ".join(_command(victim)):
+                if "vllm.entrypoints.openai.api_server" in command_of(victim):
                     victim.kill()
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
@@ -92,11 +92,3 @@ def test_killing_the_server_three_times_costs_no_answer(tmp_path: Path) -> None:
     events = read_journal(folder / "journal.jsonl").events
     incidents = [e.what for e in events if isinstance(e, EngineIncident)]
     assert sum("was lost" in what for what in incidents) == 3, incidents
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        words: list[str] = process.cmdline()
-    except psutil.Error:
-        return []
-    return words
