@@ -82,7 +82,7 @@ def convert(
     token_id = token.get("special_token_id") if stop_token_id is None else stop_token_id
     try:
         spec = StopSpec(
-            base_model=base_name or base.name,
+            base_model=base_name or base.absolute().name,
             fingerprint=fingerprint(base),
             norms=norms_fingerprint(base),
             hidden_size=embedding.numel(),

@@ -45,9 +45,8 @@ def run_app(
             return code
     except typer.TyperException as error:
         told = error.format_message()
-        say(
-            told if told.startswith("Usage: ") else f"error: {told}"
-        )  # no command was given: its help
+        is_help = told.startswith("Usage: ")  # where no command was given
+        say(told if is_help else f"error: {told}")
         return EXIT_USER_ERROR
     except SolverError as error:
         say(f"error: {error}")

@@ -11,9 +11,8 @@ from solver.errors import PartMissing
 SHIPPED_ADAPTER = WEIGHTS.parent / "stop"
 SHIPPED_LAST_CHECK = WEIGHTS.parent / "last"
 SHIPPED_VERIFIER = WEIGHTS.parent / "verifier"
-SHIPPED = (
-    Path(__file__).parents[1] / "shipped"
-)  # a folder for each model of others, with its adapters
+# a folder for each model of others, with its adapters
+SHIPPED = Path(__file__).parents[1] / "shipped"
 
 
 def adapter_folder(config: SolverConfig) -> Path:

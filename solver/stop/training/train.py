@@ -107,7 +107,7 @@ def train(
             )
         probe, quality = fit_probe(learner)
         spec = StopSpec(
-            base_model=base_name or base.name,
+            base_model=base_name or base.absolute().name,
             fingerprint=str(identity["base model"]),
             norms=norms_fingerprint(base),
             hidden_size=learner.adapter.embeddings.shape[1],
