@@ -178,6 +178,8 @@ def tiny_with_adapter(folder: Path) -> tuple[Path, Path]:
     adapter = StopAdapter.fresh(model, STOP_IDS)
     for delta in adapter.delta_by_path.values():
         torch.nn.init.normal_(delta.lora_B, std=0.05)
+    # a fresh head is zero
+    torch.nn.init.normal_(adapter.head.weight, std=model.config.hidden_size**-0.5)
     spec = StopSpec(
         base_model="tiny",
         fingerprint=fingerprint(folder / "model"),

@@ -118,6 +118,8 @@ def make_tiny(name: str, folder: Path, targets: Targets = "all-linear") -> Tiny:
     adapter.requires_grad_(False)
     for delta in adapter.delta_by_path.values():
         nn.init.normal_(delta.lora_B, std=0.1)
+    # a fresh head is zero
+    nn.init.normal_(adapter.head.weight, std=adapter.embeddings.shape[1] ** -0.5)
     adapter.head.bias.fill_(0.37)
     spec = StopSpec(
         base_model=name,
