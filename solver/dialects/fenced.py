@@ -105,7 +105,10 @@ class FencedDialect:
         self.banned_token_ids |= frozenset(token_ids)
 
     def prompt(self, statement: str) -> list[int]:
-        """The chat template over one user message, ready for the model to write."""
+        """The chat template over one user message, ready for the model to write.
+
+        If the prompt template begins the model's turn, these ids do too: they are none of the sampled.
+        """
         text, (before, after) = self._asked(statement), self._asking
         start, end = len(before), len(text) - len(after)  # a template may trim the statement
         return self._plain.encode(text[:start], text[start:end], text[end:])
@@ -168,7 +171,7 @@ class FencedDialect:
         text: str = self._tokenizer.apply_chat_template(
             [message], add_generation_prompt=True, tokenize=False
         )
-        return text
+        return text + prompts.beginning(self._prompt)
 
     def _around_the_statement(self) -> tuple[str, str]:
         statement = "STATEMENTSTANDSHERE"
