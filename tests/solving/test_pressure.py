@@ -28,6 +28,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"
 CALL = "```python\nprint(1)\n```\n"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("scorer", ["stop", "confidence"])
 async def test_nothing_is_encoded_twice_before_the_last_mark(scorer: str) -> None:
     """The embedded model, whose cache holds less than half of what is launched."""
