@@ -21,7 +21,7 @@ help:
 demo: $(VENV)/demo  ## install, solve the examples on the embedded model, print the score
 	$(BIN)/python -m solver.run examples/problems.csv --output answers.csv --force
 
-test: $(VENV)/dev  ## install, run every test but those of the next two
+test: $(VENV)/dev  ## install, run every test but those of test-offline and test-vllm
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not offline and not cluster'
 	$(BIN)/python -m pytest -m cluster -p no:xdist
 
@@ -59,13 +59,15 @@ types: $(VENV)/dev  ## mypy, strict
 imports: $(VENV)/dev  ## the layers of docs/architecture.md
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev  ## every benchmark: both sides and a ratio from one run
+bench: $(VENV)/dev  ## the benchmarks that need no model of yours
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.orchestrator
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.deadlines
 	$(BIN)/python -m benchmarks.replay
-	$(BIN)/python -m benchmarks.report
+	rm -rf runs/bench
+	$(BIN)/python -m solver.run examples/problems.csv --output answers.csv --force --run-dir runs/bench
+	$(BIN)/python -m benchmarks.report runs/bench
 	$(BIN)/python -m benchmarks.cluster
 
 bench-vllm: $(VLLM)/dev  ## the vLLM engine against a bare client, the plugin against stock vLLM

@@ -1,6 +1,6 @@
 """What a ballot weighs: one, the chance that its trajectory ends right as said at the check, or its evidence.
 
-A ballot's weight is known when it is cast and does not hang on the ballots after it, and none weighs more
+A ballot's weight is known when it is cast and does not depend on the ballots after it, and none weighs more
 than 1: so an early vote can be certain.
 """
 

@@ -1,7 +1,7 @@
 """The flags with which a stock vLLM server serves an adapter, and how a score is read from its answer.
 
 A score is an ordinary completion of one id: the prompt is the prefix followed by the [STOP] ids, and
-the plugin (`vllm_plugin.py`) turns the last row's logits into two finite ones, 0 at `WRONG_ID` and the
+the plugin (`plugin.py`) turns the last row's logits into two finite ones, 0 at `WRONG_ID` and the
 score at `RIGHT_ID`. So the difference of the two log-probabilities is the score, whatever else the
 server does. A server without the plugin answers with other ids, and is told by that.
 """
