@@ -89,6 +89,14 @@ def test_who_ended_by_the_mark_has_no_prefix() -> None:
     assert continuation.prefix(continuation.rollouts[0], 2) is None
 
 
+def test_a_mark_counts_no_forced_tokens() -> None:
+    """Who ended its turn before the mark and was asked for an answer votes before it, as in a run."""
+    forced = unit(num_own_tokens=5)
+    assert forced.prefix(forced.rollouts[0], 5) is None
+    assert forced.prefix(forced.rollouts[0], 6) is None
+    assert forced.prefix(forced.rollouts[0], 4) is not None
+
+
 def test_a_mark_beyond_what_is_stored() -> None:
     it = unit(4)
     with pytest.raises(InputError, match="only 4 tokens"):

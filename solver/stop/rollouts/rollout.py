@@ -52,7 +52,8 @@ class Rollout(_Frozen):
 
     `parent` is set on a Monte-Carlo continuation: the index of the launched rollout whose prefix it
     continues (its own turns are then not stored). A launched rollout that was only taken to the mark
-    ends with `StopReason.MARK`.
+    ends with `StopReason.MARK`. `num_own_tokens` are those sampled before an answer was forced, which is
+    what a mark counts; None in files from before it was kept.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Rollout(_Frozen):
     answer: int | None
     error: str | None = None
     num_sampled_tokens: int
+    num_own_tokens: int | None = None
     turns: list[SavedTurn] = []
 
     @property
@@ -89,10 +91,10 @@ class ProblemRollouts(_Frozen):
         It is what `TrajectoryRun.advance` leaves there: cut inside a turn or at its end, with no call
         of that turn executed.
         """
-        if rollout.num_sampled_tokens < mark or not rollout.turns:
-            return None
-        ended_here = rollout.num_sampled_tokens == mark
-        if ended_here and rollout.stop_reason is not StopReason.MARK:
+        own = rollout.num_own_tokens
+        own = rollout.num_sampled_tokens if own is None else own
+        ended_there = own == mark and rollout.stop_reason is StopReason.ANSWERED
+        if own < mark or ended_there or not rollout.turns:
             return None
         turns = cut([saved.turn() for saved in rollout.turns], mark)
         if (stored := sum(len(turn.token_ids) for turn in turns)) < mark:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from solver.errors import EngineError
+from solver.policy.prefix import own_tokens
 from solver.policy.seeds import trajectory_seed
 from solver.solving.services import Services
 from solver.solving.trajectory import Stage, TrajectoryRun, begin
@@ -169,5 +170,6 @@ def _saved(trajectory: Trajectory, parent: int | None, stored_tokens: int) -> Ro
         answer=trajectory.answer,
         error=trajectory.error,
         num_sampled_tokens=trajectory.num_sampled_tokens,
+        num_own_tokens=own_tokens(trajectory),
         turns=saved_turns(trajectory, stored_tokens) if parent is None else [],
     )
