@@ -17,6 +17,7 @@ from sandbox.result import ExecutionResult, for_model
 from solver.config import AnswerConfig
 from solver.dialects.detokenize import Detokenizer
 from solver.dialects.plain import PlainText
+from solver.errors import ConfigError
 from solver.policy.answer import last_answer
 from solver.policy.boxes import boxed, boxes_of
 from solver.policy.fences import Fences
@@ -78,7 +79,8 @@ class FencedDialect:
 
     `limits` are those of the run's kernels: the model is told no others. A turn is ended by the
     tokenizer's eos, by the token that the chat template ends a turn with, and by `more_stop_ids`:
-    those of the model's generation settings.
+    those of the model's generation settings. Raises `ConfigError` for a template that does not exist or does
+    not ask the problem.
     """
 
     def __init__(
@@ -175,7 +177,15 @@ class FencedDialect:
 
     def _around_the_statement(self) -> tuple[str, str]:
         statement = "STATEMENTSTANDSHERE"
-        before, _, after = self._asked(statement).partition(statement)
+        try:
+            before, found, after = self._asked(statement).partition(statement)
+        except KeyError as error:
+            raise ConfigError(f"model.prompt: {error.args[0]}") from None
+        if not found:
+            raise ConfigError(
+                f"model.prompt = {self._prompt!r} leaves the statement out: it is made for another"
+                " dialect; use bare, tools or code"
+            )
         return before, after
 
     def _has_ended(self, turn: Turn) -> bool:
