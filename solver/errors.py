@@ -68,6 +68,12 @@ def named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its name where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def first_fault(error: ValidationError, whole: str = "the file") -> str:
     """`key.path = value: what is wrong there`, of the first fault, in one line.
 

@@ -19,7 +19,7 @@ from solver.engines.gguf_model import fill, gguf_settings
 from solver.engines.int8 import available as int8_available
 from solver.engines.int8 import quantise
 from solver.engines.threads import in_own_thread
-from solver.errors import ModelError
+from solver.errors import ModelError, first_line
 from solver.files.gguf import GgufFile, is_gguf
 
 # decoder-only, full attention, no bias, softcap or sink in it: what `packed_attention` computes
@@ -60,7 +60,7 @@ def _load_folder(folder: Path, config: ModelConfig, device: torch.device) -> Any
     try:
         settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise ModelError(f"{folder}/config.json cannot be used: {_line(error)}") from error
+        raise ModelError(f"{folder}/config.json cannot be used: {first_line(error)}") from error
     check_architecture(settings, config.context_length)
     dtype = _dtype(config.dtype, device, settings)
     try:
@@ -76,7 +76,7 @@ def _load_folder(folder: Path, config: ModelConfig, device: torch.device) -> Any
         )
     except Exception as error:
         raise ModelError(
-            f"the weights in {folder} cannot be loaded: {_line(error)}; "
+            f"the weights in {folder} cannot be loaded: {first_line(error)}; "
             "save or download the model again"
         ) from error
     model, report = loaded
@@ -201,14 +201,8 @@ def _check_safetensors(path: Path) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"{path} is corrupt or incomplete: save or download it again ({_line(error)})"
+            f"{path} is corrupt or incomplete: save or download it again ({first_line(error)})"
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's message, or its name."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from solver.dialects.base import Dialect
-from solver.errors import ModelError, ScorerError
+from solver.errors import ModelError, ScorerError, first_line
 from solver.scorers.declaration import Need, ScorerContext, ScorerDeclaration
 from solver.scorers.texts import PromptShape, texts_of
 from solver.types import Trajectory
@@ -27,7 +27,7 @@ Text = tuple[str, str]  # statement, what was written
 
 
 class RewardScorer:
-    """Scores by the reward model in `folder`, which is loaded when it is first needed."""
+    """Scores by the reward model in `folder`, once `load` has loaded it."""
 
     name = "reward"
 
@@ -38,16 +38,20 @@ class RewardScorer:
         self._shape = PromptShape.of(dialect)
         self._model: RewardModel | None = None
 
+    async def load(self) -> None:
+        """Load the checkpoint; raises `ModelError`."""
+        from solver.engines.threads import in_own_thread
+
+        self._model = await asyncio.to_thread(
+            in_own_thread, RewardModel, self._folder, self._head, self._device
+        )
+
     async def score(self, trajectories: Sequence[Trajectory], deadline: float) -> list[float]:
         """The margin (logit) of "right" for each; `ScorerError` once `deadline` has passed."""
         from solver.engines.threads import in_own_thread
 
-        loop = asyncio.get_running_loop()
-        if self._model is None:
-            self._model = await asyncio.to_thread(
-                in_own_thread, RewardModel, self._folder, self._head, self._device
-            )
-        model = self._model
+        loop, model = asyncio.get_running_loop(), self._model
+        assert model is not None, "the scorer is loaded first"
         texts = texts_of(self._dialect, self._shape, [t.token_ids for t in trajectories])
         scores = [0.0] * len(texts)
         encoded = [model.encode(text) for text in texts]
@@ -77,7 +81,7 @@ class RewardModel:
                 str(folder), local_files_only=True, use_safetensors=True, dtype="auto"
             )
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise ModelError(f"the reward model {folder} cannot be loaded: {reason}") from None
         pad = self.tokenizer.pad_token_id
         self._pad = self.tokenizer.eos_token_id if pad is None else pad
@@ -199,9 +203,13 @@ async def _open(context: ScorerContext) -> RewardScorer:
     """One model for all marks of this context."""
     if "reward" not in context.shared:
         device = context.engine.capabilities.device
-        context.shared["reward"] = RewardScorer(context.reward_model, context.dialect, device)
-    scorer: RewardScorer = context.shared["reward"]
-    return scorer
+        scorer = RewardScorer(context.reward_model, context.dialect, device)
+        await (
+            scorer.load()
+        )  # a folder that cannot be loaded is a mistake of the user's, not a failed check
+        context.shared["reward"] = scorer
+    found: RewardScorer = context.shared["reward"]
+    return found
 
 
 REWARD = ScorerDeclaration(

@@ -47,6 +47,7 @@ def bert(kind: Any, folder: Path, **changes: Any) -> Path:
 
 async def score(folder: Path, *texts: str, deadline: float = math.inf) -> list[float]:
     scorer = RewardScorer(folder, DIALECT)
+    await scorer.load()
     return await scorer.score([written(n, text) for n, text in enumerate(texts)], deadline)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from solver.errors import InputError
+from solver.errors import ConfigError, InputError
 from solver.scorers.reward import RewardScorer
 from solver.stop.__main__ import main
 from solver.stop.rollouts.examples import StopExample, write_examples
@@ -48,9 +48,19 @@ async def test_it_learns_and_is_read_back(tmp_path: Path) -> None:
     assert metrics.within_auroc is not None
     assert metrics.within_auroc > 0.95
     scorer = RewardScorer(tmp_path / "v", DIALECT)
+    await scorer.load()
     trajectories = [written(0, "so -", "99?"), written(1, "so +", "99?")]
     bad, good = await scorer.score(trajectories, math.inf)
     assert good > bad
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_the_training(tmp_path: Path) -> None:
+    out, progress = tmp_path / "v", HeardProgress()
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds other files"):
+        train_verifier(examples(), DIALECT, byte_tokenizer(), out, RECIPE, progress)
+    assert not progress.reports and [file.name for file in out.iterdir()] == ["thesis.tex"]
 
 
 async def test_it_may_begin_with_a_language_model(tmp_path: Path) -> None:
@@ -61,6 +71,7 @@ async def test_it_may_begin_with_a_language_model(tmp_path: Path) -> None:
     assert metrics.within_auroc is not None
     assert metrics.within_auroc > 0.95
     scorer = RewardScorer(tmp_path / "v", DIALECT)
+    await scorer.load()
     bad, good = await scorer.score([written(0, "so -"), written(1, "so +")], math.inf)
     assert good > bad
 

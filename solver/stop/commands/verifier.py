@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from solver.cli.progress import WorkProgress
+from solver.errors import ConfigError, ModelError, first_line
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import Quiet, Seed
 
@@ -39,13 +40,17 @@ def verifier_command(
 
     examples = read_examples(data)
     quiet_transformers()
-    from transformers import AutoTokenizer
-
     from sandbox.limits import Limits
     from solver.dialects.fenced import FencedDialect
+    from solver.engines.tokenizer import load_tokenizer
     from solver.stop.training.verifier import VerifierRecipe, train_verifier
 
-    tokenizer = AutoTokenizer.from_pretrained(str(model_folder(base)), local_files_only=True)
+    try:
+        tokenizer = load_tokenizer(model_folder(base))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"no tokenizer in {base}: {first_line(error)}") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     recipe = VerifierRecipe(
         start=model_folder(base) if fine_tune else None,
         hidden=hidden,
@@ -54,6 +59,8 @@ def verifier_command(
         learning_rate=learning_rate or (3e-4 if fine_tune else 1e-3),
         seed=seed,
     )
+    if recipe.hidden % recipe.heads:
+        raise ConfigError(f"--hidden is a multiple of {recipe.heads}, not {hidden}")
     with WorkProgress(quiet=quiet) as progress:
         metrics = train_verifier(
             examples,

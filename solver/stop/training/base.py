@@ -12,7 +12,7 @@ from solver.adapter.fingerprint import fingerprint
 from solver.adapter.ids import find_stop_ids
 from solver.engines.gguf_model import fill, gguf_settings
 from solver.engines.tokenizer import load_tokenizer
-from solver.errors import ModelError
+from solver.errors import ModelError, first_line
 from solver.files.gguf import GgufFile, is_gguf
 from solver.stop.training.recipe import Recipe
 
@@ -32,7 +32,7 @@ def load_base(
     try:
         tokenizer = load_tokenizer(base)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"the tokenizer in {base} cannot be loaded: {reason}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     return model, find_stop_ids(tokenizer, rows, recipe.num_stop_tokens, at_end=at_end)
@@ -46,4 +46,4 @@ def _load(base: Path, dtype: str) -> Any:
     try:
         return auto.from_pretrained(str(base), dtype=getattr(torch, dtype))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{base} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"{base} cannot be loaded: {first_line(error)}") from None

@@ -25,12 +25,14 @@ from transformers import (
 from solver.adapter.spec import Metrics
 from solver.cli.progress import WorkProgress
 from solver.dialects.base import Dialect
-from solver.files.whole import replace_folder
+from solver.files.whole import check_replaceable, replace_folder
 from solver.scorers.reward import batches, encode_text
 from solver.scorers.texts import PromptShape, texts_of
 from solver.stop.metrics import measure
 from solver.stop.rollouts.examples import StopExample, check_classes
 from solver.stop.training.batches import plan_epoch, split_by_problem
+
+_MARKER = "config.json"  # what a folder that may be replaced holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,10 @@ def train_verifier(
 ) -> Metrics:
     """Train on soft labels (BCE), keep the epoch with the best validation Brier score, save it.
 
-    Raises `InputError` for data of a single class or a single problem.
+    Raises `InputError` for data of a single class or a single problem, and `ConfigError` for an `out`
+    that holds something else.
     """
+    check_replaceable(out.absolute(), _MARKER)
     train, validation = split_by_problem(examples, recipe.validation_share, recipe.seed)
     check_classes(train, "the training examples")
     shape = PromptShape.of(dialect)
@@ -81,7 +85,7 @@ def train_verifier(
         model.eval().save_pretrained(into)
         tokenizer.save_pretrained(into)
 
-    replace_folder(out, write, marker="config.json")
+    replace_folder(out, write, marker=_MARKER)
     return metrics
 
 
