@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from solver.cli.consoles import LastingConsole
 from solver.clock import MonotonicClock
 from solver.ports import Clock
 
@@ -109,7 +110,9 @@ class WorkProgress:
     ) -> None:
         """`clock` and `console` are the process's own if None."""
         self._clock = clock or MonotonicClock()
-        self._console = console or Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
+        self._console = console or LastingConsole(
+            stderr=True, quiet=quiet, highlight=False, emoji=False
+        )
         self._stages: dict[str, _Stage] = {}
         self._rate = TokenRate(self._clock.now())
         self._lock = threading.Lock()

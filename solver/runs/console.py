@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from math import inf
 
-from rich.console import Console
-
 from solver.cli import app
+from solver.cli.consoles import LastingConsole
 from solver.clock import MonotonicClock
 from solver.journal.summary import Summary
 from solver.runs.folder import RunFolder
@@ -17,16 +14,11 @@ from solver.runs.progress import printable
 from solver.types import DegradationKind
 
 
-class RunConsole(Console):
-    """Standard output that goes silent when its reader ends (`| head`), so that the run goes on."""
+class RunConsole(LastingConsole):
+    """Standard output, which shows what it is given as it is."""
 
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet, highlight=False, emoji=False, markup=False)
-
-    def on_broken_pipe(self) -> None:
-        """Print nothing more."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(message: str) -> None:

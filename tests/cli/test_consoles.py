@@ -1,26 +1,28 @@
-"""Tables have the width of where they are shown."""
+"""Consoles whose reader has gone."""
 
 from __future__ import annotations
 
-import pytest
+import os
+import subprocess
+import sys
 
-from solver.cli.consoles import wide_console
+WORK = """
+from solver.cli.progress import WorkProgress
+with WorkProgress(quiet=False) as progress:
+    for n in range(1000):
+        progress.say(f"epoch {n}")
+print("trained")
+"""
 
 
-def test_a_file_takes_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    console = wide_console()
-    assert (console.width, console.color_system) == (160, None)
-
-
-def test_a_terminal_and_a_notebook_say_how_wide_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "90")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert wide_console().width == 90
-    monkeypatch.delenv("FORCE_COLOR")
-    monkeypatch.delenv("COLUMNS")
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setenv("JUPYTER_COLUMNS", "101")
-    console = wide_console(markup=False)
-    assert (console.width, console.is_jupyter) == (101, True)
-    assert console.color_system == "truecolor"
+def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+    """Such as `train ... 2>&1 >result | head`: the result is still there."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", WORK], stdout=subprocess.PIPE, stderr=writer, text=True
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stdout) == (0, "trained\n")
