@@ -10,10 +10,12 @@ p(right) = e^b / (e^a + e^b) = sigmoid(b - a); and their one shared embedding, r
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from solver.adapter.fingerprint import fingerprint, read_config, read_object
@@ -28,7 +30,7 @@ from solver.adapter.folder import (
 from solver.adapter.gate import check_fits
 from solver.adapter.norms import norms_fingerprint
 from solver.adapter.spec import StopSpec
-from solver.errors import ModelError
+from solver.errors import ModelError, first_fault, first_line
 
 _HEAD, _EMBEDDING, _TOKEN = (
     "classifier_head.pth",
@@ -86,7 +88,7 @@ def convert(
             fingerprint=fingerprint(base),
             norms=norms_fingerprint(base),
             hidden_size=embedding.numel(),
-            stop_token_ids=(token_id,) * int(token.get("num_assess_tokens", 1)),
+            stop_token_ids=(token_id,) * _count(token, source),
             mark=mark,
             dialect=dialect,
             prompt=prompt,
@@ -94,9 +96,8 @@ def convert(
             alpha=lora.get("lora_alpha"),
             targets=tuple(sorted({path.rpartition(".")[2] for path in pairs})),
         )
-    except ValueError as error:
-        detail = str(error).splitlines()[1:3]
-        raise ModelError(f"{source} is incomplete: {': '.join(map(str.strip, detail))}") from None
+    except ValidationError as error:
+        raise ModelError(f"{source} is incomplete: {first_fault(error)}") from None
     weight, bias = _read_head(source / _HEAD)
     own = {"embeddings": embedding.reshape(1, -1), "head.weight": weight, "head.bias": bias}
     adapter = build_adapter(spec, pairs, {name: t.float() for name, t in own.items()}, source)
@@ -105,11 +106,19 @@ def convert(
     return spec
 
 
+def _count(token: Mapping[str, Any], source: Path) -> int:
+    count = token.get("num_assess_tokens", 1)
+    if not isinstance(count, int) or count < 1:
+        raise ModelError(f"{source / _TOKEN}: num_assess_tokens is a number from 1 on, not {count}")
+    return count
+
+
 def _read_head(path: Path) -> tuple[Tensor, Tensor]:
     """The logit's weight `[hidden]` and bias `[]`: row "right" minus row "wrong"."""
     state = _read_pickle(path)
-    weights = [t for name, t in state.items() if name.endswith("weight") and t.ndim == 2]
-    biases = [t for name, t in state.items() if name.endswith("bias")]
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    weights = [t for name, t in tensors.items() if name.endswith("weight") and t.ndim == 2]
+    biases = [t for name, t in tensors.items() if name.endswith("bias")]
     if len(weights) != 1 or weights[0].shape[0] != 2 or len(biases) > 1:
         raise ModelError(f"{path} is not one linear layer with two classes")
     bias = biases[0] if biases else torch.zeros(2)
@@ -119,7 +128,10 @@ def _read_head(path: Path) -> tuple[Tensor, Tensor]:
 def _read_lora(folder: Path) -> dict[str, Tensor]:
     pickled = folder / "adapter_model.bin"
     if not (folder / PEFT_TENSORS).is_file() and pickled.is_file():
-        return _read_pickle(pickled)
+        state = _read_pickle(pickled)
+        if not all(isinstance(value, Tensor) for value in state.values()):
+            raise ModelError(f"{pickled} holds more than tensors")
+        return state
     return read_tensors(folder / PEFT_TENSORS)
 
 
@@ -132,7 +144,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise ModelError(f"{path} holds more than tensors, or is damaged: it is not read") from None
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"{path} is truncated or not a torch file: {reason}") from None
     if not isinstance(stored, dict):
         raise ModelError(f"{path} is not a dictionary of tensors")
@@ -149,5 +161,8 @@ def _skeleton(base: Path) -> Any:
 
     read_config(base)
     auto: Any = AutoModelForCausalLM
-    with torch.device("meta"):
-        return auto.from_config(AutoConfig.from_pretrained(str(base)))
+    try:
+        with torch.device("meta"):
+            return auto.from_config(AutoConfig.from_pretrained(str(base), local_files_only=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{base}/config.json cannot be used: {first_line(error)}") from None

@@ -1,6 +1,6 @@
 """Stock vLLM models with a [STOP] adapter: rows that read a [STOP] id change, every other keeps its bits.
 
-The mechanism of `gate.py` on vLLM's layers (`vllm_layers.py`). `forward` writes which rows of the step
+The mechanism of `gate.py` on vLLM's layers (`layers.py`). `forward` writes which rows of the step
 read a [STOP] id into one buffer. `compute_logits` gets a choice of the final states without their ids,
 so `forward` marks those of [STOP] rows: times 2^64, which is exact in bfloat16 and float32, out of
 reach of any normalised state, and undone before the logits. A marked row's logits become a score
@@ -42,7 +42,7 @@ class StopMixin(nn.Module):
 
     stop_slots: Tensor  # [most rows of a step]: of the embedding that a row's id has, 0 for none
     stop_rows: Tensor  # bool [most rows of a step, 1]: whether it has one
-    stop_any: Tensor  # bool [], see `vllm_layers.quiet`
+    stop_any: Tensor  # bool [], see `layers.quiet`
     stop_slot_of_id: Tensor  # [vocabulary]
     stop_weight: Tensor  # of the head, behind a row of zeros: [2, hidden]
     stop_bias: Tensor
