@@ -1,7 +1,7 @@
 """Prompt templates: one Markdown file each, rendered with jinja2.
 
-What stands behind a line `[assistant]` begins the model's own turn, for models that would otherwise not do what they
-are asked for first; a blank line follows it.
+What stands behind a line `[assistant]` begins the model's own turn, for models that would otherwise
+not begin with what they are asked for; a blank line follows it.
 """
 
 from functools import cache

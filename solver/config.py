@@ -32,8 +32,8 @@ class ModelConfig(_Frozen):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="bfloat16 on CUDA; on an x86 CPU int8 for models of more than 200 million parameters, else "
-        "float32. int8: linear layers in 8 bits, in process on a CPU",
+        description="bfloat16 on CUDA; on an x86 CPU int8 for models of more than 200 million parameters,"
+        " else float32. int8: linear layers in 8 bits, in process on a CPU",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: all cores")
     context_length: int | None = Field(None, ge=16, description="tokens; default: the model's own")

@@ -58,10 +58,6 @@ class Schedule:
         """Every answer, in the order of the problems, once all are there."""
         return [self._answers[problem.id] for problem in self._problems]
 
-    def is_answered(self, problem: Problem) -> bool:
-        """Whether a problem has its answer."""
-        return problem.id in self._answers
-
     def budget(self, engines: int = 1) -> ProblemBudget:
         """The budget of a problem that begins now, if `engines` work side by side."""
         left = len(self._problems) - len(self._answers)  # those under way included

@@ -165,6 +165,27 @@ def test_given_values_are_meant_as_they_are() -> None:
         plan_points("small", (), FACTS, {"depth": (1.0,)})
 
 
+def test_a_large_seed_keeps_its_digits() -> None:
+    points, _ = plan_points("small", ("seed",), FACTS, {"seed": (20261122.0,)})
+    assert points[1].value == "20261122"
+
+
+@pytest.mark.parametrize(
+    ("axis", "number"),
+    [
+        ("rank", 0),
+        ("rank", 1.5),
+        ("balance", 0),
+        ("balance", 1),
+        ("continuations", 0),
+        ("mark", -8),
+    ],
+)
+def test_values_that_cannot_be(axis: str, number: float) -> None:
+    with pytest.raises(ConfigError, match=f"--values {axis}: .* not {number:g}"):
+        plan_points("small", (axis,), FACTS, {axis: (number,)})
+
+
 def test_points_that_the_data_do_not_allow() -> None:
     facts = {"most_ends": 1, "longest_mark": 0, "families": {}}
     points, notes = plan_points(

@@ -253,8 +253,11 @@ def test_held_out_problems(tmp_path: Path) -> None:
     table = tmp_path / "held.csv"
     write_csv(rows[3:4], table)
     renamed = [Problem("new name", given[3].statement, 1)]
-    with pytest.raises(InputError, match="new name"):
-        refuse_held_out(renamed, table)
+    tabs = tmp_path / "held.tsv"
+    tabs.write_text(table.read_text().replace(",", "\t"))
+    for file in (table, tabs):
+        with pytest.raises(InputError, match="new name"):
+            refuse_held_out(renamed, file)
     with pytest.raises(InputError, match="cannot read"):
         refuse_held_out(given[3:], tmp_path / "no.txt")
 

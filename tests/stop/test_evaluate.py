@@ -237,8 +237,24 @@ def test_trainings_scores_and_what_is_published(
     tables = ["evaluate", "--published", str(public), "--keep", "2", "--keeps", "1"]
     assert main([*tables, "--marks", "8,12", "--out", str(tmp_path / "public")]) == 0
     assert results(tmp_path / "public") == results(first)
+    assert main([*tables, "--keeps", "0", "--out", str(tmp_path / "public")]) == 2
+    assert "--keeps: whole numbers from 1 on" in capsys.readouterr().err
+    assert main([*tables, "--out", str(problems)]) == 2
+    assert "is a file: --out is the folder of the report" in capsys.readouterr().err
     assert main([*tables, "--marks", "9", "--out", str(tmp_path / "public")]) == 2
     assert "has launches [3, 4] and marks [8, 12], not 9" in capsys.readouterr().err
+    whole = scores.read_text()
+    scores.write_text(
+        "".join(line for line in whole.splitlines(True) if '"problem_id":"b"' not in line)
+    )
+    assert main([*publishing, "--problems", str(problems)]) == 2
+    assert "1 problems are not scored yet, the first is 'b'" in capsys.readouterr().err
+    scores.write_text(whole)
+    other_rollouts = tmp_path / "others.rollouts.jsonl"
+    header, *rest = rollouts.read_text().splitlines(True)
+    other_rollouts.write_text(header.replace('"seed":', '"seed":1', 1) + "".join(rest))
+    assert main(["publish", str(other_rollouts), *publishing[2:], "--problems", str(problems)]) == 2
+    assert "is of other rollouts than" in capsys.readouterr().err
     problems.write_text("id,problem,answer\na,3+4?,7\n")
     assert main([*publishing, "--problems", str(problems)]) == 2
     assert "no statement of b" in capsys.readouterr().err
@@ -255,6 +271,9 @@ def test_trainings_scores_and_what_is_published(
     assert "| confidence |" not in text
     assert main([*transfer, "--launch", "9", "--keep", "2"]) == 2
     assert "has launches [3, 4]" in capsys.readouterr().err
+    twice = ["transfer", f"a:b={scores}", f"a:b={scores}", "--mark", "12", "--out", str(table)]
+    assert main([*twice, "--launch", "4", "--keep", "2"]) == 2
+    assert "a:b is given twice" in capsys.readouterr().err
     assert main(["transfer", "sums", "--mark", "12", "--out", str(table)]) == 2
     assert "a test is TRAINED:TESTED=FILE" in capsys.readouterr().err
 

@@ -113,6 +113,17 @@ def test_shuffled_labels_keep_the_old_adapter(tmp_path: Path, llama_folder: Path
             data=planted(shuffled=True),
         )  # fmt: skip
     assert content(out) == old
+
+
+def test_a_lower_floor_takes_what_was_trained(tmp_path: Path, llama_folder: Path) -> None:
+    out, heard = tmp_path / "adapter", HeardProgress()
+    recipe = QUICK.model_copy(update={"epochs": 1, "auroc_floor": 1.0})
+    with pytest.raises(TrainingFailed, match="--resume with a lower --auroc-floor takes it"):
+        run(out, llama_folder, recipe, data=planted(shuffled=True))
+    lower = recipe.model_copy(update={"auroc_floor": 0.0})
+    run(out, llama_folder, lower, data=planted(shuffled=True), resume=True, progress=heard)
+    assert (out / "stop.json").exists()
+    assert "validating" not in {stage for stage, *_ in heard.reports}, "nothing is trained again"
     assert not checkpoint_folder(out).exists()
 
 

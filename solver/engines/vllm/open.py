@@ -145,9 +145,9 @@ def _on_cpu(model: ModelConfig) -> bool:
     """Whether a server here computes on the CPU. Raises `ModelError` for a device that is not there."""
     import torch
 
-    kind, _, index = model.device.partition(":")
+    kind, numbered, index = model.device.partition(":")
     found = torch.cuda.device_count()
-    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdecimal()):
+    if kind not in ("auto", "cpu", "cuda") or (numbered and not index.isdecimal()):
         raise ModelError(f"unknown device {model.device!r}: use auto, cpu, cuda or cuda:N")
     if kind == "cuda" and int(index or 0) >= found:
         raise ModelError(f"device {model.device} is not available ({found} CUDA devices): use cpu")

@@ -21,7 +21,7 @@ from solver.types import Chunk, FinishReason, SamplingParams
 
 
 class SamplingRequest(Request):
-    """Samples up to `max_tokens` more ids; `step` until a chunk has a finish reason, then `stand`."""
+    """Samples up to `max_tokens` more ids; `step` until a chunk has a finish reason, then `leave`."""
 
     def __init__(
         self,

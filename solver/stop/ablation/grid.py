@@ -27,6 +27,7 @@ AXES = {
     "mark": "Mark: the same rollouts cut anew; trained and evaluated at another mark.",
     "transfer": "Whole families left out of training; evaluated on the left-out families only.",
 }
+_SHARES = frozenset({"noise", "balance"})
 UNTRAINED = frozenset({"prefix"})  # these points use the base point's adapter
 
 # "problems", "prefix" and "mark" are shares of the base's; "transfer" is the number of folds.
@@ -103,13 +104,18 @@ def plan_points(
     """The base, then the points of the axes in `only` (all, if empty); and why axes have fewer points.
 
     `given` replaces the grid's values of an axis by others, which are meant as they are: numbers of problems,
-    marks. Points that are evaluated at one mark stand together. Raises `ConfigError` for unknown names.
+    marks. Points that are evaluated at one mark stand together. Raises `ConfigError` for unknown names and
+    impossible values.
     """
     given = given or {}
     if grid not in GRIDS:
         raise ConfigError(f"--grid is {' or '.join(GRIDS)}, not {grid!r}")
     if unknown := sorted({*only, *given} - set(AXES)):
         raise ConfigError(f"the axes are {', '.join(AXES)}, not {unknown[0]!r}")
+    for axis, numbers in given.items():
+        if not all(_possible(axis, number) for number in numbers):
+            wanted = "between 0 and 1" if axis in _SHARES else "whole numbers from 1 on"
+            raise ConfigError(f"--values {axis}: {wanted}, not {', '.join(map(_shown, numbers))}")
     axes = [axis for axis in AXES if axis in only or not only]
     points, notes = [Point(BASE, BASE)], {}
     for axis in axes:
@@ -121,6 +127,12 @@ def plan_points(
     at_other_marks.sort(key=lambda point: int(point.value))
     others = [point for point in points if point not in at_other_marks]
     return others + at_other_marks, notes
+
+
+def _possible(axis: str, number: float) -> bool:
+    if axis in _SHARES:
+        return 0 < number < 1
+    return number == int(number) and (number >= 1 or (axis == "seed" and number >= 0))
 
 
 def report_order(axis: str, value: str) -> tuple[int, float, str]:
@@ -175,8 +187,12 @@ def _values(
             note = "the data come without their rollouts and cannot be cut anew"
         elif len(values) < len(marks):
             note = f"the stored rollouts can be cut at {longest} tokens at most"
-    texts = dict.fromkeys(f"{value:g}" for value in values)
+    texts = dict.fromkeys(_shown(value) for value in values)
     return [Point(axis, text) for text in texts if text != base_value(axis, facts)], note
+
+
+def _shown(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def _folds(count: int, facts: Facts) -> tuple[list[Point], str]:

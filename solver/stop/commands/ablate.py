@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -168,6 +169,8 @@ def _given(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
             if not found:
                 raise ValueError
             given[axis] = tuple(float(number) for number in numbers.split(","))
+            if not all(map(math.isfinite, given[axis])):
+                raise ValueError
         except ValueError:
             raise ConfigError(
                 f"--values takes axis=numbers, such as problems=100,200, not {text!r}"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from solver.embedded.paths import EMBEDDED
 from solver.errors import InputError
 from solver.stop.commands.libraries import quiet_transformers
 
@@ -38,7 +39,7 @@ def convert_command(
         dialect=dialect,
         prompt=prompt,
         stop_token_id=stop_id,
-        base_name=base,
+        base_name=EMBEDDED if base == EMBEDDED else None,
     )
     typer.echo(
         f"{out}: {len(spec.stop_token_ids)} [STOP] tokens, rank {spec.rank} on "

@@ -14,13 +14,13 @@ import typer
 from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
 from solver.distributed.hands import Hands
+from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, InputError
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     Actors,
     GpusPerActor,
     InFlight,
-    Model,
     Part,
     Preset,
     Problems,
@@ -97,7 +97,10 @@ def evaluate_command(
     published: Annotated[
         Path | None, typer.Option(help="file of `publish`: nothing is sampled or scored")
     ] = None,
-    model: Model = "embedded",
+    model: Annotated[
+        str | None,
+        typer.Option(help="model folder or GGUF file  [that of the rollouts, else 'embedded']"),
+    ] = None,
     preset: Preset = None,
     sets: Sets = None,
     seed: Seed = 0,
@@ -119,26 +122,31 @@ def evaluate_command(
     """
     require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
+    chosen_keeps = numbers(keeps, "--keeps")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: --out is the folder of the report")
     if published is not None:
-        _report_published(
-            published, out, launches, chosen_marks, keep, numbers(keeps, "--keeps"), seed
-        )
+        _report_published(published, out, launches, chosen_marks, keep, chosen_keeps, seed)
         return
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None:
         launch = saved.header.launch
+        model = model or saved.header.model
+        sets = [f"model.prompt={saved.header.prompt}", *(sets or [])]
     if saved is not None and shard is not None:
         raise InputError("--shard is for sampling: give --problems FILE or --split NAME too")
+    path_of_model = model or EMBEDDED
     splits = ("test", "validation")
     given = [] if saved else problems_of(problems, split, num, seed, splits, shard)
     largest = max(chosen_marks) if chosen_marks else None
-    job = make_job(model, preset, sets, seed, launch, largest, 1, in_flight, share_calls, whole)
+    job = make_job(
+        path_of_model, preset, sets, seed, launch, largest, 1, in_flight, share_calls, whole
+    )
     hands = Hands.of_flags(ray, actors, gpus_per_actor)
     chosen_marks = chosen_marks or [job.plan.mark]
     chosen_launches = numbers(launches, "--launches") if launches else [launch]
 
     quiet_transformers()
-    from solver.embedded.paths import model_folder
     from solver.stop.evaluation import evaluate as steps
     from solver.stop.evaluation.judging import missing, score_units
     from solver.stop.evaluation.scores import Scores
@@ -171,7 +179,7 @@ def evaluate_command(
                 chosen_marks,
                 draws,
                 services,
-                model_folder(model),
+                model_folder(path_of_model),
                 found,
                 progress,
             )
@@ -192,7 +200,7 @@ def evaluate_command(
             chosen_launches,
             chosen_marks,
             keep,
-            numbers(keeps, "--keeps"),
+            chosen_keeps,
             seed,
         )
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from solver.errors import InputError
+
 EXAMPLE = (
     "Example: python -m solver.stop publish test.rollouts.jsonl --scores test.scores.jsonl"
     " --problems test.csv --out docs/results/mine/test.jsonl.xz"
@@ -27,7 +29,10 @@ def publish_command(
     from solver.stop.evaluation.scores import read_scores
     from solver.stop.rollouts.file import read_rollouts
 
-    _, units = read_rollouts(rollouts)
+    header, units = read_rollouts(rollouts)
     statements = {problem.id: problem.statement for problem in load_problems(problems)}
-    size = publish(out, units, read_scores(scores), statements)
+    found = read_scores(scores)
+    if found.header.sampling != header:
+        raise InputError(f"{scores} is of other rollouts than {rollouts}")
+    size = publish(out, units, found, statements)
     typer.echo(f"{out}: {len(units)} problems, {size / 1e6:.2f} MB")

@@ -16,7 +16,7 @@ from solver.cli.progress import WorkProgress
 from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.shards import Shard
-from solver.runs.settings import load_config
+from solver.runs.settings import load_config, preset_names
 from solver.scorers.unscored import NONE
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Model = Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")]
-Problems = Annotated[Path | None, typer.Option(readable=False, help="CSV or JSONL with answers")]
-Preset = Annotated[str | None, typer.Option(help="embedded or general  [by the model]")]
+Problems = Annotated[
+    Path | None, typer.Option(readable=False, help="file of problems with answers")
+]
+Preset = Annotated[str | None, typer.Option(help=f"{', '.join(preset_names())}  [by the model]")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="any setting: section.key=value")]
 Seed = Annotated[int, typer.Option(min=0, help="of every random draw")]
 InFlight = Annotated[int, typer.Option(min=1, help="trajectories sampled at a time")]
@@ -169,11 +171,14 @@ def say_how_to_merge(path: Path, shard: Shard) -> None:
 
 
 def numbers(text: str, flag: str) -> list[int]:
-    """Whole numbers of a flag such as `16,32,48`. Raises `ConfigError`."""
+    """Whole numbers from 1 on of a flag such as `16,32,48`. Raises `ConfigError`."""
     try:
-        return [int(part) for part in text.split(",")]
+        found = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"{flag} are numbers such as 16,32,48, not {text!r}") from None
+        found = []
+    if not found or min(found) < 1:
+        raise ConfigError(f"{flag}: whole numbers from 1 on, such as 16,32,48, not {text!r}")
+    return found
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import typer
 
 from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
+from solver.embedded.paths import EMBEDDED
 from solver.errors import ConfigError
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import numbers
@@ -39,7 +40,10 @@ def train_command(
         ),
     ] = None,
     dialect: Annotated[str, typer.Option(help="conversation format of the prefixes")] = "fenced",
-    prompt: Annotated[str, typer.Option(help="prompt template of the prefixes")] = "bare",
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="prompt template of the prefixes  [that of the rollouts, else bare]"),
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="the same, to validate on  [a share of the problems]")
     ] = None,
@@ -112,8 +116,10 @@ def train_command(
     folder = model_folder(base)
     vocab_size = read_config(folder).get("vocab_size")
     marks = None if mark is None else [] if mark == _END else numbers(mark, "--mark")
-    examples = _examples(data, marks, vocab_size)
-    held_out = None if validation is None else _examples(validation, marks, vocab_size)
+    prompt, examples = _examples(data, marks, vocab_size, prompt)
+    held_out = None
+    if validation is not None:
+        _, held_out = _examples(validation, marks, vocab_size, prompt)
     if marks is None:
         marks = [_own_mark(examples)]
     longest = max(len(example.logprobs or ()) for example in examples)
@@ -138,7 +144,7 @@ def train_command(
             dialect=dialect,
             prompt=prompt,
             validation=held_out,
-            base_name=base,
+            base_name=EMBEDDED if base == EMBEDDED else None,
             resume=resume,
             kv=kv,
             cpu=device == "cpu",
@@ -160,9 +166,13 @@ def train_command(
 
 
 def _examples(
-    path: Path, marks: Sequence[int] | None, vocab_size: int | None
-) -> Sequence[StopExample]:
-    """The examples of a file, or its rollouts cut at `marks` (none: whole), which are None if not given."""
+    path: Path, marks: Sequence[int] | None, vocab_size: int | None, prompt: str | None
+) -> tuple[str, Sequence[StopExample]]:
+    """The prompt template and the examples of a file; rollouts are cut at `marks` (none: whole).
+
+    `marks` and `prompt` are None if not given; rollouts know their own template. Raises `ConfigError` for
+    another one.
+    """
     from solver.stop.rollouts.collect import read_cut
     from solver.stop.rollouts.examples import read_examples
     from solver.stop.rollouts.file import ROLLOUTS
@@ -170,10 +180,13 @@ def _examples(
     if not path.name.endswith(ROLLOUTS):
         if marks == []:
             raise ConfigError(f"--mark {_END} takes whole rollouts, a file *{ROLLOUTS}, not {path}")
-        return read_examples(path, vocab_size)
+        return prompt or "bare", read_examples(path, vocab_size)
     if marks is None:
         raise ConfigError(f"say with --mark where the rollouts of {path} are cut")
-    return read_cut(path, marks)[2]
+    header, _, examples = read_cut(path, marks)
+    if prompt not in (None, header.prompt):
+        raise ConfigError(f"{path} was sampled with --prompt {header.prompt}, not {prompt}")
+    return header.prompt, examples
 
 
 def _own_mark(examples: Sequence[StopExample]) -> int:

@@ -43,6 +43,8 @@ def transfer_command(
         trained_on, also, tested_on = names.partition(":")
         if not (found and also):
             raise ConfigError(f"a test is TRAINED:TESTED=FILE, not {test!r}")
+        if (trained_on, tested_on) in tested:
+            raise ConfigError(f"{names} is given twice")
         path = Path(file)
         scores = read_published(path).scores if path.suffix == ".xz" else read_scores(path)
         marked = scores.at(launch, mark)

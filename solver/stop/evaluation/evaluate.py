@@ -121,14 +121,14 @@ def write_report(
     out: Path, comparison: Comparison, title: str, command: str, facts: Sequence[str]
 ) -> list[Path]:
     """Write README.md, the tables and the pictures into the folder `out`; returns what was written."""
+    pictures = [out / name for name in ("tokens.png", "calibration.png", "roc.png")]
     try:
         out.mkdir(parents=True, exist_ok=True)
+        draw_tokens(pictures[0], comparison.rows, comparison.main)
+        draw_calibration(pictures[1], comparison.marked)
+        draw_roc(pictures[2], comparison.marked)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from None
-    pictures = [out / name for name in ("tokens.png", "calibration.png", "roc.png")]
-    draw_tokens(pictures[0], comparison.rows, comparison.main)
-    draw_calibration(pictures[1], comparison.marked)
-    draw_roc(pictures[2], comparison.marked)
     text = markdown(
         title,
         command,

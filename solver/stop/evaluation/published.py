@@ -53,11 +53,17 @@ def publish(
 ) -> int:
     """Write the file in one step and return its size in bytes. `statements` is by problem id.
 
-    Raises `InputError` for a problem without a statement.
+    Raises `InputError` for a problem without a statement or without scores.
     """
     for unit in units:
         if unit.problem_id not in statements:
             raise InputError(f"there is no statement of {unit.problem_id}")
+    scored = {(marked.problem_id, marked.block) for marked in scores.all()}
+    missing = [unit.problem_id for unit in units if (unit.problem_id, unit.block) not in scored]
+    if missing:
+        raise InputError(
+            f"{len(missing)} problems are not scored yet, the first is {missing[0]!r}: let `evaluate` go on"
+        )
     names = dict.fromkeys(unit.problem_id for unit in units)
     sampling = scores.header.sampling
     model = Path(sampling.model).name  # where it lay is nobody's business

@@ -12,9 +12,8 @@ from pathlib import Path
 from solver.embedded.problems import Split, problems, split_of_id
 from solver.errors import InputError
 from solver.files.problems import load_problems
+from solver.files.rows import kind_of
 from solver.types import Problem
-
-_TABLES = (".csv", ".jsonl", ".json-lines")
 
 
 def embedded_problems(split: str, num: int, seed: int) -> list[Problem]:
@@ -28,14 +27,14 @@ def embedded_problems(split: str, num: int, seed: int) -> list[Problem]:
 def refuse_held_out(given: Sequence[Problem], exclude: Path | None) -> None:
     """Raise `InputError` if a problem is of the test split or in the file `exclude`.
 
-    `exclude` is a file of problems (.csv, .jsonl: then equal statements count too) or one id a line.
+    `exclude` is a file of problems (then equal statements count too) or one id a line.
     """
     test = [problem.id for problem in given if split_of_id(problem.id) is Split.TEST]
     _refuse(test, "of the embedded families' test split")
     if exclude is None:
         return
     statements: frozenset[str] = frozenset()
-    if exclude.suffix.lower() in _TABLES:
+    if kind_of(exclude) is not None:
         rows = load_problems(exclude)
         ids = frozenset(row.id for row in rows)
         statements = frozenset(row.statement.strip() for row in rows)

@@ -76,7 +76,7 @@ def train(
     model, stop_token_ids = load_base(base, recipe, accelerator.device, at_end=not marks)
     folder = checkpoint_folder(out)
     identity: dict[str, object] = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"auroc_floor"}),
         "data": digest([*training, *held_out]),
         "base model": fingerprint(base),
     }
@@ -99,11 +99,10 @@ def train(
         reached = best.gate_auroc
         if reached is None or not reached >= recipe.auroc_floor:
             shown = "undefined" if reached is None else f"{reached:.3f}"
-            if accelerator.is_main_process:
-                discard_checkpoint(folder)
             raise TrainingFailed(
                 f"the validation AUROC is {shown}, below the floor of {recipe.auroc_floor:g}: "
-                f"{out} is left as it was; more problems help most, then more epochs"
+                f"{out} is left as it was; more problems help most, then more epochs. --resume with a"
+                " lower --auroc-floor takes it as it is"
             )
         probe, quality = fit_probe(learner)
         spec = StopSpec(
