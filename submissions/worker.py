@@ -16,17 +16,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
 from pathlib import Path
 
 from solver.cli.leftovers import hide_leftovers
 from solver.config import SolverConfig
 from solver.errors import InputError, UserError
 from solver.files.jsonl import repair
-from solver.journal.events import Event, ProblemStarted, Solved
+from solver.journal.events import Event, ProblemStarted, Solved, first_event
 from solver.journal.history import history_of
 from solver.journal.reader import JournalReader
 from solver.journal.writer import JournalWriter
-from solver.solving.services import Services, first_event
+from solver.solving.services import Services
 from solver.solving.session import answer_problem
 from solver.types import Degradation, DegradationKind, Problem
 from submissions.faults import FaultInjector, parse_faults
@@ -93,7 +94,14 @@ class _Worker:
             ) as services:
                 # No problems are named: they come one at a time.
                 if self._journal is not None:
-                    self._journal.record(first_event(services, resumed=resumed))
+                    first = first_event(
+                        services.elapsed(),
+                        self._config,
+                        resumed=resumed,
+                        engine=asdict(services.engine.capabilities),
+                        isolation=services.sandboxes.isolation,
+                    )
+                    self._journal.record(first)
                 heartbeats = asyncio.create_task(self._send_heartbeats())
                 self._send(Ready())
                 try:

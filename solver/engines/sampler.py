@@ -144,7 +144,9 @@ class _Rows:
                 which = torch.arange(len(logits), device=logits.device) if rows is None else rows
                 weights, blocks = filters.weigh(logits[which], peaks[which])
                 if blocks is not None:
-                    ids = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK)).flatten(1)
+                    ids = (
+                        blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits.device)
+                    ).flatten(1)
                     weights = torch.zeros_like(probs[which]).scatter_(1, ids, weights)
                 probs[which] = weights / weights.sum(-1, keepdim=True)
         return probs[:, : self._vocab_size]

@@ -20,6 +20,8 @@ are read as they are. docs/journal.schema.json is the schema for others (`python
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -73,6 +75,32 @@ class RunResumed(_Event):
     type: Literal["run_resumed"] = "run_resumed"
     created: str
     schema_minor: int = 0  # of what follows
+
+
+def first_event(
+    t: float,
+    config: SolverConfig,
+    *,
+    resumed: bool,
+    problem_ids: Sequence[str] = (),
+    problems_sha256: str = "",
+    engine: Mapping[str, str | int] | None = None,
+    isolation: str = "",
+) -> RunStarted | RunResumed:
+    """What a process writes into the journal before anything else; `resumed` if it goes on with a run."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    if resumed:
+        return RunResumed(t=t, created=created, schema_minor=SCHEMA_MINOR)
+    return RunStarted(
+        t=t,
+        schema_minor=SCHEMA_MINOR,
+        created=created,
+        config=config,
+        problem_ids=list(problem_ids),
+        problems_sha256=problems_sha256,
+        engine=dict(engine or {}),
+        isolation=isolation,
+    )
 
 
 class ProblemStarted(_Event):

@@ -72,7 +72,6 @@ class Retention:
     gamma: float
     launch: int
     keep: int
-    in_fitted_range: bool
     words: tuple[str, ...]
 
 
@@ -93,8 +92,7 @@ def retention(budget_tokens: float, prefix: float, length: float, law: Law = PAP
         )
     inverse = law.inverse_gamma(budget_tokens, prefix, length)
     gamma = min(max(1 / inverse, SMALLEST_GAMMA), LARGEST_GAMMA)
-    doubts = _doubts(budget_tokens, prefix, length, law)
-    words = list(doubts)
+    words = _doubts(budget_tokens, prefix, length, law)
     if 1 / inverse > LARGEST_GAMMA:
         words.append(f"1/gamma = {inverse:.2f} is below 1: do not prune")
     elif 1 / inverse < SMALLEST_GAMMA:
@@ -103,7 +101,7 @@ def retention(budget_tokens: float, prefix: float, length: float, law: Law = PAP
         words.append("the budget does not pay for one whole trajectory")
     launch = max(1, math.floor(budget_tokens / (prefix + gamma * (length - prefix))))
     keep = max(1, round(gamma * launch))
-    return Retention(inverse, gamma, launch, keep, not doubts, tuple(words))
+    return Retention(inverse, gamma, launch, keep, tuple(words))
 
 
 def _doubts(budget_tokens: float, prefix: float, length: float, law: Law) -> list[str]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from solver.distributed.hands import Hands
 from solver.errors import UserError
 from solver.files.gguf import is_gguf
 from solver.journal.events import (
-    SCHEMA_MINOR,
     Event,
     RunEnded,
     RunResumed,
     RunStarted,
     Solved,
+    first_event,
 )
 from solver.journal.summary import Summary, summarize
 from solver.runs.console import RunConsole, print_error, print_report, print_results
@@ -236,23 +235,19 @@ class _Solving:
     def _record_first(self, engine: dict[str, str | int], isolation: str) -> None:
         """What a process writes into the journal before anything else."""
         run, t = self.run, MonotonicClock().now() - self.started_at
-        self.record(_first_line(run, t, engine, isolation))
+        self.record(_first_event(run, t, engine, isolation))
 
 
-def _first_line(
+def _first_event(
     run: RunFolder, t: float, engine: dict[str, str | int] | None = None, isolation: str = ""
 ) -> RunStarted | RunResumed:
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    if run.history.start is not None:
-        return RunResumed(t=t, created=created, schema_minor=SCHEMA_MINOR)
-    return RunStarted(
-        t=t,
-        schema_minor=SCHEMA_MINOR,
-        created=created,
-        config=run.config,
+    return first_event(
+        t,
+        run.config,
+        resumed=run.history.start is not None,
         problem_ids=[problem.id for problem in run.problems],
         problems_sha256=run.problems_sha256,
-        engine=engine or {},
+        engine=engine,
         isolation=isolation,
     )
 
@@ -272,7 +267,7 @@ def _give_up(
 
     answers = run.solved
     loading = Degradation(DegradationKind.OUT_OF_TIME, "no time: the model was still loading")
-    record(_first_line(run, elapsed()))
+    record(_first_event(run, elapsed()))
     for problem in run.problems:
         if problem.id not in answers:
             answers[problem.id] = not_begun(problem, run.config, elapsed(), loading)

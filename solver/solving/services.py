@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 
 from sandbox.ports import SandboxPool
 from solver.config import SolverConfig
 from solver.dialects.base import Dialect
-from solver.journal.events import SCHEMA_MINOR, Event, RunResumed, RunStarted
+from solver.journal.events import Event
 from solver.policy.confidence import mean_logprobs
 from solver.policy.prune import Selection
 from solver.ports import Clock, Engine, Scorer
@@ -58,22 +57,3 @@ class Services:
     def elapsed(self) -> float:
         """Seconds since the command started: the `t` of events."""
         return self.clock.now() - self.started_at
-
-
-def first_event(
-    services: Services, *, resumed: bool, problem_ids: Sequence[str] = (), problems_sha256: str = ""
-) -> RunStarted | RunResumed:
-    """What a process writes into the journal before anything else; `resumed` if it goes on with a run."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    if resumed:
-        return RunResumed(t=services.elapsed(), created=created, schema_minor=SCHEMA_MINOR)
-    return RunStarted(
-        t=services.elapsed(),
-        schema_minor=SCHEMA_MINOR,
-        created=created,
-        config=services.config,
-        problem_ids=list(problem_ids),
-        problems_sha256=problems_sha256,
-        engine=asdict(services.engine.capabilities),
-        isolation=services.sandboxes.isolation,
-    )

@@ -32,13 +32,12 @@ class Outcome:
     """A problem after pruning.
 
     `average` is the share of right ends among the voters (avg@K|N), `vote_right` whether their
-    majority vote is right (cons@K|N), `tokens` what was sampled for it, `num_voters` who voted.
+    majority vote is right (cons@K|N), `tokens` what was sampled for it.
     """
 
     average: float
     vote_right: bool
     tokens: int
-    num_voters: int
 
 
 def outcome(ends: Sequence[End], dropped: Collection[int], mark: int, answer: int) -> Outcome:
@@ -55,5 +54,4 @@ def outcome(ends: Sequence[End], dropped: Collection[int], mark: int, answer: in
         average=sum(end.right for end in voters) / len(voters),
         vote_right=vote(ballots).answer == answer,
         tokens=sum(end.num_sampled_tokens for end in voters) + mark * (len(ends) - len(voters)),
-        num_voters=len(voters),
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from solver.adapter.spec import Epoch, Metrics
 from solver.cli.progress import WorkProgress
-from solver.stop.metrics import measure
 from solver.stop.training.batches import plan_epoch
 from solver.stop.training.checkpoint import (
     TrainingState,
@@ -20,6 +19,7 @@ from solver.stop.training.checkpoint import (
     snapshot,
 )
 from solver.stop.training.learner import Learner, TrainingFailed
+from solver.stop.training.measuring import measure_examples
 from solver.stop.training.recipe import Recipe
 
 SAVE_EVERY_S = 60.0  # within an epoch
@@ -127,13 +127,7 @@ def _run_epoch(
 
 
 def _validate(learner: Learner) -> Metrics:
-    return measure(
-        learner.validation_logits(),
-        [example.soft_label for example in learner.validation],
-        [example.weight for example in learner.validation],
-        [example.problem_id for example in learner.validation],
-        [example.group for example in learner.validation],
-    )
+    return measure_examples(learner.validation_logits(), learner.validation)
 
 
 def _line(row: Epoch) -> str:

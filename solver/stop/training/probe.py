@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from solver.adapter.combine import fit_logistic
 from solver.adapter.gate import Head
 from solver.adapter.spec import Probe
-from solver.stop.metrics import measure
 from solver.stop.training.learner import Learner
+from solver.stop.training.measuring import measure_examples
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -36,13 +36,7 @@ def fit_probe(learner: Learner) -> tuple[Head, Probe]:
         bias, *weights = fit_logistic(standard, labels, shares, l2)
         weight = np.array(weights) / scales
         bias -= weight @ means
-        metrics = measure(
-            (held_out @ weight + bias).tolist(),
-            [example.soft_label for example in learner.validation],
-            [example.weight for example in learner.validation],
-            [example.problem_id for example in learner.validation],
-            [example.group for example in learner.validation],
-        )
+        metrics = measure_examples((held_out @ weight + bias).tolist(), learner.validation)
         if best is None or metrics.brier < best[1].validation.brier:
             head = Head(len(weight))
             with torch.no_grad():

@@ -28,9 +28,9 @@ from solver.dialects.base import Dialect
 from solver.files.whole import check_replaceable, replace_folder
 from solver.scorers.reward import batches, encode_text
 from solver.scorers.texts import PromptShape, texts_of
-from solver.stop.metrics import measure
 from solver.stop.rollouts.examples import StopExample, check_classes
 from solver.stop.training.batches import plan_epoch, split_by_problem
+from solver.stop.training.measuring import measure_examples
 
 _MARKER = "config.json"  # what a folder that may be replaced holds
 
@@ -181,12 +181,7 @@ def _validate(model: Any, examples: Sequence[StopExample], encoded: list[list[in
         values = model(input_ids=ids, attention_mask=mask).logits[:, 0].tolist()
         for row, value in zip(rows, values, strict=True):
             logits[row] = value
-    return measure(
-        logits,
-        [example.soft_label for example in examples],
-        [example.weight for example in examples],
-        [example.problem_id for example in examples],
-    )
+    return measure_examples(logits, examples)
 
 
 def _padded(batch: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
