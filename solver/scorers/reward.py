@@ -204,9 +204,8 @@ async def _open(context: ScorerContext) -> RewardScorer:
     if "reward" not in context.shared:
         device = context.engine.capabilities.device
         scorer = RewardScorer(context.reward_model, context.dialect, device)
-        await (
-            scorer.load()
-        )  # a folder that cannot be loaded is a mistake of the user's, not a failed check
+        # here, for a folder that cannot be loaded is a mistake of the user's, not a failed check
+        await scorer.load()
         context.shared["reward"] = scorer
     found: RewardScorer = context.shared["reward"]
     return found
