@@ -19,7 +19,7 @@ import pytest
 
 from solver.journal.summary import Summary
 from solver.stop.rollouts.examples import read_examples
-from tests.support.cluster import NODE, actors, below, sampled_ids, two_nodes, workers_of
+from tests.support.cluster import NODE, actors, sampled_ids, two_nodes, workers_of
 from tests.support.command import (
     assert_gone,
     command,
@@ -29,6 +29,7 @@ from tests.support.command import (
     started,
     wait_for_solved,
 )
+from tests.support.processes import below, name_of
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
@@ -254,9 +255,9 @@ def test_nothing_of_a_cluster_of_its_own_survives_a_killed_command(
     with under_way(problems, options, folder) as process:
         everything = psutil.Process(process.pid).children(recursive=True)
         assert below(workers_of(everything)), "kernels run"
+        # Ray's own agents look for its dead server for a minute before they end.
+        ours = [one for one in everything if not name_of(one).endswith("Agent")]
         process.kill()
-    # Ray's own agents look for its dead server for a minute before they end.
-    ours = [one for one in everything if not one.name().endswith("Agent")]
     assert_gone(ours, timeout=30)
 
 

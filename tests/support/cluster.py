@@ -12,7 +12,7 @@ import psutil
 
 from solver.journal.history import RunHistory
 from solver.journal.reader import read_journal
-from tests.support.processes import command_of
+from tests.support.processes import below, command_of
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -56,11 +56,6 @@ def actors(cluster: Any) -> list[psutil.Process]:
 def workers_of(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that are actors of ours."""
     return [one for one in processes if command_of(one).startswith("ray::Worker")]
-
-
-def below(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Everything that descends from them: the keepers, zygotes and kernels of their sandboxes."""
-    return [child for one in processes for child in one.children(recursive=True)]
 
 
 def sampled_ids(folder: Any) -> dict[tuple[str, int], tuple[int, ...]]:

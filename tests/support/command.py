@@ -14,6 +14,7 @@ import psutil
 
 from solver.journal.events import Sampled, Solved
 from solver.journal.reader import read_journal
+from tests.support.processes import lives
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "problems.csv"
 
@@ -57,7 +58,7 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def assert_gone(processes: list[psutil.Process], timeout: float = 5) -> None:
     _, alive = psutil.wait_procs(processes, timeout=timeout)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert not list(filter(lives, alive))
 
 
 def some_problems(folder: Path, num: int) -> Path:

@@ -1,6 +1,8 @@
-"""What processes of other tests, and of the code under test, were called with: they may end at any time."""
+"""What is known of processes of other tests and of the code under test: they may end at any time."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import psutil
 
@@ -11,3 +13,28 @@ def command_of(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name; empty when it has ended."""
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended; a zombie has."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def below(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Everything that descends from those of them that live."""
+    found = []
+    for one in processes:
+        with suppress(psutil.Error):
+            found += one.children(recursive=True)
+    return found

@@ -24,7 +24,7 @@ from solver.engines.vllm.handshake import Expected, verify_server
 from solver.engines.vllm.open import open_vllm
 from solver.errors import ConfigError, ModelError
 from solver.types import SamplingParams
-from tests.support.processes import command_of
+from tests.support.processes import command_of, name_of
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
@@ -126,7 +126,7 @@ def below(pid: int) -> list[psutil.Process]:
 def named(name: str) -> list[psutil.Process]:
     """Those of our processes that have `name` in their title or command."""
     ours = [p for p in below(os.getpid()) if p.pid not in OTHERS]
-    found = [p for p in ours if name in f"{p.name()} {command_of(p)}"]
+    found = [p for p in ours if name in f"{name_of(p)} {command_of(p)}"]
     assert found, name
     return found
 
