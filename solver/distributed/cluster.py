@@ -23,7 +23,7 @@ from solver.distributed.hands import LOCAL, Hands
 from solver.distributed.node import installation
 from solver.distributed.tasks import Batch, Task
 from solver.distributed.worker import Hello, Worker
-from solver.errors import ConfigError, ModelError
+from solver.errors import ConfigError, ModelError, first_line
 
 _OBJECT_STORE = 200 << 20  # bytes; what is sent is small
 _END_S = 10.0  # an actor that does not close by itself until then is killed
@@ -84,7 +84,7 @@ def _connect(config: SolverConfig, hands: Hands, temporary: str) -> Any:
             _reach(hands.address)
             ray.init(address=hands.address, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise ConfigError(f"no Ray cluster at {hands.address}: {reason}") from None
         return ray
     wanted = (hands.actors or 1) * _cores(config)

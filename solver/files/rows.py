@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from solver.cli.extras import install
-from solver.errors import InputError
+from solver.errors import InputError, first_line
 
 MAX_STATEMENT_BYTES = 1_000_000
 _MAX_FILE_BYTES = 64_000_000
@@ -181,7 +181,7 @@ def _parquet_rows(data: bytes) -> list[Row]:
     try:
         rows = parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"is not Parquet: {str(error).splitlines()[0]}") from None
+        raise InputError(f"is not Parquet: {first_line(error)}") from None
     return [(place, _object(row, f"row {place}")) for place, row in enumerate(rows, start=1)]
 
 
