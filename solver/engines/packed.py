@@ -20,6 +20,7 @@ from transformers import AttentionInterface
 from solver.engines.arena import Arena
 
 ATTENTION = "solver_packed"  # no mask is registered under this name, so transformers builds none
+_ROWS_AT_ONCE = 8  # decoding rows that a CPU attends with together, as far as the longest of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,15 @@ class Span:
     def end(self) -> int:
         """Tokens the row holds after this step."""
         return self.start + len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Rows of neighbouring slots that decode together: `longest` is what one of them holds at most."""
+
+    slots: slice
+    longest: int
+    mask: Tensor | None
 
 
 class Plan:
@@ -54,12 +64,18 @@ class Plan:
         self.input_ids, self.position_ids = table[0:1], table[1:2]
         self.index = arena.index(table[2], table[1])
         ends = [span.end for span in decoding]
-        self.longest = max(ends, default=0)
-        self.decoding_mask: Tensor | None = None
-        if ends and min(ends) < self.longest:
-            queries = self.position_ids[0, : len(ends), None]
-            self.decoding_mask = self._mask(queries, self.longest)[:, None, None, :]
+        rows = _ROWS_AT_ONCE if arena.shape.device.type == "cpu" else max(1, len(ends))
+        self.decoding = [
+            self._decoding(first, ends[first : first + rows]) for first in range(0, len(ends), rows)
+        ]
         self.encoding_masks = [self._span_mask(span) for span in encoding]
+
+    def _decoding(self, first: int, ends: Sequence[int]) -> Decoding:
+        slots, longest = slice(first, first + len(ends)), max(ends)
+        if min(ends) == longest:
+            return Decoding(slots, longest, None)
+        mask = self._mask(self.position_ids[0, slots, None], longest)
+        return Decoding(slots, longest, mask[:, None, None, :])
 
     def _mask(self, positions: Tensor, length: int) -> Tensor:
         """Additive mask `[queries, length]`: a query sees its own position and those before it."""
@@ -93,16 +109,17 @@ def packed_attention(
     """
     layer: Any = module.layer_idx
     heads, tokens, dim = query.shape[1:]
-    groups, count = plan.groups, plan.num_decoding
+    groups = plan.groups
     plan.arena.write(layer, plan.index, key[0].transpose(0, 1), value[0].transpose(0, 1))
     query = query[0].transpose(0, 1).reshape(tokens, heads // groups, groups, dim)
     outputs = []
-    if count:
-        keys, values = plan.arena.rows(layer, slice(0, count), plan.longest)
+    for rows in plan.decoding:
+        keys, values = plan.arena.rows(layer, rows.slots, rows.longest)
         output = scaled_dot_product_attention(
-            query[:count], keys, values, plan.decoding_mask, scale=scaling
+            query[rows.slots], keys, values, rows.mask, scale=scaling
         )
-        outputs.append(output.reshape(count, heads, dim))
+        outputs.append(output.reshape(-1, heads, dim))
+    count = plan.num_decoding
     for span, mask in zip(plan.encoding, plan.encoding_masks, strict=True):
         length = len(span.ids)
         keys, values = plan.arena.rows(layer, slice(span.slot, span.slot + 1), span.end)
