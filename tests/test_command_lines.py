@@ -39,6 +39,7 @@ LEFT_OUT = {
     "solver.stop ablate": "takes hours",
     "solver.stop convert": "needs somebody's checkpoint",
     "solver.stop publish": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
+    "solver.stop restore": "needs published rollouts; tests/stop/test_evaluate.py makes them",
     "solver.stop transfer": "needs rollouts that were scored; tests/stop/test_evaluate.py makes them",
     "prune.adapter=adapters/": "needs an adapter that was trained",
     "vote.adapter=adapters/": "needs an adapter that was trained",

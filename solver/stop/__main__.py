@@ -21,6 +21,7 @@ from solver.stop.commands import (
     merge,
     plan,
     publish,
+    restore,
     train,
     transfer,
     verifier,
@@ -53,6 +54,7 @@ app.command("train", epilog=train.EXAMPLE)(train.train_command)
 app.command("train-verifier", epilog=verifier.EXAMPLE)(verifier.verifier_command)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate_command)
 app.command("publish", epilog=publish.EXAMPLE)(publish.publish_command)
+app.command("restore", epilog=restore.EXAMPLE)(restore.restore_command)
 app.command("transfer", epilog=transfer.EXAMPLE)(transfer.transfer_command)
 app.command("ablate", epilog=ablate.EXAMPLE)(ablate.ablate_command)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan_command)

@@ -171,6 +171,47 @@ def results(folder: Path) -> list[dict[str, str]]:
         ]
 
 
+def test_published_rollouts_get_their_prompts_back(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problems, rollouts = tmp_path / "p.csv", tmp_path / "x.rollouts.jsonl"
+    problems.write_text("id,problem,answer\na,3+4?,7\nb,1+1?,2\n")
+    sampling = [
+        "collect", "--model", str(model_folder), "--launch", "3", "--mark", "8", "--whole",
+        "--least-right", "0", "--most-right", "1", "--set", "model.prompt=bare", "--quiet",
+        "--set", "model.device=cpu", "--set", "sampling.max_tokens=24",
+        "--problems", str(problems), "--out", str(tmp_path / "x"),
+    ]  # fmt: skip
+    assert main(sampling) == 0
+    public = tmp_path / "train.xz"
+    assert main(["publish", str(rollouts), "--problems", str(problems), "--out", str(public)]) == 0
+    tables = ["evaluate", "--published", str(public), "--out", str(tmp_path / "tables")]
+    assert main(tables) == 2
+    assert "holds no scores: `restore` its rollouts" in capsys.readouterr().err
+
+    # another's copy of the problems: other ids, another order, other spaces
+    theirs, again = tmp_path / "theirs.csv", tmp_path / "again.rollouts.jsonl"
+    theirs.write_text("id,problem,answer\n1,1+1?,2\n2,3+4?,7\n")
+    restoring = ["restore", str(public), "--problems", str(theirs), "--model", str(model_folder)]
+    assert main([*restoring, "--out", str(again)]) == 0
+    header, units = read_rollouts(rollouts)
+    same_header, same_units = read_rollouts(again)
+    assert same_header == header
+    for ours, unit in zip(same_units, units, strict=True):
+        assert ours.prompt_token_ids == unit.prompt_token_ids != []
+        assert [r.turns[0].token_ids for r in ours.rollouts] == [
+            r.turns[0].token_ids for r in unit.rollouts
+        ]
+
+    assert main([*restoring, "--out", str(again)]) == 2
+    assert "exists; --force replaces it" in capsys.readouterr().err
+    assert main([*restoring, "--out", str(tmp_path / "again.jsonl")]) == 2
+    assert "end it with .rollouts.jsonl" in capsys.readouterr().err
+    theirs.write_text("id,problem,answer\n1,1+1?,2\n")
+    assert main([*restoring, "--force", "--out", str(again)]) == 2
+    assert "no problem has the statement of a" in capsys.readouterr().err
+
+
 def test_trainings_scores_and_what_is_published(
     tmp_path: Path,
     model_folder: Path,
@@ -254,7 +295,7 @@ def test_trainings_scores_and_what_is_published(
     header, *rest = rollouts.read_text().splitlines(True)
     other_rollouts.write_text(header.replace('"seed":', '"seed":1', 1) + "".join(rest))
     assert main(["publish", str(other_rollouts), *publishing[2:], "--problems", str(problems)]) == 2
-    assert "is of other rollouts than" in capsys.readouterr().err
+    assert "the scores are of other rollouts" in capsys.readouterr().err
     problems.write_text("id,problem,answer\na,3+4?,7\n")
     assert main([*publishing, "--problems", str(problems)]) == 2
     assert "no statement of b" in capsys.readouterr().err

@@ -219,6 +219,8 @@ def _report_published(
 
     scores = read_published(path).scores
     known_launches, known_marks = scores.settings()
+    if not known_marks:
+        raise InputError(f"{path} holds no scores: `restore` its rollouts, and evaluate those")
     chosen_launches = numbers(launches, "--launches") if launches else known_launches[::-1]
     chosen_marks = marks or known_marks
     check_settings(max(known_launches), chosen_launches, keep, chosen_marks, max(known_marks))

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from solver.errors import InputError
-
 EXAMPLE = (
     "Example: python -m solver.stop publish test.rollouts.jsonl --scores test.scores.jsonl"
     " --problems test.csv --out docs/results/mine/test.jsonl.xz"
@@ -17,13 +15,17 @@ EXAMPLE = (
 
 def publish_command(
     rollouts: Annotated[Path, typer.Argument(help="file of full rollouts")],
-    scores: Annotated[
-        Path, typer.Option(help="file of their scores, as `evaluate --scores` writes")
-    ],
     problems: Annotated[Path, typer.Option(help="CSV or JSONL with the statements")],
     out: Annotated[Path, typer.Option(help="file to write, such as test.jsonl.xz")],
+    scores: Annotated[
+        Path | None, typer.Option(help="file of their scores, as `evaluate --scores` writes")
+    ] = None,
 ) -> None:
-    """Write test rollouts for others: every table can be computed again, no statement is in it."""
+    """Write rollouts for others; no statement is in the file.
+
+    With scores, every table can be computed again (`evaluate --published`). Who has the problems trains on
+    the rollouts, or scores them with something of their own: see `restore`.
+    """
     from solver.files.problems import load_problems
     from solver.stop.evaluation.published import publish
     from solver.stop.evaluation.scores import read_scores
@@ -31,8 +33,6 @@ def publish_command(
 
     header, units = read_rollouts(rollouts)
     statements = {problem.id: problem.statement for problem in load_problems(problems)}
-    found = read_scores(scores)
-    if found.header.sampling != header:
-        raise InputError(f"{scores} is of other rollouts than {rollouts}")
-    size = publish(out, units, found, statements)
+    found = read_scores(scores) if scores is not None else None
+    size = publish(out, header, units, statements, found)
     typer.echo(f"{out}: {len(units)} problems, {size / 1e6:.2f} MB")

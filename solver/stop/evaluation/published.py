@@ -1,7 +1,8 @@
-"""Test rollouts and their scores as one compressed file that holds no statements.
+"""Rollouts and their scores as one compressed file that holds no statements.
 
 Everything that was measured on them can be computed again: tables from the scores, and who has the public
-problems finds each by the hash of its statement. Lines of JSON in xz: a header, the rollouts, the scores.
+problems finds each by the hash of its statement, to train on the rollouts or to score them anew. Lines of
+JSON in xz: a header, the rollouts, the scores.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from solver.dialects.base import Dialect
 from solver.errors import InputError
 from solver.files.whole import write_whole
 from solver.stop.evaluation.scores import ScoreHeader, Scores, line_of, marked_of
+from solver.stop.rollouts.file import SamplingHeader
 from solver.stop.rollouts.rollout import ProblemRollouts, SavedTurn
+from solver.types import Problem
 
 _DECIMALS = {"logprobs": 4, "confidences": 2, "entropies": 3}
 
@@ -49,23 +53,25 @@ def statement_digest(statement: str) -> str:
 
 
 def publish(
-    path: Path, units: Sequence[ProblemRollouts], scores: Scores, statements: Mapping[str, str]
+    path: Path,
+    sampling: SamplingHeader,
+    units: Sequence[ProblemRollouts],
+    statements: Mapping[str, str],
+    scores: Scores | None = None,
 ) -> int:
     """Write the file in one step and return its size in bytes. `statements` is by problem id.
 
-    Raises `InputError` for a problem without a statement or without scores.
+    Raises `InputError` for a problem without a statement, for scores of other rollouts, and for a problem
+    that they lack.
     """
     for unit in units:
         if unit.problem_id not in statements:
             raise InputError(f"there is no statement of {unit.problem_id}")
-    scored = {(marked.problem_id, marked.block) for marked in scores.all()}
-    missing = [unit.problem_id for unit in units if (unit.problem_id, unit.block) not in scored]
-    if missing:
-        raise InputError(
-            f"{len(missing)} problems are not scored yet, the first is {missing[0]!r}: let `evaluate` go on"
-        )
+    if scores is None:
+        scores = Scores(ScoreHeader(sampling=sampling, adapters=(), reward_models=()))
+    else:
+        _check_scored(units, sampling, scores)
     names = dict.fromkeys(unit.problem_id for unit in units)
-    sampling = scores.header.sampling
     model = Path(sampling.model).name  # where it lay is nobody's business
     public = scores.header.model_copy(
         update={"sampling": sampling.model_copy(update={"model": model})}
@@ -95,6 +101,36 @@ def read_published(path: Path) -> Published:
     except (lzma.LZMAError, ValidationError, ValueError):
         raise InputError(f"{path} is not a file of `publish`, or it is damaged") from None
     return Published(Scores.of(header.scores, marked), tuple(units), header.statements)
+
+
+def restored(
+    published: Published, problems: Sequence[Problem], dialect: Dialect
+) -> list[ProblemRollouts]:
+    """The rollouts with their prompts, which `dialect` writes. Ids of problems may be others by now.
+
+    Raises `InputError` for a statement that no problem has.
+    """
+    known = {statement_digest(problem.statement): problem.statement for problem in problems}
+    units = []
+    for unit in published.units:
+        statement = known.get(published.statements[unit.problem_id])
+        if statement is None:
+            raise InputError(f"no problem has the statement of {unit.problem_id}")
+        units.append(unit.model_copy(update={"prompt_token_ids": dialect.prompt(statement)}))
+    return units
+
+
+def _check_scored(
+    units: Sequence[ProblemRollouts], sampling: SamplingHeader, scores: Scores
+) -> None:
+    if scores.header.sampling != sampling:
+        raise InputError("the scores are of other rollouts")
+    scored = {(marked.problem_id, marked.block) for marked in scores.all()}
+    missing = [unit.problem_id for unit in units if (unit.problem_id, unit.block) not in scored]
+    if missing:
+        raise InputError(
+            f"{len(missing)} problems are not scored yet, the first is {missing[0]!r}: let `evaluate` go on"
+        )
 
 
 def _without_prompt(unit: ProblemRollouts) -> ProblemRollouts:

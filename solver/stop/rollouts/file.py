@@ -74,6 +74,13 @@ def read_rollouts(path: Path) -> tuple[SamplingHeader, list[ProblemRollouts]]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def write_rollouts(path: Path, header: SamplingHeader, units: Sequence[ProblemRollouts]) -> None:
+    """Write a whole file in one step. Raises `InputError`."""
+    lines = [header.model_dump_json()]
+    lines += [unit.model_dump_json(exclude_defaults=True) for unit in units]
+    write_whole(path, "".join(f"{line}\n" for line in lines))
+
+
 def merge_rollouts(paths: Sequence[Path], out: Path) -> int:
     """Write the rollouts of several files into the new file `out`; returns how many problems it holds.
 
