@@ -97,6 +97,20 @@ def test_trainings_are_draws() -> None:
     assert (verified.right.value, verified.right.low, verified.right.high) == (0.5, 0.0, 1.0)
 
 
+def test_trainings_that_leave_other_problems_with_both_ends() -> None:
+    """What one training drops may be all that was wrong: its AUROC is of the problems that all can judge."""
+    first = [
+        scored(unit("p", [7, 7, 1]), "stop", [2, 1, 0]),  # keeps right ends only
+        scored(unit("q", [7, 1, 1]), "stop", [2, 1, 0]),
+    ]
+    second = [replace(marked, draw=1) for marked in first]
+    second[0] = scored(replace(unit("p", [7, 7, 1]), draw=1), "stop", [0, 1, 2])  # keeps a wrong one
+    pruner = partial(dropped, method="stop", keep=2, seed=0)
+    rows = vote_rows([*first, *second], {"stop": pruner}, 0)
+    [within] = [row.within for row in rows if row.pruned_by and row.way == "weighted by stop"]
+    assert within is not None and within.value == 1.0, "q alone; p would make it less"
+
+
 def test_the_tables() -> None:
     marked = [scored(believed(unit("p", [1, 1, 7]), [-3, -3, 3]), "stop", [2, 0, 3])]
     rows = vote_rows(marked, {"stop": partial(dropped, method="stop", keep=2, seed=0)}, 0)

@@ -136,7 +136,9 @@ def _right(
     def value(unit: Marked, some: Sequence[End]) -> float:
         return float(way.is_right(unit, some))
 
-    return [_by_problem(units, chosen, value) for units, chosen in zip(draws, voters, strict=True)]
+    return _columns(
+        [_by_problem(units, chosen, value) for units, chosen in zip(draws, voters, strict=True)]
+    )
 
 
 def _within(
@@ -152,7 +154,9 @@ def _within(
         ballots = list(filter(_answers, way.ballots(unit, some)))
         return auroc_of([b.weight for b in ballots], [b.answer == unit.answer for b in ballots])
 
-    found = [_by_problem(units, some, value) for units, some in zip(draws, voters, strict=True)]
+    found = _columns(
+        [_by_problem(units, some, value) for units, some in zip(draws, voters, strict=True)]
+    )
     return drawn_interval(found, seed) if all(found) else None
 
 
@@ -174,13 +178,22 @@ def _by_problem(
     units: Sequence[Marked],
     voters: Sequence[Sequence[End]],
     value: Callable[[Marked, Sequence[End]], float | None],
-) -> list[float]:
+) -> dict[str, float]:
     """The mean over its blocks of each problem's values; problems without any are left out."""
     found: dict[str, list[float]] = {}
     for unit, some in zip(units, voters, strict=True):
         if (number := value(unit, some)) is not None:
             found.setdefault(unit.problem_id, []).append(number)
-    return [float(np.mean(numbers)) for numbers in found.values()]
+    return {name: float(np.mean(numbers)) for name, numbers in found.items()}
+
+
+def _columns(found: Sequence[Mapping[str, float]]) -> list[list[float]]:
+    """The values of each training `[trainings][problems]`, for the problems that all of them have one of.
+
+    Trainings drop other rollouts, and a problem may be left with right ends only by one of them.
+    """
+    common = [name for name in found[0] if all(name in values for values in found)]
+    return [[values[name] for name in common] for values in found]
 
 
 def _answers(ballot: Ballot) -> bool:
