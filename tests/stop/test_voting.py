@@ -104,7 +104,9 @@ def test_trainings_that_leave_other_problems_with_both_ends() -> None:
         scored(unit("q", [7, 1, 1]), "stop", [2, 1, 0]),
     ]
     second = [replace(marked, draw=1) for marked in first]
-    second[0] = scored(replace(unit("p", [7, 7, 1]), draw=1), "stop", [0, 1, 2])  # keeps a wrong one
+    second[0] = scored(
+        replace(unit("p", [7, 7, 1]), draw=1), "stop", [0, 1, 2]
+    )  # keeps a wrong one
     pruner = partial(dropped, method="stop", keep=2, seed=0)
     rows = vote_rows([*first, *second], {"stop": pruner}, 0)
     [within] = [row.within for row in rows if row.pruned_by and row.way == "weighted by stop"]
