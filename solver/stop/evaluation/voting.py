@@ -136,9 +136,7 @@ def _right(
     def value(unit: Marked, some: Sequence[End]) -> float:
         return float(way.is_right(unit, some))
 
-    return _columns(
-        [_by_problem(units, chosen, value) for units, chosen in zip(draws, voters, strict=True)]
-    )
+    return _by_training(draws, voters, value)
 
 
 def _within(
@@ -154,9 +152,7 @@ def _within(
         ballots = list(filter(_answers, way.ballots(unit, some)))
         return auroc_of([b.weight for b in ballots], [b.answer == unit.answer for b in ballots])
 
-    found = _columns(
-        [_by_problem(units, some, value) for units, some in zip(draws, voters, strict=True)]
-    )
+    found = _by_training(draws, voters, value)
     return drawn_interval(found, seed) if all(found) else None
 
 
@@ -187,11 +183,16 @@ def _by_problem(
     return {name: float(np.mean(numbers)) for name, numbers in found.items()}
 
 
-def _columns(found: Sequence[Mapping[str, float]]) -> list[list[float]]:
+def _by_training(
+    draws: Sequence[Sequence[Marked]],
+    voters: Sequence[Sequence[Sequence[End]]],
+    value: Callable[[Marked, Sequence[End]], float | None],
+) -> list[list[float]]:
     """The values of each training `[trainings][problems]`, for the problems that all of them have one of.
 
     Trainings drop other rollouts, and a problem may be left with right ends only by one of them.
     """
+    found = [_by_problem(units, some, value) for units, some in zip(draws, voters, strict=True)]
     common = [name for name in found[0] if all(name in values for values in found)]
     return [[values[name] for name in common] for values in found]
 
