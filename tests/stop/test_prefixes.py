@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -138,8 +139,6 @@ def test_a_folder_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     in_memory = PrefixStore(model, PREFIXES, PROBLEMS, MemoryShelf(1e6))
     in_memory.fill()
     shelf = FolderShelf(tmp_path / "kv", of)
-    with pytest.raises(ConfigError, match="in use by a training"):
-        FolderShelf(tmp_path / "kv", of)
     PrefixStore(model, PREFIXES[4:5], PROBLEMS[4:5], shelf).fill()
     shelf.close()
     with (tmp_path / "kv" / "prefixes.bin").open("ab") as file:
@@ -159,3 +158,40 @@ def test_a_folder_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "kv" / "index.jsonl").stat().st_size > size
     with pytest.raises(ConfigError, match="are of another base model"):
         FolderShelf(tmp_path / "kv", {"base model": "another"})
+
+
+def test_trainings_share_a_finished_folder_and_the_one_that_writes_is_alone(tmp_path: Path) -> None:
+    model, of = tiny_model("llama"), {"base model": "m"}
+    first, second = (FolderShelf(tmp_path / "kv", of) for _ in range(2))
+    some = PrefixStore(model, PREFIXES[4:5], PROBLEMS[4:5], first)
+    with pytest.raises(ConfigError, match="in use by a training"):
+        some.fill()
+    second.close()
+    some.fill()
+    with pytest.raises(ConfigError, match="in use by a training"):
+        FolderShelf(tmp_path / "kv", of)
+    first.close()
+    readers = [FolderShelf(tmp_path / "kv", of) for _ in range(2)]
+    for shelf in readers:
+        advanced = list[int]()
+        PrefixStore(model, PREFIXES[4:5], PROBLEMS[4:5], shelf).fill(advanced.append)
+        assert advanced == [some.num_tokens]
+    for shelf in readers:
+        shelf.close()
+
+
+def test_a_training_that_begins_to_write_knows_what_others_wrote(tmp_path: Path) -> None:
+    model, of = tiny_model("llama"), {"base model": "m"}
+    early = FolderShelf(tmp_path / "kv", of)
+    fcntl.flock(early._numbers, fcntl.LOCK_UN)  # what a change of locks does for a moment
+    late = FolderShelf(tmp_path / "kv", of)
+    PrefixStore(model, PREFIXES[:1], PROBLEMS[:1], late).fill()
+    late.close()
+    PrefixStore(model, PREFIXES[4:5], PROBLEMS[4:5], early).fill()
+    early.close()
+    shelf = FolderShelf(tmp_path / "kv", of)
+    for part in (slice(0, 1), slice(4, 5)):
+        ours = PrefixStore(model, PREFIXES[part], PROBLEMS[part], shelf)
+        theirs = PrefixStore(model, PREFIXES[part], PROBLEMS[part], MemoryShelf(1e6))
+        assert torch.equal(ours.stop_states(STOP_IDS, [0]), theirs.stop_states(STOP_IDS, [0]))
+    shelf.close()

@@ -78,31 +78,23 @@ class FolderShelf:
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
         """Open or create it. `identity` says what computed the numbers.
 
-        Raises `ConfigError` if the folder's are another model's or another training is writing them.
+        Several trainings may read at the same time; one that writes is alone. Raises `ConfigError` if the
+        folder's numbers are another model's or another training is writing them.
         """
-        self._folder = folder
+        self._folder, self._identity = folder, identity
         self._places: dict[str, _Place] = {}
-        header = json.dumps(identity)
+        self._writes = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._numbers = (folder / _NUMBERS).open("ab")
         except OSError as error:
             raise ConfigError(f"cannot write {folder}: {error.strerror}") from None
         try:
-            fcntl.flock(self._numbers, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._numbers.close()
-            raise ConfigError(f"{folder} is in use by a training that has not ended") from None
-        try:
-            self._index = JsonlFile(
-                folder / _INDEX, header, lambda lines: self._read(lines, json.loads(header))
-            )
+            self._lock(fcntl.LOCK_SH)
+            self._open_index()
         except BaseException:
             self._numbers.close()
             raise
-        end = max((place.end for place in self._places.values()), default=0)
-        self._numbers.truncate(end)
-        self._numbers.seek(end)
 
     def close(self) -> None:
         """Let others write."""
@@ -123,7 +115,9 @@ class FolderShelf:
         )
 
     def put(self, key: str, kept: Kept) -> bool:
-        """Keep it. Raises `InputError` if it cannot be written."""
+        """Keep it. Raises `InputError` if it cannot be written, `ConfigError` if others have it open."""
+        if not self._writes:
+            self._begin_to_write()
         begin = self._numbers.tell()
         try:
             for tensor in kept:
@@ -136,13 +130,33 @@ class FolderShelf:
         self._places[key] = place
         return True
 
-    def _read(self, lines: list[bytes], identity: dict[str, str]) -> None:
+    def _begin_to_write(self) -> None:
+        """Shut others out, take what they wrote, and cut off what one that was killed left unfinished."""
+        self._lock(fcntl.LOCK_EX)
+        self._open_index()
+        end = max((place.end for place in self._places.values()), default=0)
+        self._numbers.truncate(end)
+        self._numbers.seek(end)
+        self._writes = True
+
+    def _lock(self, kind: int) -> None:
+        try:
+            fcntl.flock(self._numbers, kind | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"{self._folder} is in use by a training that has not ended"
+            ) from None
+
+    def _open_index(self) -> None:
+        self._index = JsonlFile(self._folder / _INDEX, json.dumps(self._identity), self._read)
+
+    def _read(self, lines: list[bytes]) -> None:
         try:
             known = json.loads(lines[0])
             places = [_Place.model_validate_json(line) for line in lines[1:]]
         except (IndexError, ValueError, ValidationError):
             raise ConfigError(f"{self._folder} holds no prefixes, or they are damaged") from None
-        for name, value in identity.items():
+        for name, value in self._identity.items():
             if known.get(name) != value:
                 raise ConfigError(
                     f"the prefixes in {self._folder} are of another {name}: name another folder"
