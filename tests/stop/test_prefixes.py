@@ -195,3 +195,11 @@ def test_a_training_that_begins_to_write_knows_what_others_wrote(tmp_path: Path)
         theirs = PrefixStore(model, PREFIXES[part], PROBLEMS[part], MemoryShelf(1e6))
         assert torch.equal(ours.stop_states(STOP_IDS, [0]), theirs.stop_states(STOP_IDS, [0]))
     shelf.close()
+
+
+def test_the_order_of_marks_changes_nothing_that_is_kept() -> None:
+    model, shelf = tiny_model("llama"), MemoryShelf(1e6)
+    PrefixStore(model, PREFIXES, PROBLEMS, shelf).fill()
+    size = shelf.num_bytes
+    PrefixStore(model, PREFIXES[::-1], PROBLEMS[::-1], shelf).fill()
+    assert shelf.num_bytes == size
