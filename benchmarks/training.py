@@ -82,7 +82,8 @@ def main() -> None:
         model.eval().requires_grad_(False)
         prefixes, names = random_prefixes(arguments.problems)
     else:
-        model, stop_ids = load_base(arguments.model, Recipe(), "cpu")
+        loaded = load_base(arguments.model, Recipe(), "cpu")
+        model, stop_ids = loaded.model, loaded.stop_token_ids
         examples = read_examples(arguments.data)
         chosen = list(dict.fromkeys(e.problem_id for e in examples))[: arguments.problems]
         examples = [e for e in examples if e.problem_id in chosen]

@@ -98,11 +98,13 @@ class StopAdapter(nn.Module):
         rank: int = 16,
         alpha: float | None = None,
         seed: int = 0,
+        begin_as: Sequence[int] = (),
     ) -> StopAdapter:
         """A seeded, untrained adapter for `model`; alpha is 2 * rank by default.
 
-        The embeddings start as noise of the size of the model's own, so that the first steps are
-        neither blind nor loud. Raises `ModelError` for targets that the model does not have.
+        The embeddings start as those of the ids `begin_as`, one for each distinct [STOP] id, or as noise of
+        the size of the model's own, so that the first steps are neither blind nor loud. Raises
+        `ModelError` for targets that the model does not have.
         """
         shapes = {path: _shape(module) for path, module in target_modules(model, targets).items()}
         table = model.get_input_embeddings().weight
@@ -111,6 +113,8 @@ class StopAdapter(nn.Module):
             adapter = cls(stop_token_ids, table.shape[1], shapes, rank, alpha or 2.0 * rank)
             size = float(table.detach().float().std())
             nn.init.normal_(adapter.embeddings, std=size)
+        if begin_as:
+            adapter.embeddings.data.copy_(table.detach()[list(begin_as)])
         return adapter
 
     @property

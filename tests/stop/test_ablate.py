@@ -130,7 +130,7 @@ def test_material(tmp_path: Path) -> None:
 
 FACTS = Facts(
     mark=32, longest_prefix=48, longest_mark=32, right_share=0.4, num_problems=612, most_ends=5,
-    rank=16, num_stop_tokens=4, seed=0, families=KINDS,
+    rank=16, stop_tokens=4, seed=0, families=KINDS,
 )  # fmt: skip
 
 

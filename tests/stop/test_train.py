@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from solver.adapter.folder import load_adapter, read_spec
-from solver.adapter.gate import StopGate
+from solver.adapter.gate import StopAdapter, StopGate
 from solver.adapter.score import score_prefixes
+from solver.embedded.paths import WEIGHTS
+from solver.engines.tokenizer import load_tokenizer
 from solver.errors import ConfigError, InputError, ModelError
 from solver.stop.rollouts.examples import StopExample
 from solver.stop.training import epochs as epochs_module
+from solver.stop.training.base import load_base
 from solver.stop.training.checkpoint import TrainingState
 from solver.stop.training.learner import TrainingFailed
 from solver.stop.training.recipe import Recipe, make_recipe
@@ -26,16 +29,19 @@ QUICK = Recipe(
 
 
 def planted(
-    count: int = 320, *, shuffled: bool = False, logprobs: bool = False
+    count: int = 320, *, shuffled: bool = False, logprobs: bool = False, signal_at: int = 1
 ) -> list[StopExample]:
-    """A prefix ends right if its second id is 4 and wrong if it is 5: the adapter must look back."""
+    """A prefix ends right if its second id is 4 and wrong if it is 5: the adapter must look back.
+
+    `signal_at` is another place than the second.
+    """
     generator = torch.Generator().manual_seed(7)
     examples = []
     for index in range(count):
         length = int(torch.randint(5, 9, (), generator=generator))
         ids = torch.randint(2, 36, (length,), generator=generator).tolist()
-        ids[1] = 4 + ids[1] % 2
-        label = float(ids[1] == 4)
+        ids[signal_at] = 4 + ids[signal_at] % 2
+        label = float(ids[signal_at] == 4)
         if shuffled:
             label = float(torch.randint(0, 2, (), generator=generator))
         noise = torch.rand(4, generator=generator)
@@ -136,6 +142,41 @@ def test_it_begins_at_chance(tmp_path: Path, llama_folder: Path) -> None:
     share = torch.tensor(0.5)
     chance = float(torch.nn.functional.binary_cross_entropy(share, share))
     assert float(notes[0].rpartition(" ")[2]) == pytest.approx(chance, abs=0.02)
+
+
+def test_a_fitted_head_begins_with_what_the_first_states_tell(
+    tmp_path: Path, llama_folder: Path
+) -> None:
+    losses = {}
+    for head in ("zero", "fitted"):
+        heard = HeardProgress()
+        changes = {"epochs": 1, "auroc_floor": 0.0, "batch_size": 1000, "head": head}
+        recipe = QUICK.model_copy(update=changes)
+        data = planted(signal_at=-1)
+        run(tmp_path / head, llama_folder, recipe, data=data, progress=heard)
+        notes = [note for stage, done, _, note in heard.reports if stage == "steps" and done == 1]
+        losses[head] = float(notes[0].rpartition(" ")[2])
+    assert losses["fitted"] < losses["zero"] - 0.2
+
+
+def test_ids_begin_as_the_tokens_of_a_text() -> None:
+    text = "Correct: 7"
+    base = load_base(WEIGHTS, Recipe(stop_text=text), "cpu")
+    assert len(base.begin_as) == len(base.stop_token_ids) > 1
+    assert load_tokenizer(WEIGHTS).decode(base.begin_as) == text
+    assert not set(base.begin_as) & set(base.stop_token_ids)
+    adapter = StopAdapter.fresh(base.model, base.stop_token_ids, begin_as=base.begin_as)
+    table = base.model.get_input_embeddings().weight
+    assert torch.equal(adapter.embeddings, table[list(base.begin_as)])
+    ids = base.stop_token_ids
+    given = load_base(WEIGHTS, Recipe(stop_text=text, stop_token_ids=ids), "cpu")
+    assert given.begin_as == base.begin_as
+    with pytest.raises(
+        ConfigError, match=rf"'Correct: 7' has {len(ids)} tokens.*not {len(ids) - 1}"
+    ):
+        load_base(WEIGHTS, Recipe(stop_text=text, stop_token_ids=ids[1:]), "cpu")
+    with pytest.raises(ConfigError, match="a stop text says how many"):
+        make_recipe("few-problems", {"num_stop_tokens": 2})
 
 
 SHORT = QUICK.model_copy(update={"epochs": 3, "auroc_floor": 0.0})

@@ -47,7 +47,7 @@ def run_points(
         if evaluation is None:
             progress.report("loading the model")
             device = Accelerator(cpu=ablation.cpu).device
-            model, _ = load_base(ablation.base, ablation.recipe, device)
+            model = load_base(ablation.base, ablation.recipe, device).model
             evaluation = Evaluation(model, ablation.evaluation, _shelves(ablation))
         try:
             result = _run(ablation, point, evaluation, progress)

@@ -90,7 +90,7 @@ class Facts:
     num_problems: int
     most_ends: int  # of one label
     rank: int
-    num_stop_tokens: int
+    stop_tokens: int | str  # their number, or the text that they begin as
     seed: int
     families: Mapping[str, str]
 
@@ -152,7 +152,7 @@ def base_value(axis: str, facts: Facts) -> str:
         "problems": facts.num_problems,
         "continuations": facts.most_ends,
         "rank": facts.rank,
-        "stop_tokens": facts.num_stop_tokens,
+        "stop_tokens": facts.stop_tokens,
         "head_only": 0,
         "seed": facts.seed,
         "prefix": facts.mark,

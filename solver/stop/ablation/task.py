@@ -76,7 +76,7 @@ class Ablation:
             num_problems=len({example.problem_id for example in training}),
             most_ends=max(example.num_rollouts or 1 for example in self.material.examples),
             rank=self.recipe.rank,
-            num_stop_tokens=len(ids) if ids else self.recipe.num_stop_tokens,
+            stop_tokens=self.recipe.stop_text or len(ids or ()) or self.recipe.num_stop_tokens,
             seed=self.recipe.seed,
             families={e.family: e.kind or "" for e in self.material.examples if e.family},
         )
@@ -132,6 +132,8 @@ def _changed(recipe: Recipe, **changes: object) -> Recipe:
 
 def _with_stop_tokens(recipe: Recipe, count: int) -> Recipe:
     ids = recipe.stop_token_ids
+    if recipe.stop_text is not None:
+        raise ConfigError("the [STOP] ids begin as a text: no other number of them can be tried")
     if ids is None:
         return _changed(recipe, num_stop_tokens=count)
     if count > len(ids):

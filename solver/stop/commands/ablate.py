@@ -48,7 +48,9 @@ def ablate_command(
     mark: Annotated[
         int | None, typer.Option(min=1, help="of the base point  [the data's own]")
     ] = None,
-    preset: Annotated[str, typer.Option(help="recipe: embedded or paper")] = "embedded",
+    preset: Annotated[
+        str, typer.Option(help="recipe: embedded, paper or few-problems")
+    ] = "embedded",
     recipe_sets: Annotated[
         list[str] | None,
         typer.Option("--recipe", help="change of the recipe, such as epochs=8; may be repeated"),

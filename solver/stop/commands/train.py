@@ -47,9 +47,17 @@ def train_command(
     validation: Annotated[
         Path | None, typer.Option(help="the same, to validate on  [a share of the problems]")
     ] = None,
-    preset: Annotated[str, typer.Option(help="embedded, or paper: all layers, r 128")] = "embedded",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="embedded; paper: all layers, r 128; few-problems: begins as a text, for a real model"
+        ),
+    ] = "embedded",
     stop_ids: Annotated[
         str | None, typer.Option(help="ids such as 4,5,6,7  [found in the vocabulary]")
+    ] = None,
+    stop_text: Annotated[
+        str | None, typer.Option(help="text as whose tokens the [STOP] ids begin  [noise]")
     ] = None,
     num_stop: Annotated[int | None, typer.Option(help="number of [STOP] ids")] = None,
     rank: Annotated[int | None, typer.Option(help="of the low-rank deltas")] = None,
@@ -94,6 +102,7 @@ def train_command(
         preset,
         {
             "stop_token_ids": _ids(stop_ids),
+            "stop_text": stop_text,
             "num_stop_tokens": num_stop,
             "rank": rank,
             "alpha": alpha,

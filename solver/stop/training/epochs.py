@@ -47,6 +47,7 @@ def run_epochs(
         state, best, learner.spread = load_checkpoint(folder, identity, adapter, optimizer)
     _store_prefixes(learner, progress)
     if not resume:
+        progress.report("the first states")
         learner.begin()
     plans = _plans(learner)
 

@@ -14,8 +14,7 @@ how a batch is cut (but for rounding).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -26,8 +25,10 @@ from solver.adapter.gate import StopAdapter, StopGate
 from solver.adapter.score import check_prefixes
 from solver.errors import RunError
 from solver.stop.rollouts.examples import StopExample
+from solver.stop.training.base import Base
 from solver.stop.training.batches import in_runs
 from solver.stop.training.prefixes import PrefixStore
+from solver.stop.training.probe import fit_head
 from solver.stop.training.recipe import Recipe
 from solver.stop.training.shelf import Shelf
 
@@ -50,18 +51,18 @@ class Learner:
     def __init__(
         self,
         accelerator: Accelerator,
-        model: Any,
-        stop_token_ids: tuple[int, ...],
+        base: Base,
         training: Sequence[StopExample],
         validation: Sequence[StopExample],
         recipe: Recipe,
         shelf: Shelf,
     ) -> None:
-        self.accelerator, self.model, self.recipe = accelerator, model, recipe
+        self.accelerator, self.model, self.recipe = accelerator, base.model, recipe
         self.training, self.validation = training, validation
         self.adapter = StopAdapter.fresh(
-            model, stop_token_ids, recipe.targets, recipe.rank, recipe.alpha, recipe.seed
-        )
+            base.model, base.stop_token_ids, recipe.targets, recipe.rank, recipe.alpha, recipe.seed,
+            base.begin_as,
+        )  # fmt: skip
         self.targets = (
             tuple(sorted({path.rpartition(".")[2] for path in self.adapter.delta_by_path}))
             if recipe.targets == "all-linear"
@@ -76,11 +77,11 @@ class Learner:
         # examples of a pass that is not a step's
         self._forward = min(recipe.micro_batch or _EVALUATION_BATCH, _EVALUATION_BATCH)
         self.spread: dict[str, Tensor] = {}  # of the states, while the head is learning
-        self.gate = StopGate.attach(model, self.adapter)
+        self.gate = StopGate.attach(base.model, self.adapter)
         examples = [*training, *validation]
         prefixes = [example.prefix_token_ids for example in examples]
         check_prefixes(prefixes, self.gate)
-        self.store = PrefixStore(model, prefixes, [e.problem_id for e in examples], shelf)
+        self.store = PrefixStore(base.model, prefixes, [e.problem_id for e in examples], shelf)
         # validation shares no problem with training, so a group belongs to one of the two
         places = [[row.place for row in group.rows] for group in self.store.groups]
         self.groups = [rows for rows in places if rows[0] < len(training)]
@@ -95,6 +96,8 @@ class Learner:
 
         A real model's states have means that are far larger than what tells prefixes apart, and a head that
         learns on them as they are takes the first steps far too loudly. `settle` undoes it.
+        A head that begins fitted lets the first steps change what it reads and not turn it about: linear
+        probing, then fine-tuning (arXiv 2202.10054).
         """
         with torch.no_grad():
             first = self._runs(self.groups, _LOOKED_AT)[0]
@@ -107,6 +110,8 @@ class Learner:
             "mean": states.mean(0),
             "scale": states.std(0, correction=0).clamp(min=least),
         }
+        if self.recipe.head == "fitted":
+            self._fit_head()
 
     def settle(self) -> None:
         """Have the head read states as they are, as everyone else does who uses the adapter."""
@@ -152,15 +157,33 @@ class Learner:
     def validation_logits(self) -> list[float]:
         """The logit of each validation example. Raises `TrainingFailed` if one is not finite."""
         first = len(self.training)
-        summed = torch.zeros(len(self.validation), device=self.accelerator.device)
-        for part in self._share(self._validation_groups, self._forward):
-            summed[[row - first for row in part]] = self._logits(part)
-        if self.accelerator.num_processes > 1:
-            summed = self._sum(summed)
-        logits: list[float] = summed.tolist()
+        shape = (first + len(self.validation),)
+        logits: list[float] = self._all(self._validation_groups, self._logits, shape)[
+            first:
+        ].tolist()
         if not all(map(math.isfinite, logits)):
             raise TrainingFailed("a validation score is not finite; nothing was overwritten")
         return logits
+
+    @torch.no_grad()
+    def _fit_head(self) -> None:
+        count = len(self.training)
+        shape = (count + len(self.validation), len(self.adapter.head.weight))
+        states = self._all([*self.groups, *self._validation_groups], self._read, shape).cpu()
+        head, _ = fit_head(states[:count], self.training, states[count:], self.validation)
+        self.adapter.head.load_state_dict(head.state_dict())
+
+    def _all(
+        self,
+        groups: Sequence[list[int]],
+        read: Callable[[Sequence[int]], Tensor],
+        shape: tuple[int, ...],
+    ) -> Tensor:
+        """What `read` says of the rows of `groups`, each in its place; every process reads its part."""
+        summed = torch.zeros(shape, device=self.accelerator.device)
+        for part in self._share(groups, self._forward):
+            summed[part] = read(part)
+        return self._sum(summed) if self.accelerator.num_processes > 1 else summed
 
     def _share(self, groups: Sequence[list[int]], size: int) -> list[list[int]]:
         """The rows of this process's part of `groups`, in micro-batches of about `size`."""
@@ -174,9 +197,13 @@ class Learner:
         return [[groups[i] for i in run] for run in in_runs(range(len(groups)), counts, size)]
 
     def _logits(self, rows: Sequence[int]) -> Tensor:
-        mean, scale = self._seen_as()
-        logits: Tensor = self.adapter.head((self._states(rows) - mean) / scale)
+        logits: Tensor = self.adapter.head(self._read(rows))
         return logits
+
+    def _read(self, rows: Sequence[int]) -> Tensor:
+        """The states as the head reads them while it learns."""
+        mean, scale = self._seen_as()
+        return (self._states(rows) - mean) / scale
 
     def _seen_as(self) -> tuple[Tensor, Tensor]:
         """What is taken from a state and what it is divided by before the head reads it."""

@@ -17,6 +17,12 @@ class Recipe(BaseModel):
 
     num_stop_tokens: int = Field(4, ge=1, description="[STOP] ids, when they are not given")
     stop_token_ids: tuple[int, ...] | None = Field(None, description="default: found by themselves")
+    stop_text: str | None = Field(
+        None, min_length=1, description="[STOP] begins as its tokens, one each; default: as noise"
+    )
+    head: Literal["zero", "fitted"] = Field(
+        "zero", description="how it begins: fitted is by logistic regression on the first states"
+    )
     rank: int = Field(16, ge=1)
     alpha: float | None = Field(
         None, gt=0, description="LoRA scale is alpha / rank; default 2 rank"
@@ -61,6 +67,16 @@ class Recipe(BaseModel):
 
 PRESETS: dict[str, dict[str, object]] = {
     "embedded": {},
+    # ours, for a pretrained model and a few hundred problems: docs/stop.md, "A recipe for few problems"
+    "few-problems": {
+        "stop_text": "\n# Correct:",
+        "head": "fitted",
+        "rank": 8,
+        "learning_rate": 3e-4,
+        "warmup_steps": 10,
+        "epochs": 1,
+        "dtype": "bfloat16",
+    },
     # arXiv 2604.16029: all linear layers, lr 2e-5, AdamW, 15 epochs, bf16, r from 128, alpha 2r
     "paper": {
         "targets": "all-linear",
@@ -79,6 +95,9 @@ def make_recipe(preset: str, changes: dict[str, object]) -> Recipe:
         raise ConfigError(f"there is no preset {preset!r}: choose {' or '.join(PRESETS)}")
     given = {key: value for key, value in changes.items() if value is not None}
     try:
-        return Recipe.model_validate({**PRESETS[preset], **given})
+        recipe = Recipe.model_validate({**PRESETS[preset], **given})
     except ValidationError as error:
         raise ConfigError(first_fault(error, "recipe")) from None
+    if recipe.stop_text is not None and "num_stop_tokens" in given:
+        raise ConfigError("a stop text says how many [STOP] ids there are: leave out their number")
+    return recipe

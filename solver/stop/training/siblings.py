@@ -76,7 +76,8 @@ def group_siblings(prefixes: Sequence[Sequence[int]], problem_ids: Sequence[str]
                 for place, prefix in ids.items()
                 if (member := _member(prefix, some)) is not None
             ]
-            rows.sort(key=lambda row: (row.member, row.length))  # the same in whatever order they came
+            # the same in whatever order they came
+            rows.sort(key=lambda row: (row.member, row.length))
             groups.append(Siblings(shared, tuple(p[len(shared) :] for p in some), tuple(rows)))
             ids = {place: prefix for place, prefix in ids.items() if _member(prefix, some) is None}
     return groups

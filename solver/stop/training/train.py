@@ -73,7 +73,7 @@ def train(
     check_replaceable(out, SPEC)
     training, held_out = _parts(data, validation, recipe)
     progress.report("loading the model")
-    model, stop_token_ids = load_base(base, recipe, accelerator.device, at_end=not marks)
+    loaded = load_base(base, recipe, accelerator.device, at_end=not marks)
     folder = checkpoint_folder(out)
     identity: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json", exclude={"auroc_floor"}),
@@ -86,7 +86,7 @@ def train(
             raise ConfigError("a folder of prefix KV is written by one process: train without --kv")
         if kv is not None:
             shelf = closing.enter_context(contextlib.closing(open_shelf(kv, base, recipe)))
-        learner = Learner(accelerator, model, stop_token_ids, training, held_out, recipe, shelf)
+        learner = Learner(accelerator, loaded, training, held_out, recipe, shelf)
         closing.enter_context(learner.gate)
         state = run_epochs(
             learner, folder, identity, resume=resume, progress=progress, on_epoch=on_epoch
@@ -110,7 +110,7 @@ def train(
             fingerprint=str(identity["base model"]),
             norms=norms_fingerprint(base),
             hidden_size=learner.adapter.embeddings.shape[1],
-            stop_token_ids=stop_token_ids,
+            stop_token_ids=loaded.stop_token_ids,
             mark=marks[0] if marks else None,
             other_marks=tuple(marks[1:]),
             dialect=dialect,
