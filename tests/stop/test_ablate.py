@@ -245,6 +245,10 @@ def test_tasks(tmp_path: Path) -> None:
     assert task("seed", "3").recipe.seed == 3
     with pytest.raises(ConfigError, match="2 \\[STOP\\] ids were given: 8 cannot be tried"):
         task("stop_tokens", "8")
+    worded = ablation_of(tmp_path, tmp_path, stop_text="Correct:")
+    assert worded.facts(STORED).stop_tokens == "Correct:"
+    with pytest.raises(ConfigError, match="begin as a text: no other number"):
+        make_task(worded, Point("stop_tokens", "8"))
     scaled = ablation_of(tmp_path, tmp_path, alpha=2.0)
     assert make_task(scaled, Point("rank", "8")).recipe.alpha == 4.0
 
