@@ -67,7 +67,7 @@ class Recipe(BaseModel):
 
 PRESETS: dict[str, dict[str, object]] = {
     "embedded": {},
-    # ours, for a pretrained model and a few hundred problems: docs/stop.md, "A recipe for few problems"
+    # ours, for a pretrained model and a few hundred problems: docs/stop.md, "The beginning"
     "few-problems": {
         "stop_text": "\n# Correct:",
         "head": "fitted",
