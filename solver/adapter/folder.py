@@ -130,8 +130,7 @@ def load_adapter(
     if found != spec.fingerprint and not _is_rounded_base(model_folder, spec):
         raise ModelError(
             f"the adapter {folder} was trained on another base model ({spec.base_model}, fingerprint "
-            f"{spec.fingerprint[:12]}) than {model_folder} (fingerprint {found[:12]});"
-            " --scorer confidence does without an adapter"
+            f"{spec.fingerprint[:12]}) than {model_folder} (fingerprint {found[:12]})"
         )
     return LoadedAdapter(spec, _assemble(folder, spec), _read_probe(folder, spec))
 

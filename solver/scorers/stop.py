@@ -162,8 +162,7 @@ class StopScorer:
         if not handshake.agrees(logit, dtype):
             raise ModelError(
                 f"the adapter {folder} scores its stored prefix {logit:.4f} here and "
-                f"{handshake.logit:.4f} when it was saved: the model or its arithmetic is another one;"
-                " --scorer confidence does without an adapter"
+                f"{handshake.logit:.4f} when it was saved: the model or its arithmetic is another one"
             )
 
 
