@@ -158,9 +158,8 @@ class Learner:
         """The logit of each validation example. Raises `TrainingFailed` if one is not finite."""
         first = len(self.training)
         shape = (first + len(self.validation),)
-        logits: list[float] = self._all(self._validation_groups, self._logits, shape)[
-            first:
-        ].tolist()
+        found = self._all(self._validation_groups, self._logits, shape)
+        logits: list[float] = found[first:].tolist()
         if not all(map(math.isfinite, logits)):
             raise TrainingFailed("a validation score is not finite; nothing was overwritten")
         return logits
