@@ -51,6 +51,12 @@ def test_the_scorer_works_without_what_is_not_shipped(name: str) -> None:
     assert name in ("embedded", *SHIPPED) or Need.ADAPTER not in find_scorer(prune.scorer).needs
 
 
+def test_a_shipped_adapters_preset_differs_in_its_pruning_alone() -> None:
+    [name] = SHIPPED
+    small = preset("qwen-coder-small")
+    assert preset(name).model_copy(update={"prune": small.prune}) == small
+
+
 @pytest.mark.parametrize("name", ON_VLLM)
 def test_a_trajectory_fits_its_context_with_room_for_tools(name: str) -> None:
     config = preset(name)
