@@ -69,7 +69,7 @@ async def test_nothing_is_encoded_a_second_time(last: Path) -> None:
     assert shape(ended) == shape(answers(before))
     assert solved.votes == plain.votes and solved.sampled_tokens == plain.sampled_tokens
     assert stats.re_encoded == 0
-    # no other ids are given: which of them are cached hangs on what the engine samples before it hears of a call
+    # no other ids are given; which are cached depends on what was sampled before the call was heard of
     assert stats.prefilled + stats.reused == usual.prefilled + usual.reused
     shake = read_spec(last).handshake
     assert shake is not None

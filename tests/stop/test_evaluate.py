@@ -209,7 +209,13 @@ def test_published_rollouts_get_their_prompts_back(
     assert "end it with .rollouts.jsonl" in capsys.readouterr().err
     theirs.write_text("id,problem,answer\n1,1+1?,2\n")
     assert main([*restoring, "--force", "--out", str(again)]) == 2
-    assert "no problem has the statement of a" in capsys.readouterr().err
+    assert "no problem has the statement of a (--some" in capsys.readouterr().err
+    assert main([*restoring, "--some", "--force", "--out", str(again)]) == 0
+    assert [unit.problem_id for unit in read_rollouts(again)[1]] == ["b"]
+    theirs.write_text("id,problem,answer\n1,2+2?,4\n")
+    assert main([*restoring, "--some", "--force", "--out", str(again)]) == 2
+    assert "the statement of any of these rollouts" in capsys.readouterr().err
+    assert [unit.problem_id for unit in read_rollouts(again)[1]] == ["b"], "nothing is lost"
 
 
 def test_trainings_scores_and_what_is_published(

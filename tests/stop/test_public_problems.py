@@ -56,3 +56,36 @@ def test_each_problem_is_in_one_part_and_duplicates_and_other_answers_are_in_non
     assert [p.statement for path in pears if path.read_text() for p in load_problems(path)] == [
         "How many pears?"
     ]
+
+
+def test_variants_of_test_problems_can_be_kept_out_of_the_other_parts(tmp_path: Path) -> None:
+    things = tmp_path / "things.jsonl"
+    names = [
+        f"{a}{b}" for a in ("red", "old", "big", "raw", "wet") for b in ("cat", "dog", "hen", "pig")
+    ]
+    # of each two variants, which differ in a number
+    told = [f"A {name} eats {n} kilos; how many {name}s eat ten?" for name in names for n in (2, 5)]
+    _write(things, [(statement, "2") for statement in told])
+    assert run_app(app, [str(things), "--out", str(tmp_path / "all")]) == 0
+    assert run_app(app, [str(things), "--out", str(tmp_path / "some"), "--apart", "0.9"]) == 0
+
+    def read(out: str, part: str) -> set[str]:
+        path = tmp_path / out / f"things.{part}.jsonl"
+        return {p.statement for p in load_problems(path)} if path.read_text() else set()
+
+    tested = {statement.split()[1] for statement in read("all", "test")}
+    assert read("some", "test") == read("all", "test")
+    for part in ("pilot", "train", "validation"):
+        far = {s for s in read("all", part) if s.split()[1] not in tested}
+        assert read("some", part) == far
+    variants = {s for s in read("all", "train") if s.split()[1] in tested}
+    assert tested and variants and read("some", "train"), "the example has all three kinds"
+
+
+def test_files_of_one_set_share_its_parts(tmp_path: Path) -> None:
+    for half, numbers in (("train", range(30)), ("test", range(25, 60))):
+        _write(tmp_path / f"plums_{half}.jsonl", [(f"{n} plums?", str(n)) for n in numbers])
+    files = [str(tmp_path / f"plums_{half}.jsonl") for half in ("train", "test")]
+    assert run_app(app, [*files, "--out", str(tmp_path / "out")]) == 0
+    written = [path.read_text() for path in (tmp_path / "out").iterdir()]
+    assert sum(text.count("plums?") for text in written) == 60

@@ -21,6 +21,9 @@ def restore_command(
     problems: Annotated[Path, typer.Option(help="file with the statements, in any order")],
     model: Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")],
     out: Annotated[Path, typer.Option(help="file to write: NAME.rollouts.jsonl")],
+    some: Annotated[
+        bool, typer.Option("--some", help="the rollouts of those problems only that the file has")
+    ] = False,
     preset: Preset = None,
     force: Annotated[bool, typer.Option("--force", help="replace it")] = False,
 ) -> None:
@@ -42,6 +45,6 @@ def restore_command(
     config = load_config(preset, None, [f"model.prompt={sampling.prompt}"], {"model.path": model})
     known = load_problems(problems)
     quiet_transformers()
-    units = restored(found, known, open_dialect(config, model_folder(model)))
+    units = restored(found, known, open_dialect(config, model_folder(model)), some=some)
     write_rollouts(out, sampling, units)
     typer.echo(f"{out}: the rollouts of {len(units)} problems")

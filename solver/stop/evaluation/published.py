@@ -104,19 +104,25 @@ def read_published(path: Path) -> Published:
 
 
 def restored(
-    published: Published, problems: Sequence[Problem], dialect: Dialect
+    published: Published, problems: Sequence[Problem], dialect: Dialect, *, some: bool = False
 ) -> list[ProblemRollouts]:
     """The rollouts with their prompts, which `dialect` writes. Ids of problems may be others by now.
 
-    Raises `InputError` for a statement that no problem has.
+    With `some`, only the rollouts of these problems. Raises `InputError` for a statement that no problem has,
+    with `some` if that is true of all.
     """
     known = {statement_digest(problem.statement): problem.statement for problem in problems}
     units = []
     for unit in published.units:
         statement = known.get(published.statements[unit.problem_id])
-        if statement is None:
-            raise InputError(f"no problem has the statement of {unit.problem_id}")
-        units.append(unit.model_copy(update={"prompt_token_ids": dialect.prompt(statement)}))
+        if statement is not None:
+            units.append(unit.model_copy(update={"prompt_token_ids": dialect.prompt(statement)}))
+        elif not some:
+            raise InputError(
+                f"no problem has the statement of {unit.problem_id} (--some leaves its rollouts out)"
+            )
+    if not units:
+        raise InputError("no problem has the statement of any of these rollouts")
     return units
 
 
