@@ -235,7 +235,7 @@ class BudgetConfig(_Frozen):
     """How the time limit is shared out. Shares are of the even share: time left / problems left."""
 
     problems_at_once: int = Field(
-        1, ge=1, description="solved side by side: fills the engine when few trajectories are left"
+        1, ge=1, description="solved side by side: fills the engine; more are when time is short"
     )
     time_limit_s: float | None = Field(None, gt=0, description="whole run, start-up included")
     problem_limit_s: float | None = Field(None, gt=0, description="most a problem may ever take")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import NamedTuple
 
 from sandbox.result import ExecutionResult
@@ -294,7 +295,8 @@ class ProblemBudget:
     """A problem's time on the run's clock, in seconds; `reserve_s` of it is for forced answers.
 
     `launch` and `checks` are how many trajectories it pays for and how many of them each check keeps (None:
-    as many as are configured); `why` says why these are fewer, or why there is no time at all.
+    as many as are configured); `why` says why these are fewer, or why there is no time at all. `at_once`
+    problems are expected to share the engine.
     """
 
     allotted_s: float
@@ -303,11 +305,17 @@ class ProblemBudget:
     launch: int | None = None
     checks: tuple[Check, ...] | None = None
     why: str = ""
+    at_once: int = 1
 
     @property
     def keep(self) -> int | None:
         """How many go on to their ends, as far as it is told."""
         return None if self.checks is None else self.checks[-1].keep
+
+    @property
+    def part(self) -> Fraction:
+        """The part of the engine it counts on: an equal one beside others, none if nothing is begun."""
+        return Fraction(self.launch is not None, self.at_once)
 
     @property
     def soft_deadline(self) -> float:

@@ -170,11 +170,14 @@ class Answerer:
 
 
 def _within(config: BudgetConfig, row_left_s: float) -> BudgetConfig:
-    """The budget with what is left of the row as its problem's limit, if that is less."""
+    """The budget of a row: one at a time, its problem's limit what is left of the row, if that is less."""
     limit_s = (
         row_left_s if config.problem_limit_s is None else min(config.problem_limit_s, row_left_s)
     )
-    return config if limit_s == math.inf else config.model_copy(update={"problem_limit_s": limit_s})
+    changes: dict[str, object] = {"problems_at_once": 1}
+    if limit_s != math.inf:
+        changes["problem_limit_s"] = limit_s
+    return config.model_copy(update=changes)
 
 
 def _task(problem_id: str, statement: str, number: int, budget: ProblemBudget) -> Task:

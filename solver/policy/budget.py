@@ -15,6 +15,7 @@ from solver.policy.pace import Pace
 from solver.types import Check, ProblemBudget
 
 _WORTH_A_TRY = 0.5  # of what an answer takes: with less time than that nothing is begun
+_SURE = 1.5  # times what is expected: what problems side by side are given, for they would be late together
 
 
 def even_share(
@@ -61,7 +62,7 @@ def allot(
     as hard problems take more than theirs, the share at the start does not. Raises ValueError if
     `problems_left` is below 1.
     """
-    left_s, share, rounds = _share(now, run_deadline, problems_left, config, least_s, engines)
+    left_s, share, _, rounds = _share(now, run_deadline, problems_left, config, least_s, engines)
     limit = math.inf if config.problem_limit_s is None else config.problem_limit_s
     if run_deadline is None or math.isinf(left_s):
         allotted, deadline = limit, now + limit
@@ -86,6 +87,8 @@ def plan(
     pace: Pace,
     first_share: float = 0.0,
     engines: int = 1,
+    *,
+    spread: bool = False,
 ) -> ProblemBudget:
     """The budget of the next problem, with as many trajectories as an even share pays for at this pace.
 
@@ -93,26 +96,48 @@ def plan(
     begun. Without a limit, and as long as nothing is known of the pace, they are those of `prune`.
     Problems share one engine, by which the pace is reckoned, with those that are under way in the same
     one only.
+
+    With `spread`, problems that launch fewer go on side by side, so that the engine keeps the streams of
+    `problems_at_once` whole launches: that costs it little more than a few. Then more than one trajectory
+    is launched only if all problems left can have an answer, and where not even one each can be paid for,
+    only so many go on at once as will surely be done in time.
     """
-    at_once = min(config.problems_at_once, math.ceil(problems_left / engines))
-    least_s = _with_reserve(pace.least_s(at_once), config)
-    budget = allot(now, run_deadline, problems_left, config, first_share, least_s, engines)
-    left_s, share, _ = _share(now, run_deadline, problems_left, config, least_s, engines)
+
+    def offer(launch: int, together: int) -> _Offer:
+        shared = config.model_copy(update={"problems_at_once": together})
+        at_once = min(together, math.ceil(problems_left / engines))
+        least_s = _with_reserve(pace.least_s(at_once), config)
+        checks = shrunk(launch, prune)
+        budget = allot(now, run_deadline, problems_left, shared, first_share, least_s, engines)
+        return _Offer(
+            budget=replace(budget, launch=launch, checks=checks, at_once=at_once),
+            share=_share(now, run_deadline, problems_left, shared, least_s, engines),
+            least_s=least_s,
+            needed_s=_with_reserve(pace.seconds(launch, checks, at_once), config),
+        )
+
+    def pays(one: _Offer) -> bool:
+        sure = _SURE if spread and one.budget.launch != prune.launch else 1.0
+        if one.budget.launch == 1:
+            return sure * one.least_s <= one.share.left_s
+        all_served = one.share.served >= problems_left
+        in_time = one.needed_s <= one.time_s and sure * one.needed_s <= one.budget.allotted_s
+        return in_time and (all_served or not spread)
+
+    usual = config.problems_at_once
+    streams = usual * prune.launch
+    sizes = [(n, streams // n if spread else usual) for n in range(prune.launch, 1, -1)]
+    sizes += [(1, together) for together in range(streams if spread else usual, usual - 1, -1)]
+    offers = (offer(*size) for size in sizes)
+    budget, share, least_s, _ = next(filter(pays, offers), offer(1, usual))
     if budget.allotted_s <= 0:
-        return replace(budget, why=_no_time(left_s, least_s))
-    time_s = min(share, budget.allotted_s)
-
-    def needed_s(launch: int) -> float:
-        return _with_reserve(pace.seconds(launch, shrunk(launch, prune), at_once), config)
-
-    launch = prune.launch
-    while launch > 1 and needed_s(launch) > time_s:
-        launch -= 1
-    checks = shrunk(launch, prune)
-    why = ""
-    if launch < prune.launch:
-        why = _why_shrunk(launch, checks, prune, needed_s(prune.launch), time_s)
-    return replace(budget, launch=launch, checks=checks, why=why)
+        return replace(budget, launch=None, checks=None, why=_no_time(share.left_s, least_s))
+    assert budget.launch is not None and budget.checks is not None
+    if budget.launch == prune.launch:
+        return budget
+    most = offer(prune.launch, usual)
+    why = _why_shrunk(budget.launch, budget.checks, prune, most.needed_s, most.time_s)
+    return replace(budget, why=why)
 
 
 def shrunk(launch: int, prune: PruneConfig) -> tuple[Check, ...]:
@@ -124,11 +149,26 @@ def shrunk(launch: int, prune: PruneConfig) -> tuple[Check, ...]:
 
 
 class _Share(NamedTuple):
-    """The time left, an even share of it, and how many problems follow on each other in that time."""
+    """The time left, an even share of it, how many problems get one, and in how many rounds."""
 
     left_s: float
     seconds: float
+    served: float
     rounds: float
+
+
+class _Offer(NamedTuple):
+    """What a number of trajectories gets: its budget, and what one answer and all of them should take."""
+
+    budget: ProblemBudget
+    share: _Share
+    least_s: float
+    needed_s: float
+
+    @property
+    def time_s(self) -> float:
+        """What may be counted on."""
+        return min(self.share.seconds, self.budget.allotted_s)
 
 
 def _share(
@@ -142,14 +182,14 @@ def _share(
     if problems_left < 1:
         raise ValueError(f"problems_left must be at least 1, not {problems_left}")
     if run_deadline is None or math.isinf(run_deadline):
-        return _Share(math.inf, math.inf, 1.0)
+        return _Share(math.inf, math.inf, problems_left, 1.0)
     left_s = max(0.0, run_deadline - config.closing_s - now)
     at_once: float = min(engines * config.problems_at_once, problems_left)
     served: float = problems_left
     if problems_left * least_s > left_s * at_once:
         served = max(1.0, left_s * at_once / least_s)
     rounds = served / min(at_once, served)
-    return _Share(left_s, left_s / rounds, rounds)
+    return _Share(left_s, left_s / rounds, served, rounds)
 
 
 def _with_reserve(seconds: float, config: BudgetConfig) -> float:

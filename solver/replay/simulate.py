@@ -8,7 +8,7 @@ accuracy under a limit is a lower bound.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from solver.policy.answer import FORCED_TOKENS
@@ -58,11 +58,14 @@ def simulate(
     speeds: Speeds,
     soft_deadline: float = inf,
     reserve_s: float = 0.0,
+    at_once: int = 1,
 ) -> Outcome:
     """Simulate a problem; `soft_deadline` is in seconds since it began, `reserve_s` comes after it.
 
+    `at_once` such problems share the engine: it has so many times its streams.
     Raises `NotRecorded` for scores or ends that the journal lacks.
     """
+    speeds = replace(speeds, token_s=at_once * speeds.token_s)
     machine = Machine(speeds, soft_deadline)
     machine.wait(speeds.before_s)
     runners = _runners(problem, draw.indices)
@@ -104,7 +107,7 @@ def simulate(
         tokens=sum(runner.sampled for runner in runners.values()),
         seconds=seconds,
         cut=cut,
-        taken=_taken(voters, cut > 0, policy, speeds, seconds, problem.most_tokens),
+        taken=_taken(voters, cut > 0, policy, speeds, seconds, problem.most_tokens, at_once),
         launch=policy.launch,
         keep=policy.checks[-1].keep,
     )
@@ -117,13 +120,14 @@ def _taken(
     speeds: Speeds,
     seconds: float,
     most: int,
+    at_once: int,
 ) -> Taken:
     """What a run would have measured: it would have found the machine's speeds."""
     unfinished = [runner.sampled for runner in voters if not runner.finished]
     steps = Steps()
     mark = policy.checks[0].mark
     for streams in {policy.launch, *(keep for _, keep in policy.checks)}:
-        steps += Steps.of(mark, streams, mark * speeds.step(streams, 0))
+        steps += Steps.of(mark, at_once * streams, mark * speeds.step(streams, 0))
     return taken_by(
         steps=steps,
         ended=[runner.sampled for runner in voters if runner.finished],
@@ -136,6 +140,7 @@ def _taken(
         launch=policy.launch,
         checks=policy.checks,
         most=most,
+        at_once=at_once,
     )
 
 

@@ -6,6 +6,8 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from heapq import heappop, heappush
 
 from solver.journal.recorded_run import RecordedRun
 from solver.policy.budget import even_share, plan
@@ -19,7 +21,7 @@ from solver.replay.problem import NotRecorded, ReplayProblem, replay_problems
 from solver.replay.simulate import Draw, Outcome, simulate
 from solver.replay.speeds import Speeds
 from solver.scorers import Selection, find_scorer
-from solver.types import Vote
+from solver.types import ProblemBudget, Vote
 
 DRAWS = 20  # random subsets of the trajectories of a problem
 _NO_VOTE = Vote(None, {}, 0, 0, tied=False)
@@ -53,7 +55,7 @@ class Replay:
         self.problems = [
             replay_problems(recording, self.speeds.crowding) for recording in recordings
         ]
-        self._known: dict[tuple[int, int, Policy, Draw], Outcome] = {}
+        self._known: dict[tuple[int, int, Policy, Draw, int], Outcome] = {}
 
     @property
     def num_launched(self) -> int:
@@ -61,42 +63,74 @@ class Replay:
         return min(len(problem.indices) for problems in self.problems for problem in problems)
 
     def session(self, run: int, policy: Policy, number: int, seed: int = 0) -> list[Outcome]:
-        """All problems of recording `run` in order, on the clock of a run with the policy's limit."""
+        """All problems of recording `run` in order, on the clock of a run with the policy's limit.
+
+        Where time is short, some are solved at once, as in a run. The `seconds` of an outcome are those from
+        the end of the one before it to its own.
+        """
         config = policy.config(self.recordings[run].config)
         prune = find_scorer(policy.scorer).selection.of(config.prune)
         problems, now, end = self.problems[run], self.speeds.load_s, policy.limit_s
         first_share = even_share(now, end, len(problems), config.budget)
         pace = Pace.expected(config.pace, config.prune)
         closing = Closing(config.budget.closing_s)
-        outcomes = []
-        for place in range(len(problems)):
-            left = len(problems) - place
+        outcomes: list[Outcome] = []
+        under_way: list[tuple[float, int, Fraction]] = []  # its end, which one it is, its part
+        free, left = Fraction(1), len(problems)
+        while left:
             kept = config.budget.model_copy(update={"closing_s": closing.seconds(left)})
-            budget = plan(now, end, left, kept, prune, pace, first_share)
-            if budget.launch is None or budget.checks is None:  # there is no time
-                outcome = Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch)
+            budget = plan(now, end, left, kept, prune, pace, first_share, spread=True)
+            if len(outcomes) == len(problems) or budget.part > free:
+                ended, place, given_back = heappop(under_way)
+                outcome = outcomes[place]
+                pace, closing = pace.after(outcome.taken), closing.after(self.speeds.write_s)
+                outcomes[place] = replace(outcome, seconds=ended - now)
+                now, left, free = ended, left - 1, free + given_back
+            elif budget.launch is None:  # there is no time
+                outcomes.append(Outcome(False, 0.0, _NO_VOTE, 0, 0.0, cut=policy.launch))
+                closing, left = closing.after(self.speeds.write_s), left - 1
             else:
-                paid_for = replace(policy, launch=budget.launch, checks=budget.checks)
-                draw = draw_of(problems[place], budget.launch, number, seed)
-                limit = budget.soft_deadline - now, budget.reserve_s
-                outcome = self._play(run, place, paid_for, draw, *limit)
-            now += outcome.seconds
-            pace = pace.after(outcome.taken)
-            closing = closing.after(self.speeds.write_s)
-            outcomes.append(outcome)
+                outcome = self._outcome(run, len(outcomes), policy, budget, now, number, seed)
+                heappush(under_way, (now + outcome.seconds, len(outcomes), budget.part))
+                outcomes.append(outcome)
+                free -= budget.part
         return outcomes
 
-    def _play(
-        self, run: int, place: int, policy: Policy, draw: Draw, soft_deadline: float, reserve: float
+    def _outcome(
+        self,
+        run: int,
+        place: int,
+        policy: Policy,
+        budget: ProblemBudget,
+        now: float,
+        number: int,
+        seed: int,
     ) -> Outcome:
+        """What comes of the problem at `place` that begins now with this budget."""
+        assert budget.launch is not None and budget.checks is not None, "there is time"
         problem, run_seed = self.problems[run][place], self.recordings[run].config.seed
-        unlimited = replace(policy, limit_s=None)
-        key = run, place, unlimited, draw
+        draw = draw_of(problem, budget.launch, number, seed)
+        paid_for = replace(policy, launch=budget.launch, checks=budget.checks)
+        unlimited = replace(paid_for, limit_s=None)
+        key = run, place, unlimited, draw, budget.at_once
         if key not in self._known:
-            self._known[key] = simulate(problem, unlimited, draw, run_seed, self.speeds)
+            played = simulate(
+                problem, unlimited, draw, run_seed, self.speeds, at_once=budget.at_once
+            )
+            self._known[key] = played
+        soft_deadline = budget.soft_deadline - now
         if self._known[key].seconds <= soft_deadline:
             return self._known[key]
-        return simulate(problem, policy, draw, run_seed, self.speeds, soft_deadline, reserve)
+        return simulate(
+            problem,
+            paid_for,
+            draw,
+            run_seed,
+            self.speeds,
+            soft_deadline,
+            budget.reserve_s,
+            budget.at_once,
+        )
 
 
 def draw_of(problem: ReplayProblem, launch: int, number: int, seed: int) -> Draw:

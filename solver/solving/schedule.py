@@ -30,10 +30,12 @@ class Schedule:
         *,
         by_pace: bool,
         engines: int = 1,
+        spread: bool = False,
     ) -> None:
         """`solved` are answers of earlier processes; `prune` says how many are launched and kept.
 
-        `by_pace`: whether time that is short shrinks them. `engines` work side by side.
+        `by_pace`: whether time that is short shrinks them; `spread`: whether more problems are solved at once
+        then. `engines` work side by side.
         """
         self._problems = problems
         self._answers = dict(solved)
@@ -42,7 +44,7 @@ class Schedule:
         self._clock = clock
         limit = config.budget.time_limit_s
         self._deadline = None if limit is None else started_at + limit
-        self._by_pace = by_pace
+        self._by_pace, self._spread = by_pace, spread
         self._pace = Pace.expected(config.pace, config.prune)
         for earlier in solved.values():
             self._pace = self._pace.after(earlier.taken)
@@ -70,6 +72,7 @@ class Schedule:
             self._pace if self._by_pace else Pace(),  # a full recording is made of all trajectories
             self._first_share,
             engines,
+            spread=self._spread,
         )
 
     def answered(self, answer: Solved, recording_s: float | None) -> None:

@@ -15,6 +15,7 @@ from solver.errors import named
 from solver.journal.events import Solved
 from solver.policy.pace import Taken, taken_by
 from solver.solving.concurrency import run_together
+from solver.solving.room import Room
 from solver.solving.schedule import Schedule
 from solver.solving.services import Services
 from solver.solving.solve import solve
@@ -35,27 +36,31 @@ async def run_session(
     the votes it has and the rest get the fallback answer; neither is recorded, so that a later run solves
     them.
     """
+    prune = services.selection.of(services.config.prune)
     schedule = Schedule(
         problems,
         solved,
         services.config,
-        services.selection.of(services.config.prune),
+        prune,
         services.clock,
         services.started_at,
         by_pace=services.recording.stops_early,
+        spread=True,
     )
-    waiting = iter(schedule.unsolved)
+    room, waiting = Room(), iter(schedule.unsolved)
 
     async def take_turns() -> None:
         for problem in waiting:
-            answer = await answer_problem(problem, schedule.budget(), services)
-            began = services.clock.now()
-            recorded = not services.stopping.is_set()
-            if recorded:
-                services.record(answer)
-            schedule.answered(answer, services.clock.now() - began if recorded else None)
+            async with room.taken(schedule.budget) as budget:
+                answer = await answer_problem(problem, budget, services)
+                began = services.clock.now()
+                recorded = not services.stopping.is_set()
+                if recorded:
+                    services.record(answer)
+                schedule.answered(answer, services.clock.now() - began if recorded else None)
 
-    takers = [take_turns() for _ in range(services.config.budget.problems_at_once)]
+    most = services.config.budget.problems_at_once * prune.launch
+    takers = [take_turns() for _ in range(min(most, len(schedule.unsolved)))]
     # A stop is each problem's own business: every one of them still gets its answer.
     await run_together(takers, deadline=inf, stopping=asyncio.Event())
     return schedule.answers
@@ -136,7 +141,7 @@ def _taken(state: ProblemState, elapsed_s: float, services: Services) -> Taken |
         launch=state.budget.launch or prune.launch,
         checks=state.budget.checks or prune.checks,
         most=config.sampling.max_tokens,
-        at_once=config.budget.problems_at_once,
+        at_once=state.budget.at_once,
     )
 
 

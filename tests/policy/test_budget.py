@@ -211,6 +211,60 @@ def test_below_the_least_as_many_problems_as_can_be_solved_are_served() -> None:
     assert planned(0.2, 3).allotted_s == pytest.approx(0.2), "worth a try"
 
 
+def spread(left_s: float, problems_left: int, pace: Pace = KNOWN) -> ProblemBudget:
+    end = 5.0 + left_s + 1.0
+    return plan(5.0, end, problems_left, NO_RESERVE, THREE_TO_ONE, pace, spread=True)
+
+
+def test_problems_that_launch_fewer_go_on_side_by_side() -> None:
+    """The engine keeps 24 streams, and 30 problems of 1.88 s each have 20 s."""
+    alone = planned(20.0, 30)
+    budget = spread(20.0, 30)
+    assert alone.launch is not None and budget.launch is not None
+    assert budget.at_once == 24 // budget.launch > 1
+    assert budget.launch > alone.launch, "beside others more can be launched in the same time"
+    checks = shrunk(budget.launch, THREE_TO_ONE)
+    assert budget.checks == checks
+    assert KNOWN.seconds(budget.launch, checks, budget.at_once) <= 20.0 * budget.at_once / 30
+    assert budget.why.startswith(f"time was short: {budget.launch} of 24 launched")
+    assert spread(60.0, 30) == planned(60.0, 30), "with enough time one follows on another"
+
+
+def test_side_by_side_all_have_an_answer_before_anybody_has_two_trajectories() -> None:
+    free = Pace(recent=(Taken(Steps.of(320, 8, 3.2), (100,)),))  # a stream more costs nothing
+    assert [planned(left_s, 30, free).launch for left_s in (2.1, 10.1)] == [24, 24]
+    assert [spread(left_s, 30, free).launch for left_s in (2.1, 10.1)] == [1, 8]
+    assert spread(2.1, 30, free).at_once == 24
+
+
+def test_side_by_side_only_so_many_begin_as_will_surely_be_done() -> None:
+    """One of 24 takes 100 * (1 + 24) ms: with half as much again, it does not fit into 3.1 s."""
+    costly = Pace(recent=(Taken(Steps.of(1, 1, 0.002) + Steps.of(1, 3, 0.004), (100,)),))
+    assert costly.least_s(24) == pytest.approx(2.5)
+    assert spread(3.8, 30, costly).at_once == 24
+    budget = spread(3.1, 30, costly)
+    assert (budget.launch, budget.at_once) == (1, 19)
+    assert 1.5 * costly.least_s(19) <= 3.1 < 1.5 * costly.least_s(20)
+    assert 2.0 <= budget.allotted_s <= 3.1
+    assert spread(0.1, 30, costly).at_once == 1
+    assert spread(0.05, 30, costly).why.startswith("no time: an answer takes 0.20 s")
+
+
+@given(times, times, counts, limited, prunes, paces, times)
+def test_side_by_side_a_plan_stays_inside_the_time_left(
+    now: float, length: float, left: int, config: BudgetConfig, prune: PruneConfig, pace: Pace,
+    first: float,
+) -> None:  # fmt: skip
+    budget = plan(now, now + length, left, config, prune, pace, first, spread=True)
+    assert now <= budget.deadline <= max(now, now + length - config.closing_s)
+    assert (budget.launch is None) == (budget.allotted_s == 0)
+    assert 1 <= budget.at_once <= min(left, config.problems_at_once * prune.launch)
+    if budget.launch is not None:
+        streams = budget.launch * min(budget.at_once, config.problems_at_once * prune.launch)
+        assert streams <= config.problems_at_once * prune.launch
+        assert budget.part * budget.at_once == 1
+
+
 def test_as_long_as_nothing_is_known_time_is_shared_evenly() -> None:
     budget = planned(0.1, 10, Pace())
     assert (budget.launch, budget.keep, budget.why) == (24, 8, "")

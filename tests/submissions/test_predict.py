@@ -56,9 +56,9 @@ def answerer(
     tmp_path: Path, num_problems: int = 4, limit_s: float = 100.0, row_limit_s: float = math.inf,
     **answer: object,
 ) -> tuple[Answerer, Oracle]:  # fmt: skip
-    config = SolverConfig.model_validate(
-        {"budget": {"time_limit_s": limit_s, "closing_s": 0.0}, "answer": answer}
-    )
+    # Whatever a preset for files says of problems at once, rows come one after another.
+    budget = {"time_limit_s": limit_s, "closing_s": 0.0, "problems_at_once": 4}
+    config = SolverConfig.model_validate({"budget": budget, "answer": answer})
     oracle, now = Oracle(), time.monotonic()
     log = RowLog([tmp_path / "submission.jsonl"], now)
     subject = Answerer(config, now, num_problems, oracle, log, row_limit_s=row_limit_s)  # type: ignore[arg-type]
