@@ -60,7 +60,7 @@ def right(model: str, dtype: str, problems: Path, run: Path, threads: int) -> di
         settings = {
             "model.dtype": dtype, "model.threads": threads, "model.context_length": 2048,
             "sampling.temperature": 0, "sampling.max_tokens": 512, "sampling.max_turns": 4,
-            "prune.launch": 1, "prune.keep": 1, "budget.problems_at_once": 24,
+            "prune.launch": 1, "prune.keep": 1, "prune.mark": 64, "budget.problems_at_once": 24,
         }  # fmt: skip
         words = [str(problems), "--preset", "general", "--model", model, "--run-dir", str(run)]
         words += ["--output", str(run) + ".csv"]
