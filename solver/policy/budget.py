@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from solver.config import BudgetConfig, PruneConfig
@@ -97,11 +98,14 @@ def plan(
     Problems share one engine, by which the pace is reckoned, with those that are under way in the same
     one only.
 
-    With `spread`, problems that launch fewer go on side by side, so that the engine keeps the streams of
-    `problems_at_once` whole launches: that costs it little more than a few. Then more than one trajectory
-    is launched only if all problems left can have an answer, and where not even one each can be paid for,
-    only so many go on at once as will surely be done in time.
+    With `spread`, problems that launch fewer go on side by side where that pays for more: the engine keeps
+    the streams of `problems_at_once` whole launches, which cost it little more than a few. Then more than
+    one trajectory is launched only if all problems left can have an answer, and where not even one each can
+    be paid for, only so many go on at once as will surely be done in time.
     """
+    usual = config.problems_at_once
+    widest = usual * prune.launch if spread else usual
+    limit_s = math.inf if config.problem_limit_s is None else config.problem_limit_s
 
     def offer(launch: int, together: int) -> _Offer:
         shared = config.model_copy(update={"problems_at_once": together})
@@ -117,18 +121,16 @@ def plan(
         )
 
     def pays(one: _Offer) -> bool:
-        sure = _SURE if spread and one.budget.launch != prune.launch else 1.0
+        sure = _SURE if one.budget.at_once > usual else 1.0
         if one.budget.launch == 1:
-            return sure * one.least_s <= one.share.left_s
+            return sure * one.least_s <= min(one.share.left_s, limit_s)
         all_served = one.share.served >= problems_left
         in_time = one.needed_s <= one.time_s and sure * one.needed_s <= one.budget.allotted_s
         return in_time and (all_served or not spread)
 
-    usual = config.problems_at_once
-    streams = usual * prune.launch
-    sizes = [(n, streams // n if spread else usual) for n in range(prune.launch, 1, -1)]
-    sizes += [(1, together) for together in range(streams if spread else usual, usual - 1, -1)]
-    offers = (offer(*size) for size in sizes)
+    several = ((n, m) for n in range(prune.launch, 1, -1) for m in (max(usual, widest // n), usual))
+    one_each = ((1, m) for m in range(widest, usual - 1, -1))
+    offers = (offer(n, m) for n, m in chain(several, one_each))
     budget, share, least_s, _ = next(filter(pays, offers), offer(1, usual))
     if budget.allotted_s <= 0:
         return replace(budget, launch=None, checks=None, why=_no_time(share.left_s, least_s))

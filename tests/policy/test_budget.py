@@ -279,6 +279,13 @@ def test_without_a_limit_nothing_shrinks() -> None:
 def test_a_limit_of_the_problem_shrinks_as_well() -> None:
     config = NO_RESERVE.model_copy(update={"problem_limit_s": 1.0})
     assert plan(0.0, None, 3, config, THREE_TO_ONE, KNOWN).launch == 11
+    beside = plan(0.0, None, 3, config, THREE_TO_ONE, KNOWN, spread=True)
+    assert beside.launch == 11 and beside.at_once == 1, "others beside it would only slow it down"
+    tight = config.model_copy(update={"problem_limit_s": 0.35})
+    assert plan(0.0, None, 30, tight, THREE_TO_ONE, KNOWN, spread=True).launch == 1
+    assert (
+        KNOWN.least_s(plan(0.0, None, 30, tight, THREE_TO_ONE, KNOWN, spread=True).at_once) <= 0.35
+    )
 
 
 @given(times, times, counts, limited, prunes, paces, times)
