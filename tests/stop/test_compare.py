@@ -10,6 +10,7 @@ import pytest
 
 from solver.stop.evaluation.compare import ALL, differences, dropped, kinds_of, methods_of, row
 from solver.stop.evaluation.kept import End
+from solver.stop.evaluation.majority import majority_rows
 from solver.stop.evaluation.report import csv_of, markdown
 from solver.stop.evaluation.scoring import Marked
 
@@ -140,13 +141,17 @@ def test_the_report() -> None:
     rows = [row(marked, m, keep, ALL, 0) for keep in (1, 2) for m in methods_of(marked)]
     rows += [row(marked, m, 1, kind, 0) for kind in ("a", "b") for m in methods_of(marked)]
     found = differences(marked, "stop", 1, ALL, 0)
-    padded = markdown("T", "make it", ["Fact."], rows, found, [], (3, MARK, 1), ["roc.png"])
+    majority = majority_rows(marked, 0)
+    pictures = ["roc.png"]
+    padded = markdown("T", "make it", ["Fact."], rows, found, [], majority, (3, MARK, 1), pictures)
     text = re.sub(" +", " ", padded)
     assert padded.startswith("# T\n\n    make it\n\nFact.\n")
     assert "| stop | 100.0 [100.0, 100.0] | 100.0" in text
     assert "| stop - none | **+66.7 [+66.7, +66.7]** | **+100.0" in text
     assert "## Kind: a" in text
     assert "| 3 | 10 | 2 | 33.3 / 0.0 |" in text
+    assert "| similarity | - | 0 | 0.500 [0.000, 1.000] | 2 |" in text
+    assert "| stop | - | 0 | 1.000 [1.000, 1.000] | 2 |" in text
     assert text.rstrip().endswith("![roc.png](roc.png)")
     table = list(csv.DictReader(io.StringIO(csv_of(rows))))
     assert len(table) == len(rows)

@@ -26,6 +26,7 @@ from solver.stop.evaluation.compare import (
     methods_of,
     row,
 )
+from solver.stop.evaluation.majority import MajorityRow, majority_rows
 from solver.stop.evaluation.pictures import draw_calibration, draw_roc, draw_tokens
 from solver.stop.evaluation.report import csv_of, csv_of_votes, markdown
 from solver.stop.evaluation.scoring import Marked
@@ -44,6 +45,7 @@ class Comparison:
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     votes: tuple[VoteRow, ...]  # at the main launch, mark and keep
+    majority: tuple[MajorityRow, ...]  # at the main launch and mark
     marked: tuple[Marked, ...]  # at the main launch and mark
 
 
@@ -114,7 +116,10 @@ def compare(
     pruner = STOP.name if STOP.name in scored else CONFIDENCE.name
     drops = partial(dropped, method=pruner, keep=keep, seed=seed)
     votes = vote_rows(at_main, {pruner: drops} if pruner in scored else {}, seed)
-    return Comparison(main, tuple(rows), tuple(found), tuple(votes), tuple(at_main))
+    majority = majority_rows(at_main, seed)
+    return Comparison(
+        main, tuple(rows), tuple(found), tuple(votes), tuple(majority), tuple(at_main)
+    )
 
 
 def write_report(
@@ -136,6 +141,7 @@ def write_report(
         comparison.rows,
         comparison.differences,
         comparison.votes,
+        comparison.majority,
         comparison.main,
         [picture.name for picture in pictures],
     )

@@ -15,6 +15,7 @@ from solver.files.tables import (
 )
 from solver.policy.statistics import Interval
 from solver.stop.evaluation.compare import ALL, Difference, Row
+from solver.stop.evaluation.majority import MajorityRow
 from solver.stop.evaluation.voting import VoteRow
 
 _FIELDS = (
@@ -66,6 +67,7 @@ def markdown(
     rows: Sequence[Row],
     differences: Sequence[Difference],
     votes: Sequence[VoteRow],
+    majority: Sequence[MajorityRow],
     main: tuple[int, int, int],
     pictures: Sequence[str],
 ) -> str:
@@ -81,6 +83,7 @@ def markdown(
         parts += _difference_table([d for d in differences if d.kind == kind])
     if votes:
         parts += ["## Votes of finished rollouts", "", *vote_table(votes), ""]
+    parts += _majority_table(majority)
     parts += _sweep([row for row in rows if row.kind == ALL])
     parts += [f"![{name}]({name})" for name in pictures]
     return "\n".join(parts).rstrip() + "\n"
@@ -143,6 +146,31 @@ def vote_table(votes: Sequence[VoteRow]) -> list[str]:
         " oracle: right if any of them is. AUROC and Brier score are those of the weights, among answers."
     )
     return [*markdown_table(head, cells), "", said]
+
+
+def _majority_table(rows: Sequence[MajorityRow]) -> list[str]:
+    if not rows:
+        return []
+    head = [
+        "AUROC within",
+        "where the majority is right",
+        "problems",
+        "where it is wrong",
+        "problems",
+    ]
+    cells = [
+        [
+            row.method, bracketed(row.where_right), str(row.num_right), bracketed(row.where_wrong),
+            str(row.num_wrong),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    said = (
+        "The majority is that of all rollouts, the problems are those with right and wrong ones. A vote gains"
+        " where it is wrong, an average in both. Verified orders answers, the others prefixes at the mark."
+    )
+    title = "## Where the majority is right, and where it is wrong"
+    return [title, "", *markdown_table(head, cells), "", said, ""]
 
 
 def _sweep(rows: Sequence[Row]) -> list[str]:
