@@ -5,7 +5,8 @@ what the one before it left. All three keep the ids above a threshold, so ids th
 one kept are kept too, and the result does not depend on how a sort breaks ties. The token is then
 drawn by inverse CDF, in vocabulary order and float64, from a uniform number that is a hash of the
 request's seed and the token's absolute position: company in the batch, pauses and restarts cannot
-change it. (Numeric noise in the logits, about 1e-6, can move a draw that falls on a boundary.)
+change it. (Numeric noise in the logits, about 1e-6, can move a draw that falls on a boundary. So
+probabilities over a whole vocabulary are float32, with an error of 1e-7.)
 
 A vocabulary of 150,000 ids is not sorted for that. It is cut into blocks, and only blocks whose best
 id may be kept are looked at: for top-k those no worse than the k-th best block; for top-p the heaviest
@@ -123,7 +124,7 @@ class _Rows:
                 else:
                     chosen[rows] = filters.draw(logits[rows], best_allowed[rows], numbers[rows])
         top = peaks.amax(-1, keepdim=True)
-        total = (logits - top).exp_().sum(-1, keepdim=True).log_() + top
+        total = top - logits.softmax(-1).amax(-1, keepdim=True).log_()
         count = min(CANDIDATES, self._vocab_size)
         best = _take(logits, _heaviest(peaks, min(count, peaks.shape[1])))
         best = best.topk(count, sorted=False).values - total
@@ -148,7 +149,7 @@ class _Rows:
                         blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits.device)
                     ).flatten(1)
                     weights = torch.zeros_like(probs[which]).scatter_(1, ids, weights)
-                probs[which] = weights / weights.sum(-1, keepdim=True)
+                probs[which] = weights / weights.sum(-1, keepdim=True, dtype=torch.float64)
         return probs[:, : self._vocab_size]
 
     @contextmanager
@@ -211,13 +212,14 @@ class _Filters:
         return blocks.gather(1, drawn // BLOCK) * BLOCK + drawn % BLOCK
 
     def weigh(self, allowed: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Weights in float64, 0 for what is dropped; of these blocks, or of all if that is None.
+        """Weights, 0 for what is dropped; of these blocks, or of all if that is None.
 
-        Weights do not sum to 1: the best id has weight 1.
+        With a filter, which compares them, they are float64 and the best id has weight 1; without one they
+        are float32 and sum to 1.
         """
         best = peaks.amax(-1, keepdim=True)
         if not any(self._kind):
-            return self._weights_of(allowed, best), None
+            return self._probabilities(allowed, best), None
         least = self._min_p
         if self._kind.top_k:
             place = self._top_k.clamp(max=peaks.shape[1]) - 1
@@ -233,19 +235,45 @@ class _Filters:
                 wanted = self._top_p * falling.sum(-1, keepdim=True)
                 least = torch.maximum(least, _last_of(falling, wanted))
         elif self._kind.top_p:
-            weights = self._weights_of(allowed, best)
-            wanted = self._top_p * _blocks(weights).sum(-1).sum(-1, keepdim=True)
-            weights, blocks, last = _nucleus(weights, self._weights_of(peaks, best), wanted)
+            probability = self._probabilities(allowed, best).amax(-1, keepdim=True)
+            wanted = self._top_p / probability.double()
+            weights, blocks, last = self._nucleus(allowed, peaks, best, wanted)
             least = torch.maximum(least, last)
         else:
             blocks = _these(self._weights_of(peaks, best) >= self._min_p, peaks)
             weights = self._weights_of(_take(allowed, blocks), best)
         return weights.masked_fill_(weights < least, 0), blocks
 
+    def _nucleus(
+        self, allowed: Tensor, peaks: Tensor, best: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What top-p keeps lies in these blocks: their weights, they, and the last weight that is kept.
+
+        A few of the heaviest blocks will do if those come to `wanted` before a weight that others may have.
+        """
+        for count in _BLOCKS_OF_NUCLEUS:
+            if 2 * count > peaks.shape[1]:
+                break
+            heaviest = peaks.topk(count + 1)
+            blocks = heaviest.indices[:, :count].sort().values
+            weights = self._weights_of(_take(allowed, blocks), best)
+            falling = _descending(weights)
+            last = _last_of(falling, wanted)
+            others = self._weights_of(heaviest.values[:, -1:], best)
+            enough = (falling.sum(-1, keepdim=True) >= wanted) & (last > others)
+            if bool(enough.all()):
+                return weights, blocks, last
+        weights = self._weights_of(allowed, best)
+        return weights, None, _last_of(_descending(weights), wanted)
+
     def _weights_of(self, scores: Tensor, best: Tensor) -> Tensor:
         weights = scores.double()
         weights -= best
         return weights.div_(self._temperature).exp_()
+
+    def _probabilities(self, scores: Tensor, best: Tensor) -> Tensor:
+        """The weights as shares of their sum, in float32: a third of the time, where no tie matters."""
+        return (scores - best).div_(self._temperature.float()).softmax(-1)
 
 
 def _in_blocks(logits: Tensor) -> Tensor:
@@ -256,6 +284,10 @@ def _in_blocks(logits: Tensor) -> Tensor:
 
 def _blocks(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1, BLOCK)
+
+
+def _sums_of_blocks(weights: Tensor) -> Tensor:
+    return _blocks(weights).sum(-1, dtype=torch.float64)
 
 
 def _these(needed: Tensor, peaks: Tensor) -> Tensor | None:
@@ -276,27 +308,6 @@ def _take(values: Tensor, blocks: Tensor | None) -> Tensor:
     return _blocks(values).gather(1, places).flatten(1)
 
 
-def _nucleus(
-    weights: Tensor, peaks: Tensor, wanted: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What top-p keeps of `[rows, n]` weights lies in these blocks: their weights, they, the last weight.
-
-    A few of the heaviest blocks will do if those come to `wanted` before a weight that others may have.
-    """
-    for count in _BLOCKS_OF_NUCLEUS:
-        if 2 * count > peaks.shape[1]:
-            break
-        heaviest = peaks.topk(count + 1)
-        blocks = heaviest.indices[:, :count].sort().values
-        some = _take(weights, blocks)
-        falling = _descending(some)
-        last = _last_of(falling, wanted)
-        enough = (falling.sum(-1, keepdim=True) >= wanted) & (last > heaviest.values[:, -1:])
-        if bool(enough.all()):
-            return some, blocks, last
-    return weights, None, _last_of(_descending(weights), wanted)
-
-
 def _last_of(falling: Tensor, wanted: Tensor) -> Tensor:
     """The last weight that top-p keeps of weights that fall `[rows, n]`, `[rows, 1]`.
 
@@ -308,11 +319,11 @@ def _last_of(falling: Tensor, wanted: Tensor) -> Tensor:
 
 def _inverse_cdf(weights: Tensor, numbers: Tensor) -> Tensor:
     """The first place `[rows, 1]` at which the sum of `[rows, n]` weights passes number * total."""
-    sums = _blocks(weights).sum(-1).cumsum(-1)
+    sums = _sums_of_blocks(weights).cumsum(-1)
     target = numbers * sums[:, -1:]
     block = _first_above(sums, target)
     before = F.pad(sums, (1, 0)).gather(1, block)
-    within = _take(weights, block).cumsum(-1)
+    within = _take(weights, block).cumsum(-1, dtype=torch.float64)
     return block * BLOCK + _first_above(within, target - before)
 
 
