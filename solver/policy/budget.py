@@ -128,10 +128,14 @@ def plan(
         in_time = one.needed_s <= one.time_s and sure * one.needed_s <= one.budget.allotted_s
         return in_time and (all_served or not spread)
 
-    several = ((n, m) for n in range(prune.launch, 1, -1) for m in (max(usual, widest // n), usual))
+    several = (
+        (n, m)
+        for n in range(prune.launch, 1, -1)
+        for m in dict.fromkeys((max(usual, widest // n), usual))
+    )
     one_each = ((1, m) for m in range(widest, usual - 1, -1))
     offers = (offer(n, m) for n, m in chain(several, one_each))
-    budget, share, least_s, _ = next(filter(pays, offers), offer(1, usual))
+    budget, share, least_s, _ = next(filter(pays, offers), None) or offer(1, usual)
     if budget.allotted_s <= 0:
         return replace(budget, launch=None, checks=None, why=_no_time(share.left_s, least_s))
     assert budget.launch is not None and budget.checks is not None
