@@ -3,8 +3,7 @@
     python -m benchmarks.adapter_precision MODEL ADAPTER FILE.rollouts.jsonl --mark 80
 
 The same prefixes, at the mark, of the first `--num` problems are scored over the base model in each of
-`--dtypes`. Differences are those of the logits to the first dtype, prefix by prefix; brackets are 95 %
-intervals over problems. Beside the largest one stands what the handshake allows.
+`--dtypes`. Differences are those of the logits to the first dtype, prefix by prefix.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ from solver.cli.app import run_app
 from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.errors import ConfigError
-from solver.files.tables import markdown_table
-from solver.policy.statistics import mean_interval
+from solver.files.tables import markdown_table, plain
 from solver.stop.commands.libraries import quiet_transformers
-from solver.stop.metrics import auroc
+from solver.stop.metrics import within_auroc
 from solver.stop.rollouts.collect import label
 from solver.stop.rollouts.examples import StopExample
 from solver.stop.rollouts.file import read_rollouts
@@ -44,20 +42,6 @@ def scores(model: str, adapter: Path, dtype: str, examples: list[StopExample]) -
     del base, gate
     gc.collect()
     return found.double().numpy()
-
-
-def within(logits: np.ndarray, examples: list[StopExample]) -> list[float]:
-    """AUROC of each problem that has prefixes of both kinds."""
-    by_problem: dict[str, list[int]] = {}
-    for place, example in enumerate(examples):
-        by_problem.setdefault(example.problem_id or "", []).append(place)
-    found = []
-    for places in by_problem.values():
-        rows = [examples[place] for place in places]
-        labels = np.array([row.soft_label for row in rows])
-        value = auroc(logits[places], labels, np.array([row.weight for row in rows]))
-        found += [value] if value is not None else []
-    return found
 
 
 @app.command()
@@ -78,17 +62,20 @@ def main(
     examples = [example for unit in units[:num] for example in label(unit, mark)]
     if not examples:
         raise ConfigError(f"no rollout of the first {num} problems reaches mark {mark}")
+    labels = np.array([example.soft_label for example in examples])
+    weights = np.array([example.weight for example in examples])
+    problem_ids = [example.problem_id or "" for example in examples]
     lines, base = [], None
     for dtype in dtypes.split(","):
         logits = scores(model, adapter, dtype, examples)
         base = logits if base is None else base
         moved = np.abs(logits - base)
-        order = mean_interval(within(logits, examples))
+        order = within_auroc(logits, labels, weights, problem_ids)
         lines.append(
             [
                 dtype,
                 *(f"{value:.3f}" for value in (*np.quantile(moved, (0.5, 0.95)), moved.max())),
-                f"{order.value:.3f} [{order.low:.3f}, {order.high:.3f}]",
+                plain(order),
             ]
         )
     head = ["dtype", "moved, median", "95 %", "most", "AUROC within problems"]

@@ -196,12 +196,17 @@ def _pooled(units: Sequence[Marked], method: str) -> tuple[list[float], list[boo
 
 def _within(units: Sequence[Marked], method: str) -> list[float]:
     """The mean AUROC of each problem that has right and wrong rollouts at the mark."""
+    found = ((unit.problem_id, auroc_of(unit.scores[method], unit.right)) for unit in units)
+    return list(means_by_problem(found).values())
+
+
+def means_by_problem(found: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """The mean over its blocks of each problem's values; problems without any are left out."""
     by_problem: dict[str, list[float]] = {}
-    for unit in units:
-        value = auroc_of(unit.scores[method], unit.right)
+    for problem_id, value in found:
         if value is not None:
-            by_problem.setdefault(unit.problem_id, []).append(value)
-    return [float(np.mean(values)) for values in by_problem.values()]
+            by_problem.setdefault(problem_id, []).append(value)
+    return {problem_id: float(np.mean(values)) for problem_id, values in by_problem.items()}
 
 
 def auroc_of(scores: Sequence[float], right: Sequence[bool]) -> float | None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from solver.policy.statistics import Interval, drawn_interval
-from solver.stop.evaluation.compare import auroc_of, by_training
+from solver.stop.evaluation.compare import auroc_of, by_training, means_by_problem
 from solver.stop.evaluation.kept import outcome
 from solver.stop.evaluation.scoring import Marked
 
@@ -34,41 +32,45 @@ class MajorityRow:
 def majority_rows(marked: Sequence[Marked], seed: int) -> list[MajorityRow]:
     """Every method that scores rollouts, over the units of one launch and mark."""
     draws = by_training(marked)
+    sides = [
+        [[unit for unit in units if _majority_is_right(unit) is right] for units in draws]
+        for right in (True, False)
+    ]
     known = dict.fromkeys(name for unit in marked for name in unit.scores)
-    if any(end.evidence.verified is not None for unit in marked for end in unit.ends):
+    if any(_verified(unit) for unit in marked):
         known[VERIFIED] = None
     rows = []
     for method in known:
-        found = [_aurocs(units, method) for units in draws]
-        right, wrong = ([by_kind[kind] for by_kind in found if any(by_kind)] for kind in (0, 1))
-        if right:
-            rows.append(MajorityRow(method, *_told(right, seed), *_told(wrong, seed)))
+        right, wrong = (_within(side, method, seed) for side in sides)
+        if right[1] or wrong[1]:
+            rows.append(MajorityRow(method, *right, *wrong))
     return rows
 
 
-def _told(draws: Sequence[list[float]], seed: int) -> tuple[Interval | None, int]:
-    return (drawn_interval(draws, seed) if draws[0] else None), len(draws[0])
+def _majority_is_right(unit: Marked) -> bool:
+    return outcome(unit.ends, (), unit.mark, unit.answer).vote_right
 
 
-def _aurocs(units: Sequence[Marked], method: str) -> tuple[list[float], list[float]]:
-    """Of each problem with right and wrong rollouts, the mean over blocks; majority right, and wrong."""
-    right: dict[str, list[float]] = {}
-    wrong: dict[str, list[float]] = {}
-    for unit in units:
-        scores, labels = _judged(unit, method)
-        value = auroc_of(scores, labels)
-        if value is not None:
-            majority = outcome(unit.ends, (), unit.mark, unit.answer).vote_right
-            (right if majority else wrong).setdefault(unit.problem_id, []).append(value)
-    return _means(right), _means(wrong)
+def _within(
+    draws: Sequence[Sequence[Marked]], method: str, seed: int
+) -> tuple[Interval | None, int]:
+    """The AUROC within problems over the trainings that have the method, and over how many problems."""
+    found = [
+        means_by_problem((unit.problem_id, auroc_of(*_judged(unit, method))) for unit in units)
+        for units in draws
+    ]
+    values = [list(means.values()) for means in found if means]
+    return (drawn_interval(values, seed), len(values[0])) if values else (None, 0)
 
 
 def _judged(unit: Marked, method: str) -> tuple[list[float], list[bool]]:
-    if method != VERIFIED:
-        return (unit.scores[method], unit.right) if method in unit.scores else ([], [])
-    asked = [end for end in unit.ends if end.evidence.verified is not None]
-    return [end.evidence.verified or 0.0 for end in asked], [end.right for end in asked]
+    """The scores, and whether the rollouts that they are of are right."""
+    if method == VERIFIED:
+        pairs = _verified(unit)
+        return [logit for logit, _ in pairs], [right for _, right in pairs]
+    return (unit.scores[method], unit.right) if method in unit.scores else ([], [])
 
 
-def _means(by_problem: dict[str, list[float]]) -> list[float]:
-    return [float(np.mean(values)) for values in by_problem.values()]
+def _verified(unit: Marked) -> list[tuple[float, bool]]:
+    known = ((end.evidence.verified, end.right) for end in unit.ends)
+    return [(logit, right) for logit, right in known if logit is not None]

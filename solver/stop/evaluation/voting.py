@@ -17,7 +17,7 @@ from solver.policy.vote import vote
 from solver.policy.weights import BY_EVIDENCE, evidence_for, weigh
 from solver.scorers import gives_chances
 from solver.stop.calibration import brier
-from solver.stop.evaluation.compare import auroc_of, by_training
+from solver.stop.evaluation.compare import auroc_of, by_training, means_by_problem
 from solver.stop.evaluation.kept import End
 from solver.stop.evaluation.scoring import Marked
 from solver.types import Ballot
@@ -170,19 +170,6 @@ def _brier(
     return brier([weight for weight, _ in pairs], [right for _, right in pairs]) if pairs else None
 
 
-def _by_problem(
-    units: Sequence[Marked],
-    voters: Sequence[Sequence[End]],
-    value: Callable[[Marked, Sequence[End]], float | None],
-) -> dict[str, float]:
-    """The mean over its blocks of each problem's values; problems without any are left out."""
-    found: dict[str, list[float]] = {}
-    for unit, some in zip(units, voters, strict=True):
-        if (number := value(unit, some)) is not None:
-            found.setdefault(unit.problem_id, []).append(number)
-    return {name: float(np.mean(numbers)) for name, numbers in found.items()}
-
-
 def _by_training(
     draws: Sequence[Sequence[Marked]],
     voters: Sequence[Sequence[Sequence[End]]],
@@ -192,7 +179,12 @@ def _by_training(
 
     Trainings drop other rollouts, and a problem may be left with right ends only by one of them.
     """
-    found = [_by_problem(units, some, value) for units, some in zip(draws, voters, strict=True)]
+    found = [
+        means_by_problem(
+            (unit.problem_id, value(unit, ends)) for unit, ends in zip(units, some, strict=True)
+        )
+        for units, some in zip(draws, voters, strict=True)
+    ]
     common = [name for name in found[0] if all(name in values for values in found)]
     return [[values[name] for name in common] for values in found]
 
