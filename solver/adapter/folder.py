@@ -110,13 +110,16 @@ def load_adapter(
             f"the adapter {folder} was trained for mark {known}, this run checks at mark {asked}:"
             f" use prune.mark={spec.mark}, train one for mark {asked}, or choose another prune.scorer"
         )
+    other = f"choose another {'vote.rule' if at_end else 'prune.scorer'}"
     if dialect is not None and dialect != spec.dialect:
         raise ConfigError(
-            f"the adapter {folder} was trained for dialect {spec.dialect}, this run speaks {dialect}"
+            f"the adapter {folder} was trained for dialect {spec.dialect}, this run speaks {dialect}:"
+            f" use model.dialect={spec.dialect} or {other}"
         )
     if prompt is not None and prompt != spec.prompt:
         raise ConfigError(
-            f"the adapter {folder} was trained on prompt {spec.prompt}, this run uses {prompt}"
+            f"the adapter {folder} was trained on prompt {spec.prompt}, this run uses {prompt}:"
+            f" use model.prompt={spec.prompt} or {other}"
         )
     config = read_config(model_folder)
     hidden_size, vocab_size = config.get("hidden_size"), config.get("vocab_size")

@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from solver.config import SolverConfig
-from solver.errors import ConfigError, first_fault
-from solver.scorers.folders import last_check_folder
+from solver.errors import ConfigError, ModelError, first_fault
+from solver.scorers.folders import last_check_folder, shipped_for
 from solver.scorers.last_check import NOT_ON_VLLM
 from solver.scorers.registry import find_scorer, names_with_chances
 
@@ -43,8 +43,9 @@ def load_config(
 ) -> SolverConfig:
     """Resolve the layers; `overrides` maps dotted keys to the values of flags that were given.
 
-    The default preset is `embedded`, or `general` when a layer names another model. With `base`
-    (the config of a run that is resumed) the layers go on top of it and no preset is implied.
+    The default preset is `embedded`; when a layer names another model, that of the model for which an
+    adapter is shipped, or `general`. With `base` (the config of a run that is resumed) the layers go on top
+    of it and no preset is implied.
     """
     flags: _Layer = {}
     for text in sets:
@@ -59,7 +60,7 @@ def load_config(
     config: _Layer = base.model_dump() if base is not None else {}
     if preset is None and base is None:
         path = upper.get("model", {}).get("path", "embedded")
-        preset = "embedded" if path == "embedded" else "general"
+        preset = "embedded" if path == "embedded" else _preset_for(path)
     if preset is not None:
         _lay(config, _preset_layer(preset))
     _lay(config, upper)
@@ -97,6 +98,15 @@ def parse_range(text: str) -> tuple[int, int]:
 def preset_names() -> list[str]:
     """Every preset that is shipped, sorted."""
     return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
+def _preset_for(model: object) -> str:
+    """The preset of a model of others."""
+    try:
+        shipped = shipped_for(str(model))
+    except ModelError:  # whoever loads it says so
+        shipped = None
+    return "general" if shipped is None else shipped.name
 
 
 def _preset_layer(name: str) -> _Layer:

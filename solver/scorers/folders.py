@@ -33,30 +33,34 @@ def last_check_folder(config: SolverConfig) -> Path:
     return _given_or_shipped(config, config.vote.adapter, SHIPPED_LAST_CHECK, whose, key)
 
 
+def shipped_for(model: str) -> Path | None:
+    """The folder with the adapters that are shipped for another's model: a folder or GGUF file.
+
+    Their base has the norms of the model, as the model's GGUF files have; whether one fits in all else is
+    checked when it is loaded. The folder's name is that of the model's preset. Raises `ModelError` for a
+    broken file.
+    """
+    path = Path(model).expanduser()
+    specs = sorted(SHIPPED.glob("*/*/stop.json"))
+    if model == EMBEDDED or not specs or not path.exists():
+        return None
+    from solver.adapter.folder import read_spec
+    from solver.adapter.norms import norms_fingerprint
+
+    norms = norms_fingerprint(path)
+    if norms is None:
+        return None
+    return next((s.parents[1] for s in specs if read_spec(s.parent).norms == norms), None)
+
+
 def _given_or_shipped(
     config: SolverConfig, given: str | None, embedded: Path, whose: str, key: str
 ) -> Path:
     if given is not None:
         return Path(given).expanduser()
     model = config.model.path
-    shipped = embedded if model == EMBEDDED else _made_for(Path(model).expanduser(), embedded.name)
+    theirs = shipped_for(model)
+    shipped = embedded if model == EMBEDDED else theirs and theirs / embedded.name
     if shipped is not None and shipped.is_dir():
         return shipped
     raise PartMissing(f"{whose} needs a folder: --set {key}=FOLDER")
-
-
-def _made_for(model: Path, part: str) -> Path | None:
-    """The shipped adapter of this name whose base has the model's norms, as all its GGUF files have.
-
-    Whether it fits in all else is checked when it is loaded. Raises `ModelError` for a broken model file.
-    """
-    folders = sorted(spec.parent for spec in SHIPPED.glob(f"*/{part}/stop.json"))
-    if not folders or not model.exists():
-        return None
-    from solver.adapter.folder import read_spec
-    from solver.adapter.norms import norms_fingerprint
-
-    norms = norms_fingerprint(model)
-    return next(
-        (folder for folder in folders if read_spec(folder).norms == norms is not None), None
-    )

@@ -162,7 +162,8 @@ class StopScorer:
         if not handshake.agrees(logit, dtype):
             raise ModelError(
                 f"the adapter {folder} scores its stored prefix {logit:.4f} here and "
-                f"{handshake.logit:.4f} when it was saved: the model or its arithmetic is another one"
+                f"{handshake.logit:.4f} when it was saved: the model or its arithmetic is another one; "
+                "choose another adapter, or another scorer"
             )
 
 

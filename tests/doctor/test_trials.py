@@ -161,6 +161,7 @@ def test_an_adapter_for_another_model_mark_or_prompt(model: Path) -> None:
     assert "mark 32" in by_name(config_of(model, **stop, **{"prune.mark": 40}), "scorer").advice
     other = by_name(config_of(model, **stop, **{"model.prompt": "tools"}), "scorer")
     assert "trained on prompt bare" in other.advice
+    assert "use model.prompt=bare or choose another prune.scorer" in other.advice
     settings = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 3}))
     assert "another base model" in by_name(config_of(model, **stop), "scorer").advice

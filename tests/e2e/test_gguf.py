@@ -56,7 +56,7 @@ def test_a_run(tmp_path: Path, model: Path, dtype: str, capsys: pytest.CaptureFi
     assert RunSource(tmp_path / "run").decoder.texts([[65, 256]]) == ["b<|pad|>"]
 
 
-def _adapter(tmp_path: Path, base: Path) -> str:
+def _adapter(tmp_path: Path, base: Path, prompt: str = "tools") -> str:
     rows = [
         {
             "problem_id": f"p{number // 4}",
@@ -69,7 +69,7 @@ def _adapter(tmp_path: Path, base: Path) -> str:
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     code = stop([
         "train", str(data), "--base", str(base), "--out", str(tmp_path / "adapter"), "--mark", "10",
-        "--prompt", "tools", "--epochs", "1", "--rank", "2", "--auroc-floor", "0", "--device", "cpu",
+        "--prompt", prompt, "--epochs", "1", "--rank", "2", "--auroc-floor", "0", "--device", "cpu",
         "--quiet",
     ])  # fmt: skip
     assert code == 0
@@ -99,7 +99,7 @@ def test_an_adapter_of_the_file_or_of_its_original_prunes(
     assert "another base model" in capsys.readouterr().err
 
 
-def test_a_shipped_adapter_of_the_file_is_found_for_its_original_too(
+def test_a_shipped_adapter_is_found_with_its_preset_for_the_file_and_its_original(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = tmp_path / "original"
@@ -109,18 +109,45 @@ def test_a_shipped_adapter_of_the_file_is_found_for_its_original_too(
     monkeypatch.setattr(folders, "SHIPPED", tmp_path / "shipped")
     assert _run(tmp_path, model, "before", "--scorer", "stop") == 2
     assert "--set prune.adapter=FOLDER" in capsys.readouterr().err
-    for base, made in (("another", other), ("this", model)):
-        _adapter(tmp_path, made)
+    for base, made in (("qwen3", other), ("qwen2.5-coder-0.5b", model)):
+        _adapter(tmp_path, made, "code")
         (tmp_path / "shipped" / base).mkdir(parents=True)
         (tmp_path / "adapter").rename(tmp_path / "shipped" / base / "stop")
     for number, path in enumerate((model, original)):
-        code = _run(tmp_path, path, f"run{number}", "--scorer", "stop")
+        code = _run(tmp_path, path, f"run{number}")
         assert code == 0, capsys.readouterr().err
-        summary = json.loads((tmp_path / f"run{number}" / "summary.json").read_text())
-        assert summary["scorer"] == "stop"
+        assert _chosen(tmp_path / f"run{number}") == ("code", "stop")
+    assert _run(tmp_path, model, "general", "--preset", "general") == 0
+    assert _chosen(tmp_path / "general") == ("tools", "confidence")
     third = write_gguf(tmp_path / "third.gguf", _model(seed=2))
     assert _run(tmp_path, third, "third", "--scorer", "stop") == 2
     assert "--set prune.adapter=FOLDER" in capsys.readouterr().err
+    assert _run(tmp_path, third, "third") == 0
+    assert _chosen(tmp_path / "third") == ("tools", "confidence")
+
+
+def test_a_finetune_that_a_shipped_adapter_is_found_for_is_told_what_to_do(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = tmp_path / "shipped"
+    monkeypatch.setattr(folders, "SHIPPED", shipped)
+    _adapter(tmp_path, model, "code")
+    (shipped / "qwen2.5-coder-0.5b").mkdir(parents=True)
+    (tmp_path / "adapter").rename(shipped / "qwen2.5-coder-0.5b/stop")
+    # a finetune has its base's norms: what tells them apart is the score of the stored prefix
+    spec = shipped / "qwen2.5-coder-0.5b/stop/stop.json"
+    told = json.loads(spec.read_text())
+    told["handshake"]["logit"] += 5
+    spec.write_text(json.dumps(told))
+    assert _run(tmp_path, model, "refused") == 2
+    assert "choose another adapter, or another scorer" in capsys.readouterr().err
+    assert _run(tmp_path, model, "told", "--scorer", "confidence") == 0
+    assert _chosen(tmp_path / "told") == ("code", "confidence")
+
+
+def _chosen(run: Path) -> tuple[str, str]:
+    config = json.loads((run / "config.json").read_text())
+    return config["model"]["prompt"], config["prune"]["scorer"]
 
 
 def test_an_adapter_of_a_folder_fits_no_finetune_of_it(
