@@ -129,6 +129,7 @@ def test_memory_has_a_bound() -> None:
     assert store.num_tokens == 18
     store.fill(advanced.append)
     assert (shelf.num_bytes, advanced) == (15 * ONE_TOKEN + states, [15])
+    assert store.num_kept_tokens == 15
     bounded, unbounded = store, PrefixStore(model, PREFIXES, PROBLEMS, MemoryShelf(1e6))
     rows = list(range(6))
     assert torch.equal(bounded.stop_states(STOP_IDS, rows), unbounded.stop_states(STOP_IDS, rows))
@@ -144,10 +145,13 @@ def test_a_folder_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     with (tmp_path / "kv" / "prefixes.bin").open("ab") as file:
         file.write(b"the beginning of a group")  # killed while it was written
     size = (tmp_path / "kv" / "index.jsonl").stat().st_size
-    for _ in range(2):
+    for kept in (3, 18):
         shelf = FolderShelf(tmp_path / "kv", of)
         store = PrefixStore(model, PREFIXES, PROBLEMS, shelf)
-        store.fill()
+        assert store.num_kept_tokens == kept
+        advanced = list[int]()
+        store.fill(advanced.append)
+        assert sum(advanced) == 18 - kept
         rows = list(range(6))
         ours, theirs = (s.stop_states(STOP_IDS, rows) for s in (store, in_memory))
         assert torch.equal(ours, theirs)
@@ -173,9 +177,9 @@ def test_trainings_share_a_finished_folder_and_the_one_that_writes_is_alone(tmp_
     first.close()
     readers = [FolderShelf(tmp_path / "kv", of) for _ in range(2)]
     for shelf in readers:
-        advanced = list[int]()
-        PrefixStore(model, PREFIXES[4:5], PROBLEMS[4:5], shelf).fill(advanced.append)
-        assert advanced == [some.num_tokens]
+        store = PrefixStore(model, PREFIXES[4:5], PROBLEMS[4:5], shelf)
+        assert store.num_kept_tokens == some.num_tokens
+        store.fill()
     for shelf in readers:
         shelf.close()
 

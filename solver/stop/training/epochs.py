@@ -69,14 +69,14 @@ def run_epochs(
 
 
 def _store_prefixes(learner: Learner, progress: WorkProgress) -> None:
-    stored, total = 0, learner.store.num_tokens
+    stored, total = learner.store.num_kept_tokens, learner.store.num_tokens
 
     def count(num_tokens: int) -> None:
         nonlocal stored
         stored += num_tokens
         progress.report("prefix tokens", stored, total)
 
-    progress.report("prefix tokens", 0, total)
+    progress.report("prefix tokens", stored, total)
     learner.store.fill(count)
     progress.report("prefix tokens", stored, stored)  # the rest is beyond the cache's bound
 

@@ -8,7 +8,7 @@ for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -44,13 +44,20 @@ class PrefixStore:
 
     @property
     def num_tokens(self) -> int:
-        """What has to be encoded."""
+        """Of all prefixes, a shared beginning once."""
         return sum(group.num_tokens for group in self.groups)
 
+    @property
+    def num_kept_tokens(self) -> int:
+        """Those that are encoded and kept."""
+        return sum(group.num_tokens for group, key in self._keyed() if key in self._shelf)
+
     def fill(self, advance: Callable[[int], None] = lambda _: None) -> None:
-        """Encode what is not kept yet until there is no room; `advance` counts the tokens."""
-        for group, key in zip(self.groups, self._keys, strict=True):
-            if self._shelf.get(key) is None and not self._shelf.put(key, self._encode(group)):
+        """Encode what is not kept yet until there is no room; `advance` counts its tokens."""
+        for group, key in self._keyed():
+            if key in self._shelf:
+                continue
+            if not self._shelf.put(key, self._encode(group)):
                 return
             advance(group.num_tokens)
 
@@ -70,6 +77,9 @@ class PrefixStore:
         order = [group.rows[number].place for group, numbers, _ in parts for number in numbers]
         at = {place: i for i, place in enumerate(order)}
         return states[[at[row] for row in rows]]
+
+    def _keyed(self) -> Iterator[tuple[Siblings, str]]:
+        return zip(self.groups, self._keys, strict=True)
 
     def _by_group(self, rows: Sequence[int]) -> dict[int, list[int]]:
         """Of each group the numbers of its rows that are asked for."""

@@ -30,6 +30,10 @@ _NUMBERS, _INDEX = "prefixes.bin", "index.jsonl"
 class Shelf(Protocol):
     """Keeps groups of prefixes by a key that says what they are."""
 
+    def __contains__(self, key: str) -> bool:
+        """Whether something was put under `key`."""
+        ...
+
     def get(self, key: str) -> Kept | None:
         """What was put under `key`."""
         ...
@@ -45,6 +49,10 @@ class MemoryShelf:
     def __init__(self, max_bytes: float) -> None:
         self.num_bytes = 0
         self._max_bytes, self._kept = max_bytes, dict[str, Kept]()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether something was put under `key`."""
+        return key in self._kept
 
     def get(self, key: str) -> Kept | None:
         """What was put under `key`."""
@@ -99,6 +107,10 @@ class FolderShelf:
     def close(self) -> None:
         """Let others write."""
         self._numbers.close()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether something was put under `key`."""
+        return key in self._places
 
     def get(self, key: str) -> Kept | None:
         """What was put under `key`, read anew."""
