@@ -17,6 +17,7 @@ from tests.scorers.conftest import save_tiny_model, written
 from tests.support import byte_tokenizer
 from tests.support.progress import HeardProgress
 from tests.support.rig import DIALECT
+from tests.support.units import save_units, units_of
 
 RECIPE = VerifierRecipe(hidden=16, layers=1, heads=2, epochs=6, batch_size=16, learning_rate=0.01)
 
@@ -109,3 +110,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (taken / "mine.txt").write_text("x")
     assert main(["train-verifier", data, "--out", str(taken), *flags]) == 2
     assert "not overwritten" in capsys.readouterr().err
+
+
+def test_rollouts_are_cut_at_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, out = save_tiny_model(tmp_path / "base"), tmp_path / "v"
+    rollouts = save_units(tmp_path / "a.rollouts.jsonl", units_of(16, "p"))
+    flags = ["--base", str(base), "--epochs", "1", "--hidden", "16", "--layers", "1", "--quiet"]
+    command = ["train-verifier", str(rollouts), "--out", str(out), *flags]
+    assert main([*command, "--mark", "4,2"]) == 0
+    assert (out / "model.safetensors").exists()
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "say with --mark where the rollouts" in capsys.readouterr().err
+    assert main([*command, "--mark", "4", "--prompt", "tools"]) == 2
+    assert "was sampled with --prompt bare, not tools" in capsys.readouterr().err

@@ -13,13 +13,13 @@ from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
 from solver.embedded.paths import EMBEDDED
 from solver.errors import ConfigError
+from solver.stop.commands.cutting import END, examples_of
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import numbers
 
 if TYPE_CHECKING:
     from solver.stop.rollouts.examples import StopExample
 
-_END = "end"  # of --mark: whole rollouts
 EXAMPLE = "Example: python -m solver.stop train data.jsonl --base embedded --out adapters/embedded --mark 36"
 
 
@@ -124,11 +124,11 @@ def train_command(
     )
     folder = model_folder(base)
     vocab_size = read_config(folder).get("vocab_size")
-    marks = None if mark is None else [] if mark == _END else numbers(mark, "--mark")
-    prompt, examples = _examples(data, marks, vocab_size, prompt)
+    marks = None if mark is None else [] if mark == END else numbers(mark, "--mark")
+    prompt, examples = examples_of(data, marks, vocab_size, prompt)
     held_out = None
     if validation is not None:
-        _, held_out = _examples(validation, marks, vocab_size, prompt)
+        _, held_out = examples_of(validation, marks, vocab_size, prompt)
     if marks is None:
         marks = [_own_mark(examples)]
     longest = max(len(example.logprobs or ()) for example in examples)
@@ -172,30 +172,6 @@ def train_command(
         )
     if spec.probe is not None and spec.probe.validation.within_auroc is not None:
         typer.echo(f"  probe within_auroc {spec.probe.validation.within_auroc:.4f}")
-
-
-def _examples(
-    path: Path, marks: Sequence[int] | None, vocab_size: int | None, prompt: str | None
-) -> tuple[str, Sequence[StopExample]]:
-    """The prompt template and the examples of a file; rollouts are cut at `marks` (none: whole).
-
-    `marks` and `prompt` are None if not given; rollouts know their own template. Raises `ConfigError` for
-    another one.
-    """
-    from solver.stop.rollouts.collect import read_cut
-    from solver.stop.rollouts.examples import read_examples
-    from solver.stop.rollouts.file import ROLLOUTS
-
-    if not path.name.endswith(ROLLOUTS):
-        if marks == []:
-            raise ConfigError(f"--mark {_END} takes whole rollouts, a file *{ROLLOUTS}, not {path}")
-        return prompt or "bare", read_examples(path, vocab_size)
-    if marks is None:
-        raise ConfigError(f"say with --mark where the rollouts of {path} are cut")
-    header, _, examples = read_cut(path, marks)
-    if prompt not in (None, header.prompt):
-        raise ConfigError(f"{path} was sampled with --prompt {header.prompt}, not {prompt}")
-    return header.prompt, examples
 
 
 def _own_mark(examples: Sequence[StopExample]) -> int:

@@ -9,19 +9,29 @@ import typer
 
 from solver.cli.progress import WorkProgress
 from solver.errors import ConfigError, ModelError, first_line
+from solver.stop.commands.cutting import examples_of
 from solver.stop.commands.libraries import quiet_transformers
-from solver.stop.commands.sampling import Quiet, Seed
+from solver.stop.commands.sampling import Quiet, Seed, numbers
 
 EXAMPLE = "Example: python -m solver.stop train-verifier data.jsonl --base embedded --out verifier"
 
 
 def verifier_command(
-    data: Annotated[Path, typer.Argument(help="JSONL of examples, as `collect` writes them")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="JSONL of examples, as `collect` writes them, or *.rollouts.jsonl"),
+    ],
     out: Annotated[Path, typer.Option(help="model folder to write")],
     base: Annotated[str, typer.Option(help="model whose tokenizer reads the prefixes")] = (
         "embedded"
     ),
-    prompt: Annotated[str, typer.Option(help="prompt template of the prefixes")] = "bare",
+    mark: Annotated[
+        str | None, typer.Option(help="sampled tokens to cut rollouts after, or several: 32,64")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="prompt template of the prefixes  [that of the rollouts, else bare]"),
+    ] = None,
     fine_tune: Annotated[
         bool, typer.Option("--fine-tune", help="begin with the base's weights, not from scratch")
     ] = False,
@@ -36,9 +46,9 @@ def verifier_command(
 ) -> None:
     """Train a small reward model over text, for the scorer `reward`."""
     from solver.embedded.paths import model_folder
-    from solver.stop.rollouts.examples import read_examples
 
-    examples = read_examples(data)
+    marks = None if mark is None else numbers(mark, "--mark")
+    prompt, examples = examples_of(data, marks, None, prompt)
     quiet_transformers()
     from sandbox.limits import Limits
     from solver.dialects.fenced import FencedDialect
