@@ -59,8 +59,7 @@ def _given_or_shipped(
     if given is not None:
         return Path(given).expanduser()
     model = config.model.path
-    theirs = shipped_for(model)
-    shipped = embedded if model == EMBEDDED else theirs and theirs / embedded.name
-    if shipped is not None and shipped.is_dir():
+    folder = embedded.parent if model == EMBEDDED else shipped_for(model)
+    if folder is not None and (shipped := folder / embedded.name).is_dir():
         return shipped
     raise PartMissing(f"{whose} needs a folder: --set {key}=FOLDER")
