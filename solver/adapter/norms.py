@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from solver.errors import ModelError
@@ -26,6 +25,8 @@ def norms_fingerprint(model: Path) -> str | None:
     found = _gguf_norms(GgufFile(model)) if is_gguf(model) else _folder_norms(model)
     if not found:
         return None
+    import torch  # not before: a preset is chosen with this, also where there is nothing to load
+
     digest = hashlib.sha256()
     for name, weights in sorted(found.items()):
         digest.update(name.encode())
@@ -34,6 +35,8 @@ def norms_fingerprint(model: Path) -> str | None:
 
 
 def _gguf_norms(file: GgufFile) -> dict[str, Any]:
+    import torch
+
     return {
         name: torch.from_numpy(tensor.rows())
         for name, tensor in file.tensors.items()

@@ -44,12 +44,13 @@ def shipped_for(model: str) -> Path | None:
     specs = sorted(SHIPPED.glob("*/*/stop.json"))
     if model == EMBEDDED or not specs or not path.exists():
         return None
-    from solver.adapter.folder import read_spec
     from solver.adapter.norms import norms_fingerprint
 
     norms = norms_fingerprint(path)
     if norms is None:
         return None
+    from solver.adapter.folder import read_spec  # needs torch
+
     return next((s.parents[1] for s in specs if read_spec(s.parent).norms == norms), None)
 
 
