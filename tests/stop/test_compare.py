@@ -62,10 +62,10 @@ def test_scores_that_are_no_chances_have_no_brier_score() -> None:
 
 def test_who_ended_early_votes_and_takes_no_place() -> None:
     marked = scored(unit("p", [1, 1, 7], early=1), "stop", [0.0, 1.0])
-    assert dropped(marked, "stop", 1, 0) == {0}
+    assert dropped(marked, "stop", 1, 0) == {0: MARK}
     found = row([marked], "stop", 1, ALL, 0)
     assert (found.average.value, found.tokens) == (0.5, 41 + 5 + MARK)
-    assert dropped(marked, "stop", 2, 0) == frozenset()
+    assert dropped(marked, "stop", 2, 0) == {}
 
 
 def test_blocks_are_means_of_a_problem() -> None:

@@ -119,9 +119,7 @@ def values_of(
 def _values(groups: Sequence[Sequence[Marked]], method: str, keep: int, seed: int) -> Values:
     averages, votes, within = [], [], []
     for blocks in groups:
-        results = [
-            outcome(b.ends, dropped(b, method, keep, seed), b.mark, b.answer) for b in blocks
-        ]
+        results = [outcome(b.ends, dropped(b, method, keep, seed), b.answer) for b in blocks]
         pairs = [pair for block in blocks if (pair := _auroc(block, method)) is not None]
         averages.append(_mean([result.average for result in results]))
         votes.append(_mean([float(result.vote_right) for result in results]))

@@ -6,8 +6,10 @@ several trainings (draws of a unit) one of them for each draw of the problems.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from solver.stop.metrics import auroc
 
 ALL = "all"  # the kind of every problem
 ORACLE = "oracle"  # the method that keeps those that end right
+Drops = Callable[[Marked], Mapping[int, int]]  # of a unit: the mark of each index that is dropped
+_NOBODY: Mapping[int, int] = MappingProxyType({})
 _UNSCORED = {each.name: each.selection for each in (NONE, RANDOM)}
 
 
@@ -66,8 +70,8 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Problem:
-    """Means over the blocks of one problem."""
+class Problem:
+    """A problem after pruning: means over its blocks, as `Row` names them."""
 
     average: float
     vote: float
@@ -90,9 +94,10 @@ def kinds_of(marked: Iterable[Marked]) -> list[str]:
 def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) -> Row:
     """The numbers of one method over the units of one mark that are of `kind`."""
     draws = by_training(_of_kind(marked, kind))
-    problems = [list(_problems(units, method, keep, seed).values()) for units in draws]
-    tokens = _mean_columns(problems, "tokens")
-    before = _mean_columns(problems, "tokens_of_all")
+    drops = partial(dropped, method=method, keep=keep, seed=seed)
+    problems = [problems_of(units, drops) for units in draws]
+    tokens = mean_column(problems, "tokens")
+    before = mean_column(problems, "tokens_of_all")
     saved = [a - b for a, b in zip(before, tokens, strict=True)]
     scored = [some for units in draws if (some := [u for u in units if method in u.scores])]
     pairs = [found for units in scored if (found := _within(units, method))]
@@ -107,8 +112,8 @@ def row(marked: Sequence[Marked], method: str, keep: int, kind: str, seed: int) 
         method=method,
         kind=kind,
         num_problems=len(problems[0]),
-        average=drawn_interval(_columns(problems, "average"), seed),
-        vote=drawn_interval(_columns(problems, "vote"), seed),
+        average=drawn_interval(columns(problems, "average"), seed),
+        vote=drawn_interval(columns(problems, "vote"), seed),
         tokens=float(np.mean(tokens)),
         saving=ratio_interval(saved, before, seed),
         within=drawn_interval(pairs, seed) if pairs else None,
@@ -123,50 +128,55 @@ def differences(
 ) -> list[Difference]:
     """`ours` minus every other method, in average and in vote (`none` votes with all N)."""
     draws = by_training(_of_kind(marked, kind))
-    mine = [list(_problems(units, ours, keep, seed).values()) for units in draws]
+    drops = partial(dropped, keep=keep, seed=seed)
+    mine = [problems_of(units, partial(drops, method=ours)) for units in draws]
     found = []
     for theirs in methods_of(marked):
         if theirs == ours:
             continue
-        other = [list(_problems(units, theirs, keep, seed).values()) for units in draws]
+        other = [problems_of(units, partial(drops, method=theirs)) for units in draws]
         for what in ("average", "vote"):
-            pairs = zip(_columns(mine, what), _columns(other, what), strict=True)
-            minus = [[a - b for a, b in zip(*columns, strict=True)] for columns in pairs]
-            interval = drawn_interval(minus, seed)
+            interval = drawn_interval(minus(columns(mine, what), columns(other, what)), seed)
             found.append(Difference(draws[0][0].mark, keep, kind, what, ours, theirs, interval))
     return found
 
 
-def dropped(unit: Marked, method: str, keep: int, seed: int) -> frozenset[int]:
-    """The indices that `method` drops at the mark."""
+def dropped(
+    unit: Marked, method: str, keep: int, seed: int, before: Mapping[int, int] = _NOBODY
+) -> dict[int, int]:
+    """Whom `method` drops at the mark, and who was dropped `before`: the mark of each by its index."""
+    waiting = [index for index in unit.waiting if index not in before]
     selection = _UNSCORED.get(method, Selection.BEST)
     scores = None
-    if asks_scores(unit.waiting, keep, selection):
+    if asks_scores(waiting, keep, selection):
         values = list(map(float, unit.right)) if method == ORACLE else unit.scores[method]
-        scores = dict(zip(unit.waiting, values, strict=True))
+        known = dict(zip(unit.waiting, values, strict=True))
+        scores = {index: known[index] for index in waiting}
     drawn = prune_seed(seed, unit.problem_id, unit.block)
-    return frozenset(prune(unit.waiting, keep, selection, method, scores, drawn).dropped)
+    decision = prune(waiting, keep, selection, method, scores, drawn)
+    return {**before, **dict.fromkeys(decision.dropped, unit.mark)}
 
 
 def _of_kind(marked: Sequence[Marked], kind: str) -> list[Marked]:
     return [unit for unit in marked if kind in (ALL, unit.kind)]
 
 
-def _problems(units: Sequence[Marked], method: str, keep: int, seed: int) -> dict[str, _Problem]:
+def problems_of(units: Sequence[Marked], drops: Drops) -> list[Problem]:
+    """The problems of these units in their order, after `drops`."""
     outcomes: dict[str, list[tuple[Outcome, int]]] = {}
     for unit in units:
-        result = outcome(unit.ends, dropped(unit, method, keep, seed), unit.mark, unit.answer)
+        result = outcome(unit.ends, drops(unit), unit.answer)
         everything = sum(end.num_sampled_tokens for end in unit.ends)
         outcomes.setdefault(unit.problem_id, []).append((result, everything))
-    return {
-        problem_id: _Problem(
+    return [
+        Problem(
             average=float(np.mean([result.average for result, _ in blocks])),
             vote=float(np.mean([result.vote_right for result, _ in blocks])),
             tokens=float(np.mean([result.tokens for result, _ in blocks])),
             tokens_of_all=float(np.mean([everything for _, everything in blocks])),
         )
-        for problem_id, blocks in outcomes.items()
-    }
+        for blocks in outcomes.values()
+    ]
 
 
 def by_training(units: Sequence[Marked]) -> list[list[Marked]]:
@@ -180,13 +190,19 @@ def by_training(units: Sequence[Marked]) -> list[list[Marked]]:
     return list(draws.values())
 
 
-def _columns(draws: Sequence[Sequence[_Problem]], name: str) -> list[list[float]]:
+def columns(draws: Sequence[Sequence[Problem]], name: str) -> list[list[float]]:
+    """One number of each problem `[trainings][problems]`."""
     return [[float(getattr(problem, name)) for problem in problems] for problems in draws]
 
 
-def _mean_columns(draws: Sequence[Sequence[_Problem]], name: str) -> list[float]:
-    """Of each problem the mean over trainings."""
-    return [float(np.mean(values)) for values in zip(*_columns(draws, name), strict=True)]
+def mean_column(draws: Sequence[Sequence[Problem]], name: str) -> list[float]:
+    """One number of each problem, the mean over trainings."""
+    return [float(np.mean(values)) for values in zip(*columns(draws, name), strict=True)]
+
+
+def minus(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> list[list[float]]:
+    """`ours` less `theirs`, `[trainings][problems]`."""
+    return [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(ours, theirs, strict=True)]
 
 
 def _pooled(units: Sequence[Marked], method: str) -> tuple[list[float], list[bool]]:

@@ -6,7 +6,7 @@ tokens up to the mark, those it keeps all of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from solver.policy.vote import vote
@@ -40,10 +40,10 @@ class Outcome:
     tokens: int
 
 
-def outcome(ends: Sequence[End], dropped: Collection[int], mark: int, answer: int) -> Outcome:
-    """The outcome when the rollouts with the indices `dropped` end at the mark, without a vote.
+def outcome(ends: Sequence[End], dropped: Mapping[int, int], answer: int) -> Outcome:
+    """The outcome when rollouts end at a mark, without a vote: `dropped` has the mark of each by its index.
 
-    Those that ended before the mark vote with the kept ones, as in a run. Raises ValueError if no rollout
+    Those that ended before a mark vote with the kept ones, as in a run. Raises ValueError if no rollout
     is left.
     """
     voters = [end for end in ends if end.index not in dropped]
@@ -53,5 +53,5 @@ def outcome(ends: Sequence[End], dropped: Collection[int], mark: int, answer: in
     return Outcome(
         average=sum(end.right for end in voters) / len(voters),
         vote_right=vote(ballots).answer == answer,
-        tokens=sum(end.num_sampled_tokens for end in voters) + mark * (len(ends) - len(voters)),
+        tokens=sum(end.num_sampled_tokens for end in voters) + sum(dropped.values()),
     )

@@ -48,7 +48,7 @@ def majority_rows(marked: Sequence[Marked], seed: int) -> list[MajorityRow]:
 
 
 def _majority_is_right(unit: Marked) -> bool:
-    return outcome(unit.ends, (), unit.mark, unit.answer).vote_right
+    return outcome(unit.ends, {}, unit.answer).vote_right
 
 
 def _within(

@@ -17,7 +17,12 @@ from solver.policy.vote import vote
 from solver.policy.weights import BY_EVIDENCE, evidence_for, weigh
 from solver.scorers import gives_chances
 from solver.stop.calibration import brier
-from solver.stop.evaluation.compare import auroc_of, by_training, means_by_problem
+from solver.stop.evaluation.compare import (
+    auroc_of,
+    by_training,
+    means_by_problem,
+    minus,
+)
 from solver.stop.evaluation.kept import End
 from solver.stop.evaluation.scoring import Marked
 from solver.types import Ballot
@@ -86,15 +91,13 @@ def vote_rows(marked: Sequence[Marked], pruners: Mapping[str, Dropped], seed: in
         majority = _right(ways[0], draws, voters)
         for way in ways:
             right = _right(way, draws, voters)
-            pairs = zip(right, majority, strict=True)
-            gain = [[a - b for a, b in zip(*columns, strict=True)] for columns in pairs]
             rows.append(
                 VoteRow(
                     pruned_by=pruner,
                     num_voters=float(np.mean([len(some) for units in voters for some in units])),
                     way=way.name,
                     right=drawn_interval(right, seed),
-                    gain=None if way is ways[0] else drawn_interval(gain, seed),
+                    gain=None if way is ways[0] else drawn_interval(minus(right, majority), seed),
                     within=_within(way, draws, voters, seed),
                     brier=_brier(way, draws, voters),
                 )
