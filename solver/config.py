@@ -133,7 +133,7 @@ class PruneConfig(_Frozen):
     def _read_stages(cls, fields: Any) -> Any:
         if not isinstance(fields, dict) or fields.get("stages") is None:
             return fields
-        stages = _stages(fields["stages"])
+        stages = stages_of(fields["stages"])
         follow = {"mark": stages[0].mark, "keep": stages[-1].keep}
         for key, value in follow.items():
             if fields.get(key, value) != value:
@@ -150,7 +150,7 @@ class PruneConfig(_Frozen):
         return self
 
 
-def _stages(given: object) -> tuple[Check, ...]:
+def stages_of(given: object) -> tuple[Check, ...]:
     """Checks whose marks rise and whose keeps fall. Raises ValueError."""
     pairs = given if isinstance(given, list | tuple) else ()
     if not pairs or not all(map(_is_pair, pairs)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import get_args
 from solver.config import VoteConfig
 from solver.errors import ConfigError
 from solver.replay.policy import Policy
-from solver.runs.settings import parse_duration
+from solver.runs.settings import parse_duration, parse_stages
 from solver.scorers import Selection, find_scorer, gives_chances, scorer_names
 from solver.scorers.registry import names_with_chances
 from solver.types import Check
@@ -87,22 +86,12 @@ def _why_not(policy: Policy) -> str | None:
 
 def _plans(values: Values, own: Policy) -> list[tuple[Check, ...]]:
     """The checks to try: one at each mark with each keep, and the stages."""
-    stages = [_stages(text) for text in values.get("stages", ())]
+    stages = [parse_stages(text) for text in values.get("stages", ())]
     if "keep" not in values and "mark" not in values:
         return stages or [own.checks]
     keeps = _numbers(values, "keep", own.checks[-1].keep)
     marks = _numbers(values, "mark", own.checks[0].mark)
     return [*((Check(mark, keep),) for mark, keep in product(marks, keeps)), *stages]
-
-
-def _stages(text: str) -> tuple[Check, ...]:
-    """`32:16+64:8` as checks. Whether they fit is the config's business."""
-    pairs = [re.fullmatch(r"(\d{1,9}):(\d{1,9})", part, re.ASCII) for part in text.split("+")]
-    if not all(pairs):
-        raise ConfigError(
-            f"--sweep stages={text}: write mark:keep for each check, for example stages=32:16+64:8"
-        )
-    return tuple(Check(int(pair[1]), int(pair[2])) for pair in pairs if pair)
 
 
 def _numbers(values: Values, key: str, own: int) -> list[int]:

@@ -17,11 +17,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from solver.config import SolverConfig
+from solver.config import SolverConfig, stages_of
 from solver.errors import ConfigError, ModelError, first_fault
 from solver.scorers.folders import last_check_folder, shipped_for
 from solver.scorers.last_check import NOT_ON_VLLM
 from solver.scorers.registry import find_scorer, names_with_chances
+from solver.types import Check
 
 _Layer = dict[str, Any]
 
@@ -31,6 +32,7 @@ _DURATION = re.compile(
     re.ASCII,
 )
 _RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
+_STAGE = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
 
 
 def load_config(
@@ -93,6 +95,17 @@ def parse_range(text: str) -> tuple[int, int]:
     if match is None:
         raise ConfigError(f"{text!r} is not a range; write smallest:largest, for example 0:99999")
     return int(match[1]), int(match[2])
+
+
+def parse_stages(text: str) -> tuple[Check, ...]:
+    """`32:16+64:8` as the checks of `prune.stages`."""
+    pairs = [_STAGE.fullmatch(part) for part in text.split("+")]
+    if not all(pairs):
+        raise ConfigError(f"{text!r} are no stages; write mark:keep for each, such as 32:16+64:8")
+    try:
+        return stages_of([[int(pair[1]), int(pair[2])] for pair in pairs if pair])
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def preset_names() -> list[str]:

@@ -125,6 +125,8 @@ def test_what_would_have_been(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["RUN", "--sweep", "vote=fair"], "vote=fair: there are majority, weighted"),
         (["RUN", "--sweep", "vote=weighted", "scorer=none"], "play: vote=weighted needs a scorer"),
         (["RUN", "--sweep", "limit=soon"], "'soon' is not a duration"),
+        (["RUN", "--sweep", "stages=10:2+"], "'10:2+' are no stages; write mark:keep for each"),
+        (["RUN", "--sweep", "stages=20:2+10:1"], "marks must rise, but 10 follows 20"),
         (["RUN", "--sweep", "limit=0s"], "longer than 0 seconds"),
         (["RUN", "--sweep", "mark=999", "scorer=confidence"], "larger than max_tokens"),
         (["RUN", "--sweep", "mark=15", "scorer=stop"], "its marks: 10, 20); record with --record"),

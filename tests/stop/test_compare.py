@@ -143,7 +143,9 @@ def test_the_report() -> None:
     found = differences(marked, "stop", 1, ALL, 0)
     majority = majority_rows(marked, 0)
     pictures = ["roc.png"]
-    padded = markdown("T", "make it", ["Fact."], rows, found, [], majority, (3, MARK, 1), pictures)
+    padded = markdown(
+        "T", "make it", ["Fact."], rows, found, [], majority, [], (3, MARK, 1), pictures
+    )
     text = re.sub(" +", " ", padded)
     assert padded.startswith("# T\n\n    make it\n\nFact.\n")
     assert "| stop | 100.0 [100.0, 100.0] | 100.0" in text

@@ -290,6 +290,18 @@ def test_trainings_scores_and_what_is_published(
     assert "is a file: --out is the folder of the report" in capsys.readouterr().err
     assert main([*tables, "--marks", "9", "--out", str(tmp_path / "public")]) == 2
     assert "has launches [3, 4] and marks [8, 12], not 9" in capsys.readouterr().err
+    staged = [*tables, "--marks", "8,12", "--out", str(tmp_path / "staged"), "--stages"]
+    assert main([*staged, "8:3+12:2"]) == 0
+    assert "| 8:3 + 12:2 |" in (tmp_path / "staged" / "README.md").read_text()
+    for wrong, why in (
+        ("8:3", None),
+        ("8:2+12", "'8:2+12' are no stages; write mark:keep for each"),
+        ("12:3+8:2", "marks must rise, but 8 follows 12"),
+        ("8:9+12:2", "--stages keeps 9 of 4"),
+        ("8:3+13:2", "--stages has mark 13: add it to --marks 8,12"),
+    ):
+        assert main([*staged, wrong]) == (2 if why else 0)
+        assert (why or "") in capsys.readouterr().err
     whole = scores.read_text()
     scores.write_text(
         "".join(line for line in whole.splitlines(True) if '"problem_id":"b"' not in line)

@@ -16,6 +16,7 @@ from solver.cli.progress import WorkProgress
 from solver.distributed.hands import Hands
 from solver.embedded.paths import EMBEDDED, model_folder
 from solver.errors import ConfigError, InputError
+from solver.runs.settings import parse_stages
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     Actors,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from solver.stop.rollouts.file import SamplingHeader
     from solver.stop.rollouts.rollout import ProblemRollouts
     from solver.stop.rollouts.sample import Sampler
+    from solver.types import Check
 
 EXAMPLE = (
     "Example: python -m solver.stop evaluate --split test --num 300 --launch 24 --keep 8"
@@ -86,6 +88,12 @@ def evaluate_command(
     marks: Annotated[
         str | None, typer.Option(help="such as 16,32,48; the first one is the main one")
     ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            help="several checks against one with as many tokens, such as 64:16+96:8,64:12+96:6"
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="blocks of rollouts a problem")] = 1,
     rollouts: Annotated[
         Path | None,
@@ -123,10 +131,11 @@ def evaluate_command(
     require("an evaluation", "matplotlib")
     chosen_marks = numbers(marks, "--marks") if marks else None
     chosen_keeps = numbers(keeps, "--keeps")
+    plans = [parse_stages(text) for text in stages.split(",")] if stages else []
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: --out is the folder of the report")
     if published is not None:
-        _report_published(published, out, launches, chosen_marks, keep, chosen_keeps, seed)
+        _report_published(published, out, launches, chosen_marks, keep, chosen_keeps, plans, seed)
         return
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None:
@@ -155,6 +164,7 @@ def evaluate_command(
     header = saved.header if saved else job.header
     stored = header.stored_tokens
     steps.check_settings(launch, chosen_launches, keep, chosen_marks, stored)
+    steps.check_plans(plans, chosen_launches[0], chosen_marks)
     if last_check:
         check_whole(header, rollouts or Path("these rollouts"))
     path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
@@ -201,6 +211,7 @@ def evaluate_command(
             chosen_marks,
             keep,
             chosen_keeps,
+            plans,
             seed,
         )
 
@@ -212,9 +223,10 @@ def _report_published(
     marks: Sequence[int] | None,
     keep: int,
     keeps: Sequence[int],
+    plans: Sequence[tuple[Check, ...]],
     seed: int,
 ) -> None:
-    from solver.stop.evaluation.evaluate import check_settings
+    from solver.stop.evaluation.evaluate import check_plans, check_settings
     from solver.stop.evaluation.published import read_published
 
     scores = read_published(path).scores
@@ -224,11 +236,12 @@ def _report_published(
     chosen_launches = numbers(launches, "--launches") if launches else known_launches[::-1]
     chosen_marks = marks or known_marks
     check_settings(max(known_launches), chosen_launches, keep, chosen_marks, max(known_marks))
+    check_plans(plans, chosen_launches[0], chosen_marks)
     if unknown := sorted({*chosen_launches} - {*known_launches} | {*chosen_marks} - {*known_marks}):
         raise ConfigError(
             f"{path} has launches {known_launches} and marks {known_marks}, not {unknown[0]}"
         )
-    _report(scores, out, chosen_launches, chosen_marks, keep, keeps, seed)
+    _report(scores, out, chosen_launches, chosen_marks, keep, keeps, plans, seed)
 
 
 def _report(
@@ -238,6 +251,7 @@ def _report(
     marks: Sequence[int],
     keep: int,
     keeps: Sequence[int],
+    plans: Sequence[tuple[Check, ...]],
     seed: int,
 ) -> None:
     """Tables and pictures of everything that is scored; the first launch and mark are the main ones."""
@@ -245,7 +259,7 @@ def _report(
 
     settings = {(launch, mark): scores.at(launch, mark) for launch in launches for mark in marks}
     main = (launches[0], marks[0], keep)
-    comparison = steps.compare(settings, main, sorted({keep, *keeps}), seed)
+    comparison = steps.compare(settings, main, sorted({keep, *keeps}), seed, plans)
     units = settings[main[:2]]
     blocks, num_problems = {u.block for u in units}, len({u.problem_id for u in units})
     sampling, trainings = scores.header.sampling, scores.header.num_draws

@@ -30,11 +30,12 @@ from solver.stop.evaluation.majority import MajorityRow, majority_rows
 from solver.stop.evaluation.pictures import draw_calibration, draw_roc, draw_tokens
 from solver.stop.evaluation.report import csv_of, csv_of_votes, markdown
 from solver.stop.evaluation.scoring import Marked
+from solver.stop.evaluation.stages import StagesRow, stages_rows
 from solver.stop.evaluation.voting import VoteRow, vote_rows
 from solver.stop.rollouts.file import RolloutFile, SamplingHeader
 from solver.stop.rollouts.rollout import ProblemRollouts
 from solver.stop.rollouts.sample import Sampler, SamplingPlan
-from solver.types import Problem
+from solver.types import Check, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     votes: tuple[VoteRow, ...]  # at the main launch, mark and keep
     majority: tuple[MajorityRow, ...]  # at the main launch and mark
+    stages: tuple[StagesRow, ...]  # at the main launch
     marked: tuple[Marked, ...]  # at the main launch and mark
 
 
@@ -89,12 +91,14 @@ def compare(
     main: tuple[int, int, int],
     keeps: Sequence[int],
     seed: int,
+    plans: Sequence[tuple[Check, ...]] = (),
 ) -> Comparison:
     """Rows for every launch, mark, keep and method over all problems, and by kind at the main ones.
 
     `settings` are units by (launch, mark), `main` is (launch, mark, keep). The differences are those of every
     method that reads an adapter (without one, of confidence) at the main setting. Votes are compared among
-    all rollouts and among those that STOP keeps (without it, confidence).
+    all rollouts and among those that STOP keeps (without it, confidence), which also makes the checks of
+    `plans`; their marks are in `settings`.
     """
     at_main, keep = settings[main[:2]], main[2]
     methods = methods_of(at_main)
@@ -116,9 +120,15 @@ def compare(
     pruner = STOP.name if STOP.name in scored else CONFIDENCE.name
     drops = partial(dropped, method=pruner, keep=keep, seed=seed)
     votes = vote_rows(at_main, {pruner: drops} if pruner in scored else {}, seed)
-    majority = majority_rows(at_main, seed)
+    by_mark = {mark: marked for (launch, mark), marked in settings.items() if launch == main[0]}
     return Comparison(
-        main, tuple(rows), tuple(found), tuple(votes), tuple(majority), tuple(at_main)
+        main,
+        tuple(rows),
+        tuple(found),
+        tuple(votes),
+        tuple(majority_rows(at_main, seed)),
+        tuple(stages_rows(by_mark, plans, pruner, seed)),
+        tuple(at_main),
     )
 
 
@@ -142,6 +152,7 @@ def write_report(
         comparison.differences,
         comparison.votes,
         comparison.majority,
+        comparison.stages,
         comparison.main,
         [picture.name for picture in pictures],
     )
@@ -165,3 +176,13 @@ def check_settings(
         raise ConfigError(
             f"the rollouts hold their first {stored_tokens} tokens: they cannot be cut at {max(marks)}"
         )
+
+
+def check_plans(plans: Sequence[tuple[Check, ...]], launch: int, marks: Sequence[int]) -> None:
+    """Raise `ConfigError` for stages that keep more than there are, or stand at a mark that is not scored."""
+    shown = ",".join(map(str, marks))
+    for check in (check for checks in plans for check in checks):
+        if check.keep > launch:
+            raise ConfigError(f"--stages keeps {check.keep} of {launch}")
+        if check.mark not in marks:
+            raise ConfigError(f"--stages has mark {check.mark}: add it to --marks {shown}")
