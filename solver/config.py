@@ -117,7 +117,8 @@ class PruneConfig(_Frozen):
     )
     scorer: str = Field("confidence", description="what judges the prefixes at the mark")
     adapter: str | None = Field(
-        None, description="STOP adapter folder; default: the one shipped with the embedded model"
+        None,
+        description="STOP adapter folder; default: the one shipped for the model, if there is one",
     )
     reward_model: str | None = Field(
         None, description="folder of a reward model; default: the embedded model's verifier"
@@ -193,8 +194,7 @@ class VoteConfig(_Frozen):
     )
     adapter: str | None = Field(
         None,
-        description="STOP adapter folder of the last check; default: the one shipped with the embedded "
-        "model, if any",
+        description="STOP adapter folder of the last check; none is shipped yet, so verified needs one",
     )
     stop: Literal["posterior", "certain", "off"] = Field(
         "posterior", description="rule that ends a vote early: see docs/architecture.md"

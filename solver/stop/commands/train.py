@@ -20,7 +20,7 @@ from solver.stop.commands.sampling import numbers
 if TYPE_CHECKING:
     from solver.stop.rollouts.examples import StopExample
 
-EXAMPLE = "Example: python -m solver.stop train data.jsonl --base embedded --out adapters/embedded --mark 36"
+EXAMPLE = "Example: python -m solver.stop train data.jsonl --base embedded --out adapters/embedded"
 
 
 def train_command(
