@@ -20,7 +20,7 @@ import typer
 from solver.cli.app import run_app
 from solver.files.problems import read_problems, write_problems
 from solver.policy.similarity import Shingle, jaccard, shingles
-from solver.stop.evaluation.published import statement_digest
+from solver.stop.rollouts.rollout import statement_digest
 from solver.types import Problem
 
 # The share of the problems, in hundredths. The pilot is what settings are chosen on.

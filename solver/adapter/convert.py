@@ -119,7 +119,8 @@ def _read_head(path: Path) -> tuple[Tensor, Tensor]:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     weights = [t for name, t in tensors.items() if name.endswith("weight") and t.ndim == 2]
     biases = [t for name, t in tensors.items() if name.endswith("bias")]
-    if len(weights) != 1 or weights[0].shape[0] != 2 or len(biases) > 1:
+    fits = all(bias.shape == (2,) for bias in biases) and len(biases) <= 1
+    if len(weights) != 1 or weights[0].shape[0] != 2 or not fits:
         raise ModelError(f"{path} is not one linear layer with two classes")
     bias = biases[0] if biases else torch.zeros(2)
     return weights[0][1] - weights[0][0], bias[1] - bias[0]

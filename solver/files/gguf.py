@@ -213,6 +213,8 @@ def _read_header(path: Path, data: mmap.mmap) -> _Part:
         sizes = [cursor.take("Q") for _ in range(cursor.take("I"))]
         entries.append((name, tuple(reversed(sizes)), cursor.take("I"), cursor.take("Q")))
     alignment = fields.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ValueError(f"general.alignment is {alignment!r}")
     begin = -(-cursor.at // alignment) * alignment
     part = _Part(path, data, fields, [], begin)
     blocks = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}

@@ -33,10 +33,14 @@ _GSM8K = re.compile(r"####\s*(.*)\s*\Z")  # where its solutions keep the answer
 
 @dataclass(frozen=True, slots=True)
 class ProblemsFile:
-    """The problems of a file, and one line about known answers that cannot be scored, if there are any."""
+    """The problems of a file, and one line about known answers that cannot be scored, if there are any.
+
+    Without `has_ids` the problems have the numbers of their lines.
+    """
 
     problems: list[Problem]
     note: str | None = None
+    has_ids: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ def read_problems(
     chosen = selection.of(problems)
     ids = {problem.id for problem in chosen}
     solved = [(*row, p) for row, p in zip(lowered, problems, strict=True) if p.id in ids]
-    return ProblemsFile(chosen, _unscored(solved, rule))
+    has_ids = any(name in row for _, row in lowered for name in _IDS)
+    return ProblemsFile(chosen, _unscored(solved, rule), has_ids)
 
 
 def require_run_folder(folder: Path) -> None:
@@ -171,13 +176,22 @@ def _problem(
     values = _lowered(row)
     named_by = next((name for name in _IDS if name in values), None)
     answered_by = next((name for name in _ANSWERS if name in values), None)
-    taken = {"", named_by, answered_by, column, _BODY if _is_text(values.get(_BODY)) else None}
+    # a number in a column `problem` is no tag: in a copy it would stand beside the statement
+    taken = {
+        "",
+        named_by,
+        answered_by,
+        *_STATEMENTS,
+        _BODY if _is_text(values.get(_BODY)) else None,
+    }
     return Problem(
         id=_id(values[named_by], line) if named_by is not None else str(line),
         statement=_statement(values, column, line),
         answer=_answer(values, rule),
         tags={
-            name.strip(): _text(value if isinstance(value, str) else _shown(value), line)
+            _text(name.strip(), line): _text(
+                value if isinstance(value, str) else _shown(value), line
+            )
             for name, value in row.items()
             if name.strip().lower() not in taken
         },

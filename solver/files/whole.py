@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from solver.errors import ConfigError, InputError
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` in one step, flushed to disk. Raises `InputError` if that fails."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
             with temporary.open("xb") as file:

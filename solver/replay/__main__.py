@@ -78,13 +78,16 @@ def replay_command(
     for line in _heading(replay):
         typer.echo(line)
     if counterfactuals:
+        for recording in recordings:
+            _check([replace(own, limit_s=None)], recording)
         for line in counterfactual_lines(replay, replace(own, limit_s=None)):
             typer.echo(line)
         if not items:
             return
         typer.echo("")
     found = grid(values, own)
-    _check(found.policies, recordings[0])
+    for recording in recordings:
+        _check(found.policies, recording)
     rows = _play(replay, found.policies, draws, seed)
     for line in sweep_table(rows):
         typer.echo(line)
@@ -124,7 +127,7 @@ def _check(policies: Sequence[Policy], recording: RecordedRun) -> None:
         try:
             policy.config(recording.config)
         except ValidationError as error:
-            raise ConfigError(f"--sweep: {first_fault(error)}") from None
+            raise ConfigError(f"{recording.path}: {first_fault(error)}") from None
 
 
 def _play(replay: Replay, policies: Sequence[Policy], draws: int, seed: int) -> list[Row]:

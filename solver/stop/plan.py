@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from solver.errors import ConfigError, InputError, JournalError
+from pydantic import ValidationError
+
+from solver.errors import ConfigError, InputError, JournalError, first_fault
 from solver.journal.history import RunHistory
 from solver.journal.reader import JournalReader
 from solver.journal.summary import Summary
@@ -81,6 +83,8 @@ def read_run(folder: Path) -> SweepRun:
         summary = Summary.model_validate_json((folder / "summary.json").read_bytes())
         history = RunHistory()
         history.read(JournalReader(folder / "journal.jsonl"))
+    except ValidationError as error:
+        raise InputError(f"{folder / 'summary.json'} is damaged: {first_fault(error)}") from None
     except (OSError, ValueError, JournalError) as error:
         raise InputError(f"{folder} is not the folder of a finished run: {error}") from None
     lengths = [

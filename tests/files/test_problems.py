@@ -22,6 +22,7 @@ from solver.files.problems import (
     write_answers,
     write_problems,
 )
+from solver.files.whole import write_whole
 from solver.types import Problem
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
@@ -169,13 +170,13 @@ JSON = {"id": "a", "problem": "What is it?", "answer": "42"}
         ({"id": "x", "problem": "Q?", "final_answer": ["7"]}, Problem("x", "Q?", 7)),
         ({"id": "x", "prompt": "Q?", "expected_answer": "$12\\text{ cm}$"}, Problem("x", "Q?", 12)),
         ({"id": "x", "problem": "Q?", "answer": None}, Problem("x", "Q?", None)),
-        ({"id": "x", "problem": 4, "question": "Q?"}, Problem("x", "Q?", None, {"problem": "4"})),
+        ({"id": "x", "problem": 4, "question": "Q?"}, Problem("x", "Q?", None)),
         (
             {"ID": "c-7", "Body": "I have 2.", "Question": "Q?"},
             Problem("c-7", "I have 2.\nQ?", None),
         ),
         ({"id": "x", "problem": "Q?", "body": 4}, Problem("x", "Q?", None, {"body": "4"})),
-        ({"id": "x", "problem": "Q?", "prompt": "Q?"}, Problem("x", "Q?", None, {"prompt": "Q?"})),
+        ({"id": "x", "problem": "Q?", "prompt": "Q?"}, Problem("x", "Q?", None)),
     ],
 )
 def test_rows_as_they_are_published(
@@ -278,6 +279,30 @@ def test_what_is_written_is_read_again(problems: list[Problem]) -> None:
         path = Path(folder) / "problems.jsonl"
         write_problems(path, problems)
         assert load_problems(path) == problems
+
+
+@pytest.mark.parametrize("name", ["problem", "Problem"])
+def test_a_number_of_the_problem_survives_the_copy_of_a_run(name: str, tmp_path: Path) -> None:
+    content = f"{name},question,level\n12,What is 1 + 1?,3\n"
+    problems = load_problems(save(tmp_path, "p.csv", content.encode()))
+    assert [(p.statement, p.tags) for p in problems] == [("What is 1 + 1?", {"level": "3"})]
+    copy = tmp_path / "copy.jsonl"
+    write_problems(copy, problems)
+    assert load_problems(copy) == problems
+
+
+def test_half_a_character_in_the_name_of_a_column(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 1 holds half a character"):
+        load_problems(save(tmp_path, "p.jsonl", b'{"problem": "a b", "\\ud800": "x"}\n'))
+
+
+def test_a_file_that_a_killed_process_left_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 7)  # in a container, the next process has it again
+    (tmp_path / ".answers.csv.7.tmp").write_text("half")
+    write_whole(tmp_path / "answers.csv", "id,answer\n")
+    assert (tmp_path / "answers.csv").read_text() == "id,answer\n"
 
 
 def test_selection() -> None:

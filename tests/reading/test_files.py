@@ -15,7 +15,7 @@ ONE = {  # what the words of the cases mean, by the case's expectation
     "read, or a line that names the separator": Problem("1", "two, three", 2),
     "id from the line, answer 70 (GSM8K as it is)": Problem("1", "x", 70),
     "answer 70": Problem("a", "x", 70),
-    "the text is the problem": Problem("AIME24I-1", "Full text", 204, {"problem": "1"}),
+    "the text is the problem": Problem("AIME24I-1", "Full text", 204),
     "solved, not scored, and one line says so": Problem("1", "x", None),
     "one line: outside of the answer range 0:99999": Problem("1", "x", None),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from solver.adapter.folder import LoadedAdapter
 from solver.adapter.gate import StopGate
 from solver.adapter.score import score_prefixes
 from solver.adapter.spec import Metrics, StopSpec
-from solver.errors import ConfigError
+from solver.errors import ConfigError, InputError
 from solver.policy.statistics import Interval
 from solver.stop.__main__ import main
 from solver.stop.ablation import ablate as ablate_module
@@ -118,13 +119,17 @@ def test_differences_are_paired_over_the_problems_that_both_have() -> None:
 def test_the_file_of_results(tmp_path: Path) -> None:
     path, identity = tmp_path / "work" / "points.jsonl", {"keep": 8, "recipe": {"ids": [1]}}
     result = result_of(("a",), values(0.5))
-    ResultFile(path, identity).append(result)
+    with closing(ResultFile(path, identity)) as file:
+        file.append(result)
     with path.open("ab") as torn:
         torn.write(b'{"axis":"rank","val')
-    again = ResultFile(path, identity)
-    assert again.done == {(BASE, BASE): result}
-    again.append(result.model_copy(update={"axis": "rank", "value": "8"}))
-    assert list(ResultFile(path, identity).done) == [(BASE, BASE), ("rank", "8")]
+    with closing(ResultFile(path, identity)) as again:
+        assert again.done == {(BASE, BASE): result}
+        again.append(result.model_copy(update={"axis": "rank", "value": "8"}))
+        with pytest.raises(InputError, match="in use by a command that has not ended"):
+            ResultFile(path, identity)
+    with closing(ResultFile(path, identity)) as third:
+        assert list(third.done) == [(BASE, BASE), ("rank", "8")]
     with pytest.raises(ConfigError, match="another ablation \\(keep differs\\)"):
         ResultFile(path, {**identity, "keep": 4})
     path.write_text("something else\n")

@@ -58,6 +58,8 @@ def test_train(data: Path, llama_folder: Path, tmp_path: Path, capsys: Any) -> N
     ("flags", "words"),
     [
         (["--mark", "3"], "has prefixes of 4 sampled tokens"),
+        (["--mark", "5"], "has prefixes of 4 sampled tokens"),
+        (["--mark", "3,4"], "has prefixes of 4 sampled tokens"),
         (["--mark", "0"], "--mark: whole numbers from 1 on, such as 16,32,48, not '0'"),
         (["--stop-ids", "four"], "--stop-ids are numbers"),
         (["--preset", "big"], "no preset 'big'"),

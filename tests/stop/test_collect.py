@@ -13,6 +13,7 @@ from solver.embedded.problems import problems as embedded
 from solver.embedded.problems import write_csv
 from solver.engines.scripted import Fault
 from solver.errors import EngineError, InputError
+from solver.files.problems import load_problems
 from solver.stop.__main__ import main
 from solver.stop.commands.sampling import sampler_with
 from solver.stop.rollouts.collect import collect, label, select, write_collected
@@ -260,6 +261,15 @@ def test_held_out_problems(tmp_path: Path) -> None:
             refuse_held_out(renamed, file)
     with pytest.raises(InputError, match="cannot read"):
         refuse_held_out(given[3:], tmp_path / "no.txt")
+
+
+def test_line_numbers_are_no_ids_of_held_out_problems(tmp_path: Path) -> None:
+    held_out = tmp_path / "test.csv"
+    held_out.write_text("problem,answer\nWhat is 1 + 1?,2\n")
+    [numbered] = load_problems(held_out)
+    refuse_held_out([Problem(numbered.id, "What is 2 + 2?", 4)], held_out)
+    with pytest.raises(InputError, match="1 problems are held out"):
+        refuse_held_out([Problem("mine", numbered.statement, 2)], held_out)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import hashlib
+import json
 import lzma
 import re
 from pathlib import Path
@@ -31,7 +32,7 @@ from solver.stop.evaluation.evaluate import check_settings
 from solver.stop.evaluation.published import read_published
 from solver.stop.evaluation.scores import read_scores
 from solver.stop.evaluation.scoring import score_at
-from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
+from solver.stop.rollouts.file import SamplingHeader, read_rollouts, write_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, SavedTurn, with_known_calls
 from solver.stop.rollouts.sample import SamplingPlan, sample_problem
 from solver.types import Problem, StopReason
@@ -267,6 +268,14 @@ def test_trainings_scores_and_what_is_published(
     assert results(again) == results(first)
     assert main([*scoring, "--adapter", str(other), "--out", str(again)]) == 2
     assert "holds scores of other adapters" in capsys.readouterr().err
+    for flags, why in (
+        (["--launch", "4"], "--launch is for sampling, and"),
+        (["--seeds", "2"], "--seeds is for sampling, and"),
+        (["--set", "prune.launch=4"], "--set prune.launch has no effect here: use --launch"),
+        (["--set", "seed=3"], "--set seed has no effect here: use --seed"),
+    ):
+        assert main([*scoring, *flags, "--out", str(again)]) == 2
+        assert why in capsys.readouterr().err
 
     public = tmp_path / "test.jsonl.xz"
     publishing = ["publish", str(rollouts), "--scores", str(scores), "--out", str(public)]
@@ -289,7 +298,7 @@ def test_trainings_scores_and_what_is_published(
     assert main([*tables, "--out", str(problems)]) == 2
     assert "is a file: --out is the folder of the report" in capsys.readouterr().err
     assert main([*tables, "--marks", "9", "--out", str(tmp_path / "public")]) == 2
-    assert "has launches [3, 4] and marks [8, 12], not 9" in capsys.readouterr().err
+    assert "4 rollouts at mark 12, not 4 at 9" in capsys.readouterr().err
     staged = [*tables, "--marks", "8,12", "--out", str(tmp_path / "staged"), "--stages"]
     assert main([*staged, "8:3+12:2"]) == 0
     assert "| 8:3 + 12:2 |" in (tmp_path / "staged" / "README.md").read_text()
@@ -307,7 +316,20 @@ def test_trainings_scores_and_what_is_published(
         "".join(line for line in whole.splitlines(True) if '"problem_id":"b"' not in line)
     )
     assert main([*publishing, "--problems", str(problems)]) == 2
-    assert "1 problems are not scored yet, the first is 'b'" in capsys.readouterr().err
+    assert "exists; --force replaces it" in capsys.readouterr().err
+    publishing.append("--force")
+    assert main([*publishing, "--problems", str(problems)]) == 2
+    assert "(3 rollouts, mark 8), the first is 'b': let" in capsys.readouterr().err
+    scores.write_text("".join(whole.splitlines(True)[:-1]))  # a training lacks one mark of b
+    assert main([*publishing, "--problems", str(problems)]) == 2
+    assert "1 problems are not scored yet (" in capsys.readouterr().err
+    transfer = ["transfer", f"sums:more={scores}", "--out", str(tmp_path / "half.md")]
+    last = json.loads(whole.splitlines()[-1])
+    assert main([*transfer, "--launch", str(len(last["ends"])), "--keep", "2", "--mark", "12"]) == 2
+    assert (
+        f"mark 12), the first is {last['problem_id']!r}: let `evaluate` go on"
+        in capsys.readouterr().err
+    )
     scores.write_text(whole)
     other_rollouts = tmp_path / "others.rollouts.jsonl"
     header, *rest = rollouts.read_text().splitlines(True)
@@ -324,16 +346,19 @@ def test_trainings_scores_and_what_is_published(
     table = tmp_path / "transfer.md"
     transfer = ["transfer", f"sums:more={scores}", "--mark", "12", "--out", str(table)]
     assert main([*transfer, "--launch", "4", "--keep", "2"]) == 0
+    assert main([*transfer, "--launch", "4", "--keep", "2"]) == 2
+    assert "exists; --force replaces it" in capsys.readouterr().err
+    transfer.append("--force")
     text = re.sub(" +", " ", table.read_text())
     for method in ("probe", "stop", "stop\\+confidence"):
         assert re.search(rf"\| sums \| more \| 2 \| {method} \| ", text)
     assert "| confidence |" not in text
     assert main([*transfer, "--launch", "9", "--keep", "2"]) == 2
-    assert "has launches [3, 4]" in capsys.readouterr().err
-    twice = ["transfer", f"a:b={scores}", f"a:b={scores}", "--mark", "12", "--out", str(table)]
+    assert "has 3 rollouts at mark 8, " in capsys.readouterr().err
+    twice = [*transfer[:1], f"a:b={scores}", f"a:b={scores}", *transfer[2:]]
     assert main([*twice, "--launch", "4", "--keep", "2"]) == 2
     assert "a:b is given twice" in capsys.readouterr().err
-    assert main(["transfer", "sums", "--mark", "12", "--out", str(table)]) == 2
+    assert main(["transfer", "sums", *transfer[2:]]) == 2
     assert "a test is TRAINED:TESTED=FILE" in capsys.readouterr().err
 
 
@@ -349,7 +374,7 @@ def test_the_last_check_is_compared(
         model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
         stored_tokens=80, share_calls=False, sampling=sampling,
     )  # fmt: skip
-    RolloutFile(rollouts, header).append(unit)
+    write_rollouts(rollouts, header, [unit])
     pad = (TOKENIZER.pad_token_id,) * 2
     checks = [
         saved(model_folder, tmp_path / f"last{seed}", seed=seed, mark=None, stop_token_ids=pad)
@@ -394,7 +419,7 @@ def test_the_last_check_is_compared(
     assert main([*shared, "--last-check", str(adapter_folder), "--out", str(out)]) == 2
     assert "was trained for mark 12: the last check takes one" in capsys.readouterr().err
     short = tmp_path / "short.jsonl"
-    RolloutFile(short, header.model_copy(update={"stored_tokens": 12})).append(scripted_unit())
+    write_rollouts(short, header.model_copy(update={"stored_tokens": 12}), [scripted_unit()])
     assert main([*shared, "--rollouts", str(short), *both, "--out", str(out)]) == 2
     assert "holds the first 12 tokens of its rollouts: sample them with --whole" in (
         capsys.readouterr().err

@@ -51,6 +51,10 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     flags = ["--prefix", "1", "--length", "2", "--fit", str(tmp_path)]
     assert main(["plan", "--budget-tokens", "158k", *flags]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "summary.json").write_text("{}")
+    assert main(["plan", "--budget-tokens", "158k", *flags]) == 2
+    error = capsys.readouterr().err
+    assert "summary.json is damaged: " in error and error.count("\n") == 1
 
 
 def a_run(folder: Path, *, launch: int, keep: int, mark: int, length: int, correct: int) -> Path:

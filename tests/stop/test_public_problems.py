@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.public_problems import PARTS, app, part_of
 from solver.cli.app import run_app
 from solver.files.problems import load_problems
-from solver.stop.evaluation.published import statement_digest
+from solver.stop.rollouts.rollout import statement_digest
 
 
 def _write(path: Path, statements: list[tuple[str, str]]) -> None:

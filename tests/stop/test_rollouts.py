@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sandbox.result import ExecutionResult, ExecutionStatus
 from solver.errors import InputError
-from solver.stop.rollouts.file import RolloutFile, SamplingHeader, read_rollouts
-from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, num_errors, saved_turns
-from solver.types import StopReason, Trajectory, Turn
+from solver.stop.rollouts.file import (
+    RolloutFile,
+    SamplingHeader,
+    as_stored,
+    read_rollouts,
+    write_rollouts,
+)
+from solver.stop.rollouts.rollout import (
+    ProblemRollouts,
+    Rollout,
+    num_errors,
+    saved_turns,
+    statement_digest,
+)
+from solver.types import Problem, StopReason, Trajectory, Turn
 
 HEADER = SamplingHeader(
     model="m",
@@ -105,13 +119,13 @@ def test_a_mark_beyond_what_is_stored() -> None:
 
 def test_the_file_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "rollouts.jsonl"
-    file = RolloutFile(path, HEADER)
-    file.append(unit())
+    with closing(RolloutFile(path, HEADER)) as file:
+        file.append(unit())
     with path.open("ab") as torn:
         torn.write(b'{"problem_id":"q","blo')
-    again = RolloutFile(path, HEADER)
-    assert again.done == [unit()]
-    again.append(unit(stop_reason=StopReason.ERROR))
+    with closing(RolloutFile(path, HEADER)) as again:
+        assert again.done == [unit()]
+        again.append(unit(stop_reason=StopReason.ERROR))
     header, units = read_rollouts(path)
     assert header == HEADER
     assert units == [unit(), unit(stop_reason=StopReason.ERROR)]
@@ -120,12 +134,38 @@ def test_the_file_comes_back(tmp_path: Path) -> None:
 
 def test_another_sampling_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    RolloutFile(path, HEADER)
+    RolloutFile(path, HEADER).close()
     for name, value in (("seed", 1), ("sampling", {"temperature": 0.6}), ("stored_tokens", 9)):
         with pytest.raises(InputError, match=f"sampled with {name}"):
             RolloutFile(path, HEADER.model_copy(update={name: value}))
-    shorter = RolloutFile(path, HEADER.model_copy(update={"stored_tokens": 4}))
-    assert shorter.stored_tokens == 8
+    less = HEADER.model_copy(update={"stored_tokens": 4})
+    with closing(RolloutFile(path, less)) as shorter:
+        assert shorter.stored_tokens == 8
+    assert as_stored(less, path) == HEADER
+    assert as_stored(HEADER, tmp_path / "none") == HEADER
+
+
+def test_one_command_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with (
+        closing(RolloutFile(path, HEADER)),
+        pytest.raises(InputError, match="in use by a command that has not ended"),
+    ):
+        RolloutFile(path, HEADER)
+    RolloutFile(path, HEADER).close()
+
+
+def test_rollouts_of_another_problem_with_the_same_id_are_refused(tmp_path: Path) -> None:
+    """Ids of files without a column for them are line numbers."""
+    path = tmp_path / "r.jsonl"
+    known = unit().model_copy(update={"statement": statement_digest("What is 1 + 1?")})
+    write_rollouts(path, HEADER, [known])
+    same = Problem(known.problem_id, "what is  1 + 1?", 2)
+    RolloutFile(path, HEADER, [same]).close()
+    with pytest.raises(InputError, match=f"another problem with the id {known.problem_id!r}"):
+        RolloutFile(path, HEADER, [replace(same, statement="What is 1 + 2?")])
+    write_rollouts(path, HEADER, [unit()])  # an older file does not know
+    RolloutFile(path, HEADER, [same]).close()
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -142,5 +182,5 @@ def test_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not begin"):
         RolloutFile(path, HEADER)
     path.write_text("")
-    RolloutFile(path, HEADER)
+    RolloutFile(path, HEADER).close()
     assert read_rollouts(path) == (HEADER, [])

@@ -12,6 +12,7 @@ from solver.errors import ConfigError, InputError
 from solver.scorers.reward import RewardScorer
 from solver.stop.__main__ import main
 from solver.stop.rollouts.examples import StopExample, write_examples
+from solver.stop.training.batches import split_by_problem
 from solver.stop.training.verifier import VerifierRecipe, train_verifier
 from tests.scorers.conftest import save_tiny_model, written
 from tests.support import byte_tokenizer
@@ -53,6 +54,15 @@ async def test_it_learns_and_is_read_back(tmp_path: Path) -> None:
     trajectories = [written(0, "so -", "99?"), written(1, "so +", "99?")]
     bad, good = await scorer.score(trajectories, math.inf)
     assert good > bad
+
+
+def test_ten_steps(tmp_path: Path) -> None:
+    """Its warm-up is one step, by which torch's schedule would divide by zero."""
+    train, _ = split_by_problem(examples(), RECIPE.validation_share, RECIPE.seed)
+    recipe = replace(RECIPE, epochs=5, batch_size=-(-len(train) // 2))
+    progress = HeardProgress()
+    train_verifier(examples(), DIALECT, byte_tokenizer(), tmp_path / "v", recipe, progress)
+    assert progress.reports[0][2] == 10
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_the_training(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from solver.stop.rollouts.file import RolloutFile, SamplingHeader
+from solver.stop.rollouts.file import SamplingHeader, write_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, SavedTurn
 from solver.types import StopReason
 
@@ -50,7 +50,5 @@ def header(**changes: Any) -> SamplingHeader:
 
 
 def save_units(path: Path, units: list[ProblemRollouts], **changes: Any) -> Path:
-    file = RolloutFile(path, header(**changes))
-    for unit in units:
-        file.append(unit)
+    write_rollouts(path, header(**changes), units)
     return path

@@ -66,6 +66,10 @@ class ResultFile:
         self.done[result.axis, result.value] = result
         self._file.append(result.model_dump_json())
 
+    def close(self) -> None:
+        """Let others write."""
+        self._file.close()
+
     def _read(self, lines: list[bytes], identity: dict[str, object]) -> None:
         try:
             first, *rest = lines

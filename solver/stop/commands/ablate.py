@@ -7,6 +7,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +126,7 @@ def ablate_command(
         done += 1
         _say(f"{done} of {len(points)}: {point.name}: {_outcome(result)}", quiet)
 
-    with WorkProgress(quiet=quiet) as progress:
+    with closing(results), WorkProgress(quiet=quiet) as progress:
         failed = run_points(ablation, points, results, progress, on_point)
     for point, reason in failed.items():
         earlier = f"{notes[point.axis]}; " if point.axis in notes else ""

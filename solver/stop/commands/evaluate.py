@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,7 @@ from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
 from solver.distributed.hands import Hands
 from solver.embedded.paths import EMBEDDED, model_folder
-from solver.errors import ConfigError, InputError
+from solver.errors import ConfigError, InputError, PartMissing
 from solver.runs.settings import parse_stages
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
@@ -79,7 +81,9 @@ def evaluate_command(
             help="adapter of the last check; again for each training  [the shipped one, if any]"
         ),
     ] = None,
-    launch: Annotated[int, typer.Option(min=1, help="rollouts a problem and seed")] = 24,
+    launch: Annotated[
+        int | None, typer.Option(min=1, help="rollouts a problem and seed  [24]")
+    ] = None,
     launches: Annotated[
         str | None, typer.Option(help="such as 24,16: also with the first 16 of them alone")
     ] = None,
@@ -94,7 +98,9 @@ def evaluate_command(
             help="several checks against one with as many tokens, such as 64:16+96:8,64:12+96:6"
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="blocks of rollouts a problem")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="blocks of rollouts a problem  [1]")
+    ] = None,
     rollouts: Annotated[
         Path | None,
         typer.Option(help="file of rollouts: sampled into, gone on with, or used  [in runs/]"),
@@ -134,16 +140,18 @@ def evaluate_command(
     plans = [parse_stages(text) for text in stages.split(",")] if stages else []
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: --out is the folder of the report")
+    sampling = {"--launch": launch, "--seeds": seeds, "--shard": shard, "--ray": ray}
     if published is not None:
+        _refuse_sampling(sampling, published)
         _report_published(published, out, launches, chosen_marks, keep, chosen_keeps, plans, seed)
         return
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
-    if saved is not None:
+    if saved is not None and rollouts is not None:
+        _refuse_sampling(sampling, rollouts)
         launch = saved.header.launch
         model = model or saved.header.model
         sets = [f"model.prompt={saved.header.prompt}", *(sets or [])]
-    if saved is not None and shard is not None:
-        raise InputError("--shard is for sampling: give --problems FILE or --split NAME too")
+    launch = launch or 24
     path_of_model = model or EMBEDDED
     splits = ("test", "validation")
     given = [] if saved else problems_of(problems, split, num, seed, splits, shard)
@@ -160,22 +168,24 @@ def evaluate_command(
     from solver.stop.evaluation.judging import missing, score_units
     from solver.stop.evaluation.scores import Scores
     from solver.stop.rollouts.collect import check_whole
+    from solver.stop.rollouts.file import as_stored
 
-    header = saved.header if saved else job.header
+    path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
+    header = saved.header if saved else as_stored(job.header, path)
     stored = header.stored_tokens
     steps.check_settings(launch, chosen_launches, keep, chosen_marks, stored)
     steps.check_plans(plans, chosen_launches[0], chosen_marks)
     if last_check:
-        check_whole(header, rollouts or Path("these rollouts"))
-    path = rollouts or Path("runs") / f"{out.name}.rollouts.jsonl"
+        check_whole(header, path)
     trained = _Trained(adapter or [], reward_model or [], last_check or [])
     draws = trained.draws(job.config)
-    found = Scores(trained.header(header), scores)
+    scored_by = model_folder(path_of_model)
+    found = Scores(trained.header(header, job.config, scored_by), scores)
 
     async def rollouts_by(sampler: Sampler) -> list[ProblemRollouts]:
         part = path if shard is None else part_of(path, shard)
         return await steps.full_rollouts(
-            given, seeds, job.plan, job.header, sampler, part, progress
+            given, seeds or 1, job.plan, job.header, sampler, part, progress
         )
 
     async def work(units: list[ProblemRollouts] | None) -> None:
@@ -189,12 +199,12 @@ def evaluate_command(
                 chosen_marks,
                 draws,
                 services,
-                model_folder(path_of_model),
+                scored_by,
                 found,
                 progress,
             )
 
-    with WorkProgress(quiet=quiet) as progress:
+    with closing(found), WorkProgress(quiet=quiet) as progress:
         units = saved.units if saved is not None else None
         if units is None and (shard is not None or hands is not None):
             units = run(rollouts_by(sampler_for(job.config, hands, progress)))
@@ -230,17 +240,19 @@ def _report_published(
     from solver.stop.evaluation.published import read_published
 
     scores = read_published(path).scores
-    known_launches, known_marks = scores.settings()
-    if not known_marks:
+    known = scores.settings()
+    if not known:
         raise InputError(f"{path} holds no scores: `restore` its rollouts, and evaluate those")
-    chosen_launches = numbers(launches, "--launches") if launches else known_launches[::-1]
-    chosen_marks = marks or known_marks
-    check_settings(max(known_launches), chosen_launches, keep, chosen_marks, max(known_marks))
+    known_launches = sorted({launch for launch, _ in known}, reverse=True)
+    chosen_launches = numbers(launches, "--launches") if launches else known_launches
+    chosen_marks = marks or sorted({mark for _, mark in known})
+    chosen = list(product(chosen_launches, chosen_marks))
+    if unknown := [setting for setting in chosen if setting not in known]:
+        launch, mark = unknown[0]
+        raise ConfigError(f"{path} has {scores.said_settings()}, not {launch} at {mark}")
+    scores.refuse_partial(scores.units(), chosen, path)
+    check_settings(max(known_launches), chosen_launches, keep, chosen_marks, max(chosen_marks))
     check_plans(plans, chosen_launches[0], chosen_marks)
-    if unknown := sorted({*chosen_launches} - {*known_launches} | {*chosen_marks} - {*known_marks}):
-        raise ConfigError(
-            f"{path} has launches {known_launches} and marks {known_marks}, not {unknown[0]}"
-        )
     _report(scores, out, chosen_launches, chosen_marks, keep, keeps, plans, seed)
 
 
@@ -284,6 +296,16 @@ class _Saved:
     units: list[ProblemRollouts]
 
 
+def _refuse_sampling(flags: Mapping[str, object], path: Path) -> None:
+    """Raise `ConfigError` if a flag asks for rollouts, where those of `path` are compared as they are."""
+    for flag, value in flags.items():
+        if value is not None:
+            raise ConfigError(
+                f"{flag} is for sampling, and {path} is compared as it is: leave it out"
+                " (--launches takes the first so many)"
+            )
+
+
 def _saved(path: Path) -> _Saved:
     from solver.stop.rollouts.file import read_rollouts
 
@@ -301,15 +323,27 @@ class _Trained:
     reward_models: Sequence[Path]
     last_checks: Sequence[Path]
 
-    def header(self, sampling: SamplingHeader) -> ScoreHeader:
-        """What scores by these are of."""
+    def header(self, sampling: SamplingHeader, config: SolverConfig, model: Path) -> ScoreHeader:
+        """What scores by these are of, and by what the config names or is shipped where no flag names one."""
+        from solver.adapter.fingerprint import fingerprint
+        from solver.scorers.folders import adapter_folder, last_check_folder, reward_folder
         from solver.stop.evaluation.scores import ScoreHeader, folder_digest
+
+        def digests(
+            named: Sequence[Path], otherwise: Callable[[SolverConfig], Path]
+        ) -> tuple[str, ...]:
+            try:
+                return tuple(map(folder_digest, named or [otherwise(config)]))
+            except PartMissing:
+                return ()
 
         return ScoreHeader(
             sampling=sampling,
-            adapters=tuple(map(folder_digest, self.adapters)),
-            reward_models=tuple(map(folder_digest, self.reward_models)),
-            last_checks=tuple(map(folder_digest, self.last_checks)),
+            adapters=digests(self.adapters, adapter_folder),
+            reward_models=digests(self.reward_models, reward_folder),
+            last_checks=digests(self.last_checks, last_check_folder),
+            # scores that are all there need no model
+            model=fingerprint(model) if model.exists() else "",
         )
 
     def draws(self, config: SolverConfig) -> list[SolverConfig]:

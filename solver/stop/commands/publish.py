@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from solver.errors import InputError
+
 EXAMPLE = (
     "Example: python -m solver.stop publish test.rollouts.jsonl --scores test.scores.jsonl"
     " --problems test.csv --out docs/results/mine/test.jsonl.xz"
@@ -20,6 +22,7 @@ def publish_command(
     scores: Annotated[
         Path | None, typer.Option(help="file of their scores, as `evaluate --scores` writes")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace it")] = False,
 ) -> None:
     """Write rollouts for others; no statement is in the file.
 
@@ -31,6 +34,8 @@ def publish_command(
     from solver.stop.evaluation.scores import read_scores
     from solver.stop.rollouts.file import read_rollouts
 
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; --force replaces it")
     header, units = read_rollouts(rollouts)
     statements = {problem.id: problem.statement for problem in load_problems(problems)}
     found = read_scores(scores) if scores is not None else None

@@ -17,7 +17,7 @@ from solver.config import SolverConfig
 from solver.errors import ConfigError, InputError
 from solver.files.shards import Shard
 from solver.runs.settings import load_config, preset_names
-from solver.scorers.unscored import NONE
+from solver.scorers.confidence import ENTROPY
 
 if TYPE_CHECKING:
     from solver.distributed.hands import Hands
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from solver.types import Problem
 
 T = TypeVar("T")
+
+# settings that a flag decides, or that a sampling does not use
+_BY_FLAGS = {
+    "model.path": ": use --model",
+    "prune.launch": ": use --launch",
+    "prune.mark": ": use --mark or --marks",
+    "prune.keep": "",
+    "prune.scorer": "",
+    "seed": ": use --seed",
+}
 
 Model = Annotated[str, typer.Option(help="model folder or GGUF file, or 'embedded'")]
 Problems = Annotated[
@@ -102,11 +112,15 @@ def make_job(
     from solver.stop.rollouts.file import SamplingHeader
     from solver.stop.rollouts.sample import SamplingPlan
 
+    for text in sets or ():
+        key = text.partition("=")[0].strip()
+        if key in _BY_FLAGS:
+            raise ConfigError(f"--set {key} has no effect here{_BY_FLAGS[key]}")
     overrides: dict[str, object] = {
         "model.path": model if model == "embedded" else str(Path(model).absolute()),
         "prune.launch": launch,
         "prune.keep": 1,
-        "prune.scorer": NONE.name,
+        "prune.scorer": ENTROPY.name,  # nothing is pruned; a server tells of candidates for it
         "seed": seed,
     }
     if mark is not None:

@@ -131,9 +131,10 @@ def train_command(
         _, held_out = examples_of(validation, marks, vocab_size, prompt)
     if marks is None:
         marks = [_own_mark(examples)]
-    longest = max(len(example.logprobs or ()) for example in examples)
-    if marks and longest > max(marks):
-        raise ConfigError(f"--mark is {mark}, but {data} has prefixes of {longest} sampled tokens")
+    lengths = {len(example.logprobs) for example in examples if example.logprobs}
+    if marks and lengths and lengths != {*marks}:
+        shown = " and ".join(map(str, sorted(lengths)[:3]))
+        raise ConfigError(f"--mark is {mark}, but {data} has prefixes of {shown} sampled tokens")
 
     quiet_transformers()
     import torch

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from solver.errors import ConfigError
+from solver.errors import ConfigError, InputError
 from solver.stop.commands.sampling import Seed
 
 EXAMPLE = (
@@ -28,6 +28,7 @@ def transfer_command(
     launch: Annotated[int, typer.Option(min=1, help="rollouts a problem")] = 24,
     keep: Annotated[int, typer.Option(min=1, help="how many are kept")] = 8,
     seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="replace it")] = False,
 ) -> None:
     """Say what adapters are worth on problems of other sets than those they were trained on."""
     from solver.files.whole import write_whole
@@ -35,6 +36,8 @@ def transfer_command(
     from solver.stop.evaluation.scores import read_scores
     from solver.stop.evaluation.transfer import transfer_table
 
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; --force replaces it")
     if keep > launch:
         raise ConfigError(f"--keep must be from 1 to the launch of {launch}, not {keep}")
     tested = {}
@@ -47,11 +50,10 @@ def transfer_command(
             raise ConfigError(f"{names} is given twice")
         path = Path(file)
         scores = read_published(path).scores if path.suffix == ".xz" else read_scores(path)
-        marked = scores.at(launch, mark)
-        if not marked:
-            launches, marks = scores.settings()
-            raise ConfigError(f"{path} has launches {launches} and marks {marks}")
-        tested[trained_on, tested_on] = marked
+        if (launch, mark) not in scores.settings():
+            raise ConfigError(f"{path} has {scores.said_settings()}, not {launch} at {mark}")
+        scores.refuse_partial(scores.units(), [(launch, mark)], path)
+        tested[trained_on, tested_on] = scores.at(launch, mark)
     lines = [
         f"# Trained on one set, tested on another: {launch} to {keep} at mark {mark}",
         "",

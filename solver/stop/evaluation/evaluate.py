@@ -6,6 +6,7 @@ rollouts (sampled, or saved ones)  ->  scores at each mark  ->  rows and differe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,18 @@ async def full_rollouts(
     progress: WorkProgress,
 ) -> list[ProblemRollouts]:
     """`num_blocks` times `plan.launch` rollouts of each problem; what `path` holds is not sampled."""
-    file = RolloutFile(path, header)
+    with closing(RolloutFile(path, header, problems)) as file:
+        return await _go_on(file, problems, num_blocks, plan, sampler, progress)
+
+
+async def _go_on(
+    file: RolloutFile,
+    problems: Sequence[Problem],
+    num_blocks: int,
+    plan: SamplingPlan,
+    sampler: Sampler,
+    progress: WorkProgress,
+) -> list[ProblemRollouts]:
     units = {(unit.problem_id, unit.block): unit for unit in file.done}
     wanted = [(problem, block) for block in range(num_blocks) for problem in problems]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from solver.cli.progress import WorkProgress
 from solver.config import SolverConfig
-from solver.errors import PartMissing
+from solver.errors import PartMissing, ScorerError
 from solver.ports import Scorer
 from solver.scorers import Need, ScorerContext, ScorerDeclaration, find_scorer, scorer_names
 from solver.scorers.last_check import open_last_check
@@ -71,7 +71,9 @@ async def score_units(
     progress.report("scores", 0, len(units))
     async with AsyncExitStack() as closing:
         judges = [
-            await _judges(config, draws[:number], marks, services, model_folder, closing)
+            await _judges(
+                config, draws[:1] if number else (), marks, services, model_folder, closing
+            )
             for number, config in enumerate(draws)
         ]
         last_checks: dict[str | None, StopScorer | None] = {}  # by folder: trainings may share one
@@ -104,7 +106,7 @@ async def score_units(
 
 async def _judges(
     config: SolverConfig,
-    before: Sequence[SolverConfig],
+    known: Sequence[SolverConfig],
     marks: Sequence[int],
     services: Services,
     model_folder: Path,
@@ -112,7 +114,7 @@ async def _judges(
 ) -> dict[int, dict[str, _Judge]]:
     """The scorers that read a model, by mark and name, each waiting to be asked.
 
-    Without those whose parts are missing, and those that the configs `before` have as well.
+    Without those whose parts are missing, and those that a config of `known` has as well.
     """
     context = ScorerContext(
         config,
@@ -127,7 +129,7 @@ async def _judges(
     for name in scorer_names():
         declaration = find_scorer(name)
         ours = _parts(declaration, config)
-        if declaration.open is None or any(ours == _parts(declaration, c) for c in before):
+        if declaration.open is None or any(ours == _parts(declaration, c) for c in known):
             continue
         for mark in marks:
             try:
@@ -228,7 +230,10 @@ async def _score_unit(
                         marked.seconds[name] = seconds[name]
                 elif compute is not None and not draw:
                     began = services.clock.now()
-                    marked.scores[name] = _rounded(find_scorer(name).scores(waiting, mark))
+                    try:
+                        marked.scores[name] = _rounded(find_scorer(name).scores(waiting, mark))
+                    except ScorerError:  # these rollouts were sampled without what it needs
+                        continue
                     marked.seconds[name] = services.clock.now() - began
             units.append(marked)
     return units

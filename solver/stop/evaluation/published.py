@@ -7,7 +7,6 @@ JSON in xz: a header, the rollouts, the scores.
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from solver.errors import InputError
 from solver.files.whole import write_whole
 from solver.stop.evaluation.scores import ScoreHeader, Scores, line_of, marked_of
 from solver.stop.rollouts.file import SamplingHeader
-from solver.stop.rollouts.rollout import ProblemRollouts, SavedTurn
+from solver.stop.rollouts.rollout import ProblemRollouts, SavedTurn, statement_digest
 from solver.types import Problem
 
 _DECIMALS = {"logprobs": 4, "confidences": 2, "entropies": 3}
@@ -47,11 +46,6 @@ class Published:
     statements: Mapping[str, str]
 
 
-def statement_digest(statement: str) -> str:
-    """The sha256 (hex) of a statement in lower case with single spaces."""
-    return hashlib.sha256(" ".join(statement.lower().split()).encode()).hexdigest()
-
-
 def publish(
     path: Path,
     sampling: SamplingHeader,
@@ -70,7 +64,10 @@ def publish(
     if scores is None:
         scores = Scores(ScoreHeader(sampling=sampling, adapters=(), reward_models=()))
     else:
-        _check_scored(units, sampling, scores)
+        if scores.header.sampling != sampling:
+            raise InputError("the scores are of other rollouts")
+        wanted = [(unit.problem_id, unit.block) for unit in units]
+        scores.refuse_partial(wanted, scores.settings(), path)
     names = dict.fromkeys(unit.problem_id for unit in units)
     model = Path(sampling.model).name  # where it lay is nobody's business
     public = scores.header.model_copy(
@@ -114,9 +111,10 @@ def restored(
     known = {statement_digest(problem.statement): problem.statement for problem in problems}
     units = []
     for unit in published.units:
-        statement = known.get(published.statements[unit.problem_id])
-        if statement is not None:
-            units.append(unit.model_copy(update={"prompt_token_ids": dialect.prompt(statement)}))
+        digest = published.statements[unit.problem_id]
+        if digest in known:
+            prompt = dialect.prompt(known[digest])
+            units.append(unit.model_copy(update={"prompt_token_ids": prompt, "statement": digest}))
         elif not some:
             raise InputError(
                 f"no problem has the statement of {unit.problem_id} (--some leaves its rollouts out)"
@@ -126,25 +124,13 @@ def restored(
     return units
 
 
-def _check_scored(
-    units: Sequence[ProblemRollouts], sampling: SamplingHeader, scores: Scores
-) -> None:
-    if scores.header.sampling != sampling:
-        raise InputError("the scores are of other rollouts")
-    scored = {(marked.problem_id, marked.block) for marked in scores.all()}
-    missing = [unit.problem_id for unit in units if (unit.problem_id, unit.block) not in scored]
-    if missing:
-        raise InputError(
-            f"{len(missing)} problems are not scored yet, the first is {missing[0]!r}: let `evaluate` go on"
-        )
-
-
 def _without_prompt(unit: ProblemRollouts) -> ProblemRollouts:
     rollouts = [
         rollout.model_copy(update={"turns": [_rounded(turn) for turn in rollout.turns]})
         for rollout in unit.rollouts
     ]
-    return unit.model_copy(update={"prompt_token_ids": [], "rollouts": rollouts})
+    # its statement's digest is in the header
+    return unit.model_copy(update={"prompt_token_ids": [], "statement": None, "rollouts": rollouts})
 
 
 def _rounded(turn: SavedTurn) -> SavedTurn:

@@ -28,7 +28,8 @@ Key = tuple[str, int, int, int, int]  # problem, block, launch, mark, draw
 class ScoreHeader(BaseModel):
     """How the rollouts were sampled, and the sha256 of each training's adapters and reward model.
 
-    `last_checks` are the adapters of the last check; files from before it have none.
+    `last_checks` are the adapters of the last check; files from before it have none. `model` is the
+    fingerprint of the model that scored, empty where it is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class ScoreHeader(BaseModel):
     adapters: tuple[str, ...]
     reward_models: tuple[str, ...]
     last_checks: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def num_draws(self) -> int:
@@ -59,7 +61,8 @@ class Scores:
             known, marked = _parsed(lines, path)
             before: dict[str, Any] = known.model_dump()
             for name, value in header.model_dump().items():
-                if before[name] != value:
+                unknown = name == "model" and "" in (value, before[name])
+                if before[name] != value and not unknown:
                     raise ConfigError(f"{path} holds scores of other {name}: name another file")
             self._take(marked)
 
@@ -81,6 +84,28 @@ class Scores:
         if self._file is not None:
             self._file.append(line_of(marked))
 
+    def close(self) -> None:
+        """Let others write."""
+        if self._file is not None:
+            self._file.close()
+
+    def refuse_partial(
+        self, units: Iterable[tuple[str, int]], settings: Iterable[tuple[int, int]], path: Path
+    ) -> None:
+        """Raise `InputError` where one of `units` (problem, block) is not scored at one of `settings`."""
+        units, draws = list(units), range(self.header.num_draws)
+        for launch, mark in settings:
+            lacking = [
+                unit
+                for unit in units
+                if any((*unit, launch, mark, draw) not in self._found for draw in draws)
+            ]
+            if lacking:
+                raise InputError(
+                    f"{path}: {len(lacking)} problems are not scored yet ({launch} rollouts, mark {mark}),"
+                    f" the first is {lacking[0][0]!r}: let `evaluate` go on"
+                )
+
     def all(self) -> list[Marked]:
         """Every unit as it was added."""
         return list(self._found.values())
@@ -101,10 +126,17 @@ class Scores:
                 units.append(replace(m, scores=scores, seconds=seconds))
         return units
 
-    def settings(self) -> tuple[list[int], list[int]]:
-        """The launches and the marks there are, ascending."""
-        found = self._found.values()
-        return sorted({m.launch for m in found}), sorted({m.mark for m in found})
+    def units(self) -> list[tuple[str, int]]:
+        """Every problem and block of which there is a score."""
+        return list(dict.fromkeys((m.problem_id, m.block) for m in self._found.values()))
+
+    def settings(self) -> list[tuple[int, int]]:
+        """Every launch and mark at which something is scored."""
+        return sorted({(m.launch, m.mark) for m in self._found.values()})
+
+    def said_settings(self) -> str:
+        """The settings in words."""
+        return ", ".join(f"{launch} rollouts at mark {mark}" for launch, mark in self.settings())
 
     def _take(self, marked: Iterable[Marked]) -> None:
         for m in marked:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -168,7 +169,17 @@ async def collect(
 
     `progress` shows how many problems are done and the share of right ends so far.
     """
-    file = RolloutFile(rollouts_path, header)
+    with closing(RolloutFile(rollouts_path, header, problems)) as file:
+        return await _go_on(file, problems, plan, sampler, progress)
+
+
+async def _go_on(
+    file: RolloutFile,
+    problems: Sequence[Problem],
+    plan: SamplingPlan,
+    sampler: Sampler,
+    progress: WorkProgress,
+) -> list[ProblemRollouts]:
     plan = replace(plan, stored=file.stored_tokens)
     units: dict[str, ProblemRollouts] = {}
     right = ends = 0

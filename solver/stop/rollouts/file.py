@@ -6,7 +6,7 @@ An interrupted sampling goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from solver.errors import InputError
 from solver.files.jsonl import JsonlFile, whole_lines
 from solver.files.whole import write_whole
-from solver.stop.rollouts.rollout import ProblemRollouts
+from solver.stop.rollouts.rollout import ProblemRollouts, statement_digest
+from solver.types import Problem
 
 ROLLOUTS = ".rollouts.jsonl"  # how the name of such a file ends
 
@@ -49,14 +50,20 @@ class RolloutFile:
     `stored_tokens` is the file's own number, which may be larger than the one asked for.
     """
 
-    def __init__(self, path: Path, header: SamplingHeader) -> None:
-        """Create the file, or continue it if its header is the same. Raises `InputError`."""
+    def __init__(
+        self, path: Path, header: SamplingHeader, problems: Iterable[Problem] = ()
+    ) -> None:
+        """Create the file, or continue it if its header is the same.
+
+        Raises `InputError`, also if it holds rollouts of another problem with the id of one of `problems`.
+        """
         self.done: list[ProblemRollouts] = []
         self.stored_tokens = header.stored_tokens
 
         def go_on(lines: list[bytes]) -> None:
             known, self.done = _parsed(lines, path)
             _check_same(known, header, path)
+            _check_statements(self.done, problems, path)
             self.stored_tokens = known.stored_tokens
 
         self._file = JsonlFile(path, header.model_dump_json(), go_on)
@@ -64,6 +71,21 @@ class RolloutFile:
     def append(self, rollouts: ProblemRollouts) -> None:
         """Add one line. Raises `InputError`."""
         self._file.append(rollouts.model_dump_json(exclude_defaults=True))
+
+    def close(self) -> None:
+        """Let others write."""
+        self._file.close()
+
+
+def as_stored(header: SamplingHeader, path: Path) -> SamplingHeader:
+    """`header` with the stored tokens of `path`, if these are more: what a sampling into it goes on with."""
+    try:
+        with path.open("rb") as file:
+            known = SamplingHeader.model_validate_json(file.readline())
+    except (OSError, ValueError):
+        return header
+    most = max(known.stored_tokens, header.stored_tokens)
+    return header.model_copy(update={"stored_tokens": most})
 
 
 def read_rollouts(path: Path) -> tuple[SamplingHeader, list[ProblemRollouts]]:
@@ -120,6 +142,18 @@ def _parsed(lines: list[bytes], path: Path) -> tuple[SamplingHeader, list[Proble
         except ValidationError:
             raise InputError(f"{path} line {number} is damaged") from None
     return header, rollouts
+
+
+def _check_statements(
+    units: Iterable[ProblemRollouts], problems: Iterable[Problem], path: Path
+) -> None:
+    statements = {problem.id: statement_digest(problem.statement) for problem in problems}
+    for unit in units:
+        expected = statements.get(unit.problem_id)
+        if None not in (expected, unit.statement) and unit.statement != expected:
+            raise InputError(
+                f"{path} holds rollouts of another problem with the id {unit.problem_id!r}: name another file"
+            )
 
 
 def _check_equal(known: SamplingHeader, header: SamplingHeader, path: Path, first: Path) -> None:

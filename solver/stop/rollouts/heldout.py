@@ -11,7 +11,7 @@ from pathlib import Path
 
 from solver.embedded.problems import Split, problems, split_of_id
 from solver.errors import InputError
-from solver.files.problems import load_problems
+from solver.files.problems import read_problems
 from solver.files.rows import kind_of
 from solver.types import Problem
 
@@ -27,7 +27,7 @@ def embedded_problems(split: str, num: int, seed: int) -> list[Problem]:
 def refuse_held_out(given: Sequence[Problem], exclude: Path | None) -> None:
     """Raise `InputError` if a problem is of the test split or in the file `exclude`.
 
-    `exclude` is a file of problems (then equal statements count too) or one id a line.
+    `exclude` is one id a line, or a file of problems: then equal statements count, and ids if it has any.
     """
     test = [problem.id for problem in given if split_of_id(problem.id) is Split.TEST]
     _refuse(test, "of the embedded families' test split")
@@ -35,9 +35,9 @@ def refuse_held_out(given: Sequence[Problem], exclude: Path | None) -> None:
         return
     statements: frozenset[str] = frozenset()
     if kind_of(exclude) is not None:
-        rows = load_problems(exclude)
-        ids = frozenset(row.id for row in rows)
-        statements = frozenset(row.statement.strip() for row in rows)
+        file = read_problems(exclude)
+        ids = frozenset(row.id for row in file.problems if file.has_ids)
+        statements = frozenset(row.statement.strip() for row in file.problems)
     else:
         try:
             lines = exclude.read_text(encoding="utf-8").splitlines()

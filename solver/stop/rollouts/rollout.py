@@ -5,6 +5,7 @@ The first tokens are enough to cut a rollout at any mark up to there; how it end
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
@@ -72,9 +73,13 @@ class Rollout(_Frozen):
 
 
 class ProblemRollouts(_Frozen):
-    """The rollouts of one problem in one block of seeds. `tags` are the problem's (family, kind)."""
+    """The rollouts of one problem in one block of seeds. `tags` are the problem's (family, kind).
+
+    `statement` is its `statement_digest`; None in files from before it was kept.
+    """
 
     problem_id: str
+    statement: str | None = None
     block: int
     answer: int
     tags: dict[str, str] = {}
@@ -125,6 +130,11 @@ class ProblemRollouts(_Frozen):
             rollout.stop_reason,
             rollout.answer,
         )
+
+
+def statement_digest(statement: str) -> str:
+    """The sha256 (hex) of a statement in lower case with single spaces."""
+    return hashlib.sha256(" ".join(statement.lower().split()).encode()).hexdigest()
 
 
 def saved_turns(trajectory: Trajectory, stored_tokens: int) -> list[SavedTurn]:

@@ -18,7 +18,12 @@ from solver.policy.seeds import trajectory_seed
 from solver.solving.services import Services
 from solver.solving.trajectory import Stage, TrajectoryRun, begin
 from solver.stop.rollouts.rerun import RerunResources
-from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, saved_turns
+from solver.stop.rollouts.rollout import (
+    ProblemRollouts,
+    Rollout,
+    saved_turns,
+    statement_digest,
+)
 from solver.types import Problem, StopReason, Trajectory, Turn
 
 
@@ -107,6 +112,7 @@ async def sample_problem(
         raise EngineError(f"every rollout of {problem.id} failed: {launched[0].error}")
     return ProblemRollouts(
         problem_id=problem.id,
+        statement=statement_digest(problem.statement),
         block=block,
         answer=problem.answer if modulus is None else problem.answer % modulus,
         tags=dict(problem.tags),

@@ -160,7 +160,9 @@ class FolderShelf:
             ) from None
 
     def _open_index(self) -> None:
-        self._index = JsonlFile(self._folder / _INDEX, json.dumps(self._identity), self._read)
+        self._index = JsonlFile(
+            self._folder / _INDEX, json.dumps(self._identity), self._read, alone=False
+        )
 
     def _read(self, lines: list[bytes]) -> None:
         try:

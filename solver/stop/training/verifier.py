@@ -136,8 +136,10 @@ def _fit(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
+    # OneCycleLR divides by the steps of its warm-up less one
+    warmup = recipe.warmup if round(recipe.warmup * num_steps, 6) != 1 else 2 / num_steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=num_steps, pct_start=recipe.warmup
+        optimizer, recipe.learning_rate, total_steps=num_steps, pct_start=warmup
     )
     lengths = [len(ids) for ids in train[1]]
     best: tuple[Metrics, dict[str, Tensor]] | None = None
