@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from math import isfinite
 
-from sandbox.result import ExecutionResult, ExecutionStatus
+from sandbox.result import ExecutionResult, ExecutionStatus, shares
 from solver.dialects.base import TurnReader
 from solver.errors import ScorerError, named
 from solver.journal.events import Ended, Executed, Forced, Sampled
@@ -32,6 +32,12 @@ from solver.types import (
 )
 
 _GOES_ON = frozenset({StopReason.MARK})
+# ids that the opening of an answer may take beyond what it takes now: a block or a thought may begin
+_MORE_TO_CLOSE = 16
+_LONG_OPENING = (
+    512  # with more room than that in the context, how long an opening is does not matter
+)
+_LEAST_OUTPUT = 64  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,8 @@ class TrajectoryRun:
             reader = services.dialect.reader(trajectory.turns[-1].token_ids)
             room = stage.sampled_limit - trajectory.num_sampled_tokens
             context_room = self._context_room()
+            if context_room < room + _LONG_OPENING:
+                context_room -= self._conclusion_length()
             if reader.call is None and reader.ended:
                 if services.config.answer.ask and not self._gave_an_answer():
                     await self._conclude(asked=True)
@@ -153,8 +161,9 @@ class TrajectoryRun:
             elif trajectory.num_tool_calls >= services.config.sampling.max_turns:
                 await self._conclude()
                 return StopReason.MAX_TURNS
-            else:
-                await self._execute(reader, stage.deadline)
+            elif not await self._execute(reader, stage.deadline):
+                await self._conclude()
+                return StopReason.MAX_TOKENS
 
     def _gave_an_answer(self) -> bool:
         """Whether the model's own text holds any, an integer or not."""
@@ -162,6 +171,11 @@ class TrajectoryRun:
 
     def _context_room(self) -> int:
         return self.services.engine.capabilities.context_length - len(self.trajectory.token_ids)
+
+    def _conclusion_length(self) -> int:
+        """What must be left in the context for an answer in the model's name."""
+        opening = self.services.dialect.final_opening(self.trajectory)
+        return len(opening) + _MORE_TO_CLOSE + FORCED_TOKENS
 
     async def _conclude(self, *, asked: bool = False) -> None:
         """Open the final answer in the model's name and let it write a few tokens, if there is room.
@@ -230,8 +244,11 @@ class TrajectoryRun:
                 )
             )
 
-    async def _execute(self, reader: TurnReader, deadline: float) -> None:
-        """Run a complete call, or refuse it, and append what the model is told about it."""
+    async def _execute(self, reader: TurnReader, deadline: float) -> bool:
+        """Run a complete call, or refuse it, and append what the model is told about it.
+
+        False, with nothing appended, if even the shortest output would leave no room for an answer.
+        """
         trajectory, services = self.trajectory, self.services
         started, turn = services.elapsed(), trajectory.turns[-1]
         if reader.refusal is not None:
@@ -241,8 +258,12 @@ class TrajectoryRun:
             code = reader.call or ""
             timeout_s = min(services.config.sandbox.cell_timeout_s, deadline - services.clock.now())
             result = await self.resources.execute(trajectory, code, timeout_s)
+        told = self._told(result)
+        if told is None:
+            return False
+        result, message = told
         turn.tool_call, turn.execution = code, result
-        turn.appended_token_ids = tuple(services.dialect.tool_message(trajectory, result))
+        turn.appended_token_ids = tuple(message)
         trajectory.turns.append(Turn())
         services.record(
             Executed(
@@ -255,6 +276,26 @@ class TrajectoryRun:
                 started=started,
             )
         )
+        return True
+
+    def _told(self, result: ExecutionResult) -> tuple[ExecutionResult, list[int]] | None:
+        """A call's result and the ids that tell it, its texts cut until they leave room for an answer in the
+        context. None if they never do."""
+        trajectory, dialect = self.trajectory, self.services.dialect
+        message = dialect.tool_message(trajectory, result)
+        room = self._context_room()
+        if len(message) + _LONG_OPENING > room:
+            room -= self._conclusion_length()
+        size = len(result.stdout.encode()) + len(result.stderr.encode())
+        while len(message) > room:
+            if size <= _LEAST_OUTPUT:
+                return None
+            size //= 2
+            stdout, stderr = shares(result.stdout, result.stderr, size)
+            texts = {"stdout": stdout, "stderr": stderr, "truncated": True}
+            result = result.model_copy(update=texts)
+            message = dialect.tool_message(trajectory, result)
+        return result, message
 
 
 def _params(seed: int, max_tokens: int, services: Services) -> SamplingParams:

@@ -99,9 +99,12 @@ def test_pitfall_3_a_call_cut_by_the_deadline_is_never_run() -> None:
     assert state.trajectories[0].stop_reason is StopReason.DEADLINE
 
 
-def test_a_full_context_ends_the_trajectory() -> None:
+@pytest.mark.parametrize("length", range(100, 110))
+def test_a_full_context_ends_the_trajectory_with_a_forced_answer(length: int) -> None:
     scripted = rig(ids("<|channel|>analysis<|message|>" + " no" * 400))
-    scripted.context_length = len(DIALECT.prompt(problem().statement)) + 100
+    scripted.context_length = len(DIALECT.prompt(problem().statement)) + length
     (trajectory,) = run(scripted).trajectories
     assert trajectory.stop_reason is StopReason.MAX_TOKENS
-    assert len(trajectory.token_ids) == scripted.context_length
+    assert len(trajectory.token_ids) <= scripted.context_length
+    assert len(trajectory.turns) == 2, "the second one is the answer in the model's name"
+    assert 0 < len(trajectory.turns[1].token_ids) <= 16

@@ -137,8 +137,8 @@ def test_one_silent_trajectory_costs_only_itself() -> None:
 
 
 def test_pitfall_13_what_was_sampled_before_the_deadline_is_kept_and_can_answer() -> None:
-    """The box is written but the turn is not over; forcing has no tokens left: the box still counts."""
-    context = 60
+    """The box is written but the turn is not over when the context is full: the box still counts."""
+    context = 110
     rig = Rig(
         says=lambda *_: ids("\\boxed{31} and then" + " hm" * 200),
         settings=config(prune={"mark": 15}),

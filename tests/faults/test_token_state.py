@@ -10,7 +10,7 @@ from sandbox.scripted import Step
 from solver.journal.events import Ended, Executed, Sampled
 from solver.solving.solve import solve
 from solver.solving.state import ProblemState
-from solver.types import StopReason
+from solver.types import StopReason, Trajectory
 from tests.support import run_virtual
 from tests.support.rig import DIALECT, END, Rig, budget, config, every, ids, problem
 
@@ -174,12 +174,36 @@ def test_token_limit_is_a_named_end_with_a_forced_answer() -> None:
     assert state.trajectories[0].answer == 8
 
 
-def test_a_full_context_ends_the_trajectory() -> None:
+def in_a_context_of(length: int, writes: str, prints: str = "") -> tuple[Trajectory, Rig]:
+    """One trajectory that `writes` for ever, and concludes with 8 where it is made to."""
     rig = Rig(
-        says=lambda *_: ids("." * 99),
-        context_length=80,
+        says=lambda _, so_far: ids("8}." + END) if so_far[-1] == ids("{")[0] else ids(writes),
+        prints=lambda code: prints,
+        context_length=length,
         settings=config(prune={"launch": 1, "keep": 1}),
     )
-    state = run(rig)
-    assert state.trajectories[0].stop_reason is StopReason.MAX_TOKENS
-    assert len(state.trajectories[0].token_ids) == 80
+    [trajectory] = run(rig).trajectories
+    assert len(trajectory.token_ids) <= length
+    return trajectory, rig
+
+
+@pytest.mark.parametrize("length", range(100, 140))
+@pytest.mark.parametrize("writes", ["." * 99, "```\n" * 40, "<think>" * 20])
+def test_a_full_context_is_a_named_end_with_a_forced_answer(length: int, writes: str) -> None:
+    trajectory, _ = in_a_context_of(length, writes)
+    assert (trajectory.stop_reason, trajectory.answer) == (StopReason.MAX_TOKENS, 8)
+
+
+def test_an_output_that_would_fill_the_context_is_cut() -> None:
+    trajectory, rig = in_a_context_of(600, CALL, "9" * 20_000)
+    assert (trajectory.stop_reason, trajectory.answer) == (StopReason.MAX_TOKENS, 8)
+    assert len(rig.pool.executed) > 1, "there is room to go on behind the cut output"
+    first = next(event for event in rig.events if isinstance(event, Executed))
+    assert first.result.truncated
+    assert "not shown" in DIALECT.text(first.appended_token_ids)
+
+
+@pytest.mark.parametrize("length", range(120, 180))
+def test_a_call_without_room_for_its_output_is_concluded(length: int) -> None:
+    trajectory, _ = in_a_context_of(length, CALL, "9" * 20_000)
+    assert (trajectory.stop_reason, trajectory.answer) == (StopReason.MAX_TOKENS, 8)
