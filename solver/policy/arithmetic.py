@@ -16,7 +16,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from solver.policy import exact, lexicon
-from solver.policy.boxes import closing_braces
+from solver.policy.braces import closing_braces
 from solver.policy.exact import Unreadable
 
 _MAX_DEPTH = 24

@@ -22,7 +22,7 @@ _LATE_OPENING = re.compile(r"(?<!`)(`{3,})([A-Za-z0-9_+#-]*)[ \t\r]*$")  # "so w
 _LANGUAGE = re.compile(r"\{?[ \t]*\.?([A-Za-z][A-Za-z0-9_+#-]*)(?=$|[\s:;,{}])")
 # A tag or a control token may stand behind a closing fence; a tag that code has in quotes is no tag.
 _CLOSING = {kind: re.compile(rf"{kind}{{3,}}(?=[ \t\r]*(?:$|<[|/]))") for kind in "`~"}
-_THOUGHT_END = re.compile(r"(?<!['\"`])</think>")
+THOUGHT_END = re.compile(r"(?<!['\"`])</think>")
 _TICKS = re.compile(r"`+")
 
 
@@ -119,7 +119,7 @@ class Fences:
             else:
                 self.last = block
             return block
-        if "</think>" in line and (thought := _THOUGHT_END.search(line)):
+        if "</think>" in line and (thought := THOUGHT_END.search(line)):
             block.lines.append(line[: thought.start()])
             self._leave(block)
             self._outside(line[thought.start() :])

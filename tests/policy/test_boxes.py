@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solver.policy.answer import boxed
-from solver.policy.boxes import closing_braces
+from solver.policy.braces import closing_braces
 
 
 @pytest.mark.parametrize(

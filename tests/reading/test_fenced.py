@@ -49,6 +49,30 @@ def test_a_final_text(case: dict[str, Any]) -> None:
     assert DIALECT.answer(wrote(case["input"] + END), RULE) == case["expected"]
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So maybe \\boxed{41}? no.\n</think>\n```latex\n\\boxed{42}\n```\n", 42),
+        ("Put it in \\boxed{answer}.\n</think>\n> **\\boxed{42}**\n", 42),
+        ("It is \\boxed{42}.\n</think>\nSo it is done.", 42),
+        ("It is \\boxed{41}.\n</think>\nIt is \\boxed{42}.", 42),
+        ("It is \\boxed{42}.\n</think>\nIt is \\boxed{x}.", 42),
+        ("`\\boxed{42}`\n</think>\nDone.", 42),
+        ("It is \\boxed{41}.\n```python\nprint('</think>')\n```\nNo, \\boxed{42}.", 42),
+        ("```\nIt is \\boxed{41}.\n</think>\nIt is \\boxed{42}.", 42),
+    ],
+)
+def test_what_is_said_behind_the_thought_decides(text: str, answer: int) -> None:
+    assert DIALECT.answer(wrote(f"<think>{text}{END}"), RULE) == answer
+    assert DIALECT.answer(wrote(f"{text}{END}"), RULE) == answer, "the prompt opened the thought"
+
+
+def test_a_placeholder_in_the_thought_is_no_answer() -> None:
+    """So that a model which concludes without a box is asked."""
+    assert DIALECT.boxes(wrote(f"In \\boxed{{answer}}.\n</think>\n```\n42\n```\n{END}")) == []
+    assert DIALECT.boxes(wrote(f"Hm.\n</think>\nIt is \\boxed{{x}}.{END}")) == ["x"]
+
+
 @of("cut here, answer forced with 42")
 def test_a_forced_answer(case: dict[str, Any]) -> None:
     assert DIALECT.answer(forced(wrote(case["input"])), RULE) == case["expected"]
