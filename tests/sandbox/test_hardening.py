@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -356,3 +357,29 @@ def test_a_folder_goes_whatever_is_in_it(tmp_path: Path) -> None:
     assert not folder.exists()
     assert tmp_path.exists()
     remove_folder(folder)
+
+
+def test_a_link_that_was_a_folder_a_moment_ago_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a survivor of a kernel could swap it between the look and the removal."""
+    precious = tmp_path / "home" / "precious"
+    (tmp_path / "home").mkdir(0o755)
+    precious.write_text("x")
+    folder = tmp_path / "folder"
+    (folder / "inside").mkdir(parents=True)
+    scandir = os.scandir
+
+    def swapping(place: Any) -> Any:
+        found = list(scandir(place))
+        for entry in found:
+            entry.is_dir(follow_symlinks=False)  # what is known of it stays known
+        if (folder / "inside").is_dir() and not (folder / "inside").is_symlink():
+            (folder / "inside").rmdir()
+            (folder / "inside").symlink_to(tmp_path / "home")
+        return found
+
+    monkeypatch.setattr(os, "scandir", swapping)
+    remove_folder(folder)
+    assert precious.read_text() == "x"
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o755
