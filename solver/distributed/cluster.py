@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
-from solver.distributed.crew import ActorLost, Crew
+from solver.distributed.crew import Crew
 from solver.distributed.hands import LOCAL, Hands
 from solver.distributed.node import installation
 from solver.distributed.tasks import Batch, Task
-from solver.distributed.worker import Hello, Worker
+from solver.distributed.worker import ActorLost, Hello, Worker
 from solver.errors import ConfigError, ModelError, first_line
 
 _OBJECT_STORE = 200 << 20  # bytes; what is sent is small

@@ -16,8 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from solver.cli.progress import TokenRate
 from solver.distributed.tasks import Batch, Task
-from solver.distributed.worker import Hello
-from solver.errors import RunError
+from solver.distributed.worker import ActorLost, Hello
 from solver.solving.concurrency import run_together
 
 U = TypeVar("U")
@@ -25,14 +24,6 @@ R = TypeVar("R")
 
 OPEN, STARTING = "open", "starting"
 MOST_TRIES = 3  # of a unit whose actor is lost each time, and of an actor that gets nothing done
-
-
-class ActorLost(RunError):
-    """An actor's process or node ended; `for_good` if it will not be started again."""
-
-    def __init__(self, what: str, *, for_good: bool = False) -> None:
-        super().__init__(what)
-        self.for_good = for_good
 
 
 class Actor(Protocol):

@@ -19,7 +19,7 @@ from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.distributed.node import Installation, why_unfit
 from solver.distributed.tasks import Batch, Task
-from solver.errors import UserError, named
+from solver.errors import RunError, UserError, named
 from solver.journal.events import Event
 from solver.journal.writer import journal_line
 from solver.solving.services import Services
@@ -39,6 +39,14 @@ class Hello:
     engine: dict[str, str | int] | None = None
     isolation: str = ""
     said: tuple[str, ...] = ()
+
+
+class ActorLost(RunError):
+    """An actor's process or node ended; `for_good` if it will not be started again."""
+
+    def __init__(self, what: str, *, for_good: bool = False) -> None:
+        super().__init__(what)
+        self.for_good = for_good
 
 
 class Worker:
@@ -66,7 +74,9 @@ class Worker:
 
     async def serve(self, task: Task[Any]) -> AsyncGenerator[Batch, None]:
         """Work on a task and say what happens, a few times a second; the last batch has its result."""
-        assert self._services is not None, "an actor is opened before it works"
+        hello = await self.open()  # Ray may have restarted an actor that was idle, unasked
+        if self._services is None:
+            raise ActorLost(hello.refusal)
         async with self._outbox(self._services, task) as outbox:
             services = replace(
                 self._services,

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from solver.config import SolverConfig
-from solver.distributed.crew import ActorLost, Crew
+from solver.distributed.crew import Crew
 from solver.distributed.node import installation
 from solver.distributed.session import Desk, run_session
+from solver.distributed.worker import ActorLost
 from solver.journal.events import EVENTS, Event, ProblemStarted, Sampled, Solved
 from solver.journal.history import RunHistory
 from solver.solving import session

@@ -13,7 +13,7 @@ import pytest
 from solver.config import SolverConfig
 from solver.distributed.node import installation
 from solver.distributed.tasks import Batch
-from solver.distributed.worker import BATCH_S, Worker
+from solver.distributed.worker import BATCH_S, ActorLost, Worker
 from solver.errors import ModelError
 from solver.journal.events import EVENTS, EngineIncident, Event
 from solver.solving.services import Services
@@ -82,6 +82,27 @@ def test_a_model_that_cannot_be_used_is_a_refusal() -> None:
         return (await worker.open()).refusal
 
     assert run_virtual(work()) == "no such model"
+
+
+def test_an_actor_that_was_restarted_while_it_was_idle_opens_when_it_is_asked_to_work() -> None:
+    build = Build()
+    task: Any = Chatty(build, 1_000.0)
+
+    async def work() -> list[Batch]:
+        return [batch async for batch in Worker(CONFIG, installation(CONFIG), build).serve(task)]
+
+    assert run_virtual(work())[-1].result
+    assert build.opened == 1
+
+
+def test_one_that_cannot_be_opened_again_is_lost() -> None:
+    async def work() -> None:
+        worker = Worker(CONFIG, installation(CONFIG), Build(fails=True))
+        async for _ in worker.serve(Chatty(Build(), 0.0)):
+            pass
+
+    with pytest.raises(ActorLost, match="no such model"):
+        run_virtual(work())
 
 
 def test_what_a_task_raises_comes_through() -> None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from solver.config import SolverConfig
-from solver.distributed.crew import ActorLost
 from solver.distributed.node import Installation, installation
 from solver.distributed.tasks import Batch, Task
-from solver.distributed.worker import Hello, Worker
+from solver.distributed.worker import ActorLost, Hello, Worker
 from solver.solving.services import Services
 from tests.support.rig import Rig
 
