@@ -39,7 +39,7 @@ class ExecutionResult(BaseModel):
     again. `stopped` says what the kernel used too much of when it was killed for that.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     status: ExecutionStatus
     stdout: str = ""

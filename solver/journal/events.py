@@ -49,8 +49,13 @@ SCHEMA_VERSION = 1
 SCHEMA_MINOR = 5
 
 
+# What engines and scorers say may be infinite or no number; times may not.
+Said = Annotated[float, Field(allow_inf_nan=True)]
+Count = Annotated[int, Field(ge=0, le=2**53)]  # of tokens
+
+
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     t: float = 0.0
 
@@ -127,11 +132,11 @@ class Sampled(_Event):
     problem_id: str
     index: int
     token_ids: list[int]
-    logprobs: list[float]
-    confidences: list[float] | None = None
-    entropies: list[float] | None = None
-    reused_tokens: int
-    encoded_tokens: int
+    logprobs: list[Said]
+    confidences: list[Said] | None = None
+    entropies: list[Said] | None = None
+    reused_tokens: Count
+    encoded_tokens: Count
     started: float
 
 
@@ -167,7 +172,7 @@ class Ended(_Event):
     problem_id: str
     index: int
     stop_reason: StopReason
-    num_sampled_tokens: int
+    num_sampled_tokens: Count
     answer: int | None = None
     error: str | None = None
     evidence: Evidence = NO_EVIDENCE
@@ -181,7 +186,7 @@ class Checked(_Event):
     mark: int | None = None
     kept: list[int]
     dropped: list[int]
-    scores: dict[int, float]
+    scores: dict[int, Said]
     method: str
     reason: PruneReason
     error: str | None = None
@@ -198,7 +203,7 @@ class Crowded(_Event):
     type: Literal["crowded"] = "crowded"
     problem_id: str
     index: int
-    scores: dict[int, float]
+    scores: dict[int, Said]
 
 
 class Scored(_Event):
@@ -208,7 +213,7 @@ class Scored(_Event):
     problem_id: str
     scorer: str
     mark: int
-    scores: dict[int, float]
+    scores: dict[int, Said]
     error: str | None = None
     started: float
 
@@ -240,8 +245,8 @@ class Solved(_Event):
     decided_early: bool
     elapsed_s: float
     sampled_tokens: int
-    reused_tokens: int
-    encoded_tokens: int
+    reused_tokens: Count
+    encoded_tokens: Count
     taken: Taken | None = None
     degradations: list[Degradation] = []
 

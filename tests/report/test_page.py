@@ -154,6 +154,25 @@ def test_a_score_that_is_no_number_does_not_cost_the_report(tmp_path: Path) -> N
     assert [lane["scores"] for lane in detail["lanes"]] == [[None], [0.5], [-2.0]]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("t", "Infinity"), ("t", "1e999"), ("started", "NaN"), ("elapsed_s", "NaN"),
+        ("num_sampled_tokens", "1" + "0" * 400),
+    ],
+)  # fmt: skip
+def test_a_line_with_a_number_that_cannot_be_is_a_damaged_one(
+    field: str, value: str, tmp_path: Path
+) -> None:
+    folder = three_problems(tmp_path / "run").write()
+    journal = folder / "journal.jsonl"
+    first, *lines = journal.read_text().splitlines()
+    bad = [re.sub(rf'"{field}":[-0-9.e]+', f'"{field}":{value}', line) for line in lines]
+    assert bad != lines
+    journal.write_text("\n".join([first, *bad]) + "\n")
+    assert "could not be read" in json.dumps(embedded(page(folder)))
+
+
 def test_long_integers_keep_every_digit(tmp_path: Path) -> None:
     large = 12345678901234567890
     run = RunBuilder(tmp_path / "run", [("a", "?", 4)])
