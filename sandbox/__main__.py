@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, get_args
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -77,8 +77,11 @@ def mcp(
         _refuse(f"the MCP SDK is missing ({error}): {sys.executable} -m pip install mcp")
     try:
         layers = TypeAdapter(tuple[Layer, ...]).validate_python(tuple(require or ()))
+    except ValidationError:
+        _refuse(f"--require is one of {', '.join(get_args(Layer))}")
+    try:
         asyncio.run(serve(Limits(spares=1, cell_timeout_s=timeout, require=layers)))
-    except (IsolationError, ValidationError) as error:
+    except IsolationError as error:
         _refuse(str(error))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from sandbox.isolation import Isolation
 from sandbox.limits import Limits
@@ -21,8 +21,9 @@ from solver.cli.python import python
 from solver.clock import MonotonicClock
 from solver.config import SolverConfig
 from solver.doctor.finding import Finding, fail, ok, warn
+from solver.engines.vllm.attached import server_url
 from solver.engines.vllm.command import PROGRAM, Recipe
-from solver.errors import ModelError
+from solver.errors import ConfigError, ModelError
 from solver.journal.events import Solved
 from solver.scorers import Need, find_scorer
 from solver.scorers.folders import adapter_folder, last_check_folder, reward_folder
@@ -31,6 +32,7 @@ from solver.types import DegradationKind, Problem, ProblemBudget
 _KERNEL_S = 60.0
 _FLAGS_S = 240.0  # importing vLLM from a network disk takes minutes
 _SERVER_S = 5.0
+_no_proxy = build_opener(ProxyHandler({}))  # as the engine asks
 _SOLVE_S = 60.0
 _BROKEN = (
     DegradationKind.FAILED,
@@ -166,9 +168,9 @@ def servers(urls: Sequence[str]) -> Finding:
     """Whether the running servers answer."""
     for url in urls:
         try:
-            with urlopen(f"{url.rstrip('/')}/health", timeout=_SERVER_S):
+            with _no_proxy.open(f"{server_url(url)}/health", timeout=_SERVER_S):
                 pass
-        except (URLError, OSError, ValueError) as error:
+        except (ConfigError, URLError, OSError, ValueError) as error:
             return fail("vllm", f"{url}: {error}", "start the server, or correct vllm.servers")
     return ok("vllm", f"{len(urls)} running servers answer")
 

@@ -227,7 +227,7 @@ def test_flags_that_we_refuse_ourselves(monkeypatch: pytest.MonkeyPatch) -> None
 
 class Healthy(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(200 if self.path == "/health" else 404)
         self.end_headers()
 
     def log_message(self, *_: object) -> None: ...
@@ -243,8 +243,10 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def test_servers_that_answer_and_that_do_not(server: str) -> None:
-    assert trials.servers([server]).status is Status.OK
+def test_servers_that_answer_and_that_do_not(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which the engine does not ask either
+    assert trials.servers([server, f" {server}/v1 "]).status is Status.OK
+    assert "is no server" in trials.servers(["nowhere"]).found
     gone = trials.servers([server, "http://127.0.0.1:9"])
     assert (gone.status, "http://127.0.0.1:9" in gone.found) == (Status.FAIL, True)
 

@@ -70,6 +70,7 @@ class FakeServer:
     delay_s: float = 0.0
     admits: bool = True
     capacity: int | None = None
+    cards: list[Any] | None = None  # what it says that it serves; None: the truth
     caches: bool = True
     cached_details: bool = True
     own_logprobs: bool = True  # the model's, before top-k and so on
@@ -149,7 +150,8 @@ class FakeServer:
         if path == "/v1/completions":
             await self._complete(body, reader, writer)
         elif path == "/v1/models":
-            self._say(writer, {"data": [{"id": self.name, "max_model_len": self.context_length}]})
+            card = {"id": self.name, "max_model_len": self.context_length}
+            self._say(writer, {"data": [card] if self.cards is None else self.cards})
         elif path == "/metrics" and self.capacity is not None:
             info = (
                 f'vllm:cache_config_info{{block_size="1",kv_cache_size_tokens="{self.capacity}"}} 1'

@@ -104,7 +104,7 @@ class Client:
                 for card in answer["data"]
                 if not card.get("parent")  # an adapter is no model
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EngineError(f"{self.url} does not say what it serves: {error!r}") from None
         for info in served:
             if self._model in (None, info.name):

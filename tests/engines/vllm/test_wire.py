@@ -213,6 +213,9 @@ async def test_the_client_says_what_it_finds() -> None:
         assert await client.capacity_tokens() is None
         with pytest.raises(EngineError, match="does not serve other: it serves fake"):
             await other.model_info()
+        server.cards = ["fake"]
+        with pytest.raises(EngineError, match="does not say what it serves"):
+            await client.model_info()
         server.thawed.clear()
         assert not await client.healthy(0.05)
         assert not await client.answers(0.05)
