@@ -130,7 +130,7 @@ def _settings(name: str, **given: Any) -> tuple[Submission, str | None]:
     """The submission; in a rerun one with the default settings and what is wrong, if those given are."""
     try:
         return resolve_submission(name, **given), None
-    except UserError as error:
+    except (UserError, OSError) as error:
         _complain(str(error))
         competition(name)  # an unknown one cannot be served
         given["time_limit"] = TIME_LIMIT
@@ -158,7 +158,7 @@ def _resolved(submission: Submission) -> tuple[SolverConfig, str | None]:
     """The config with its folders on this machine, and why the solver cannot run if one is missing."""
     try:
         return resolve(submission.config, submission.input), None
-    except UserError as error:
+    except (UserError, OSError) as error:
         return submission.config, str(error)
 
 

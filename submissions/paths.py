@@ -14,6 +14,7 @@ from pathlib import Path
 from solver.config import SolverConfig
 from solver.embedded.paths import EMBEDDED
 from solver.errors import InputError
+from solver.files.paths import user_path
 
 INPUT = Path("/kaggle/input")
 MODEL_FILES = ("config.json",)
@@ -85,7 +86,7 @@ def listing(root: Path = INPUT) -> list[str]:
 
 
 def _found(path: str, files: tuple[str, ...], what: str, root: Path) -> str:
-    if path == EMBEDDED or Path(path).expanduser().is_dir():
+    if path == EMBEDDED or user_path(path).is_dir():
         return path
     folder = attached(path, files, root)
     if folder is None:

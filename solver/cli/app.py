@@ -51,6 +51,11 @@ def run_app(
     except SolverError as error:
         say(f"error: {error}")
         return EXIT_USER_ERROR if isinstance(error, UserError) else failed
+    except OSError as error:
+        if error.filename is None:  # nothing of the user's
+            raise
+        say(f"error: cannot use {error.filename}: {error.strerror}")
+        return EXIT_USER_ERROR
     except (KeyboardInterrupt, typer.Abort):
         pass
     if interrupted is not None:  # typer makes an exit code of a Ctrl-C, and says nothing

@@ -17,6 +17,7 @@ from typing import Any
 
 from solver.cli.extras import require
 from solver.errors import ConfigError
+from solver.files.paths import user_path
 
 FILE_NAME = "o200k_base.tiktoken"
 SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
@@ -69,7 +70,7 @@ def find_vocabulary(vocabulary: str | None, search: Sequence[Path] = ()) -> Path
     """The file, or None; what `vocabulary` names must be it, or `ConfigError` says what is wrong."""
     if vocabulary is None:
         return next((path for path in _candidates(search) if is_vocabulary(path)), None)
-    named = Path(vocabulary).expanduser()
+    named = user_path(vocabulary)
     file = named / FILE_NAME if named.is_dir() else named
     if not file.is_file():
         raise ConfigError(f"harmony.vocabulary: there is no {file}; {_HOW_TO_GET_IT}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from solver.config import SolverConfig
 from solver.embedded.paths import EMBEDDED, WEIGHTS
 from solver.errors import PartMissing
+from solver.files.paths import user_path
 
 SHIPPED_ADAPTER = WEIGHTS.parent / "stop"
 SHIPPED_LAST_CHECK = WEIGHTS.parent / "last"
@@ -40,7 +41,7 @@ def shipped_for(model: str) -> Path | None:
     checked when it is loaded. The folder's name is that of the model's preset. Raises `ModelError` for a
     broken file.
     """
-    path = Path(model).expanduser()
+    path = user_path(model)
     specs = sorted(SHIPPED.glob("*/*/stop.json"))
     if model == EMBEDDED or not specs or not path.exists():
         return None
@@ -58,7 +59,7 @@ def _given_or_shipped(
     config: SolverConfig, given: str | None, embedded: Path, whose: str, key: str
 ) -> Path:
     if given is not None:
-        return Path(given).expanduser()
+        return user_path(given)
     model = config.model.path
     folder = embedded.parent if model == EMBEDDED else shipped_for(model)
     if folder is not None and (shipped := folder / embedded.name).is_dir():
