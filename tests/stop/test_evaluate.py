@@ -23,11 +23,13 @@ from solver.config import ModelConfig
 from solver.engines.loading import load_model
 from solver.engines.transformers import TransformersEngine
 from solver.errors import ConfigError
+from solver.scorers import Need, find_scorer
 from solver.scorers.calls import FAILED_CALLS
 from solver.scorers.confidence import CONFIDENCE
 from solver.scorers.declaration import ComputedScorer
 from solver.scorers.stop import StopScorer
 from solver.stop.__main__ import main
+from solver.stop.commands.sampling import make_job
 from solver.stop.evaluation.evaluate import check_settings
 from solver.stop.evaluation.published import read_published
 from solver.stop.evaluation.scores import read_scores
@@ -53,11 +55,11 @@ def adapter_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     return saved(model_folder, folder, combiner=COMBINER, probe=Head(32))
 
 
-def scripted_unit(stored: int = 12) -> ProblemRollouts:
+def scripted_unit(stored: int = 12, *, candidates: bool = True) -> ProblemRollouts:
     tales = ["A sure plan." + says(7), "An unsure one" + says(1), says(7)]
 
     async def work() -> ProblemRollouts:
-        told = {f"p#{i}": (9.0 - i, 0.5) for i in range(3)}
+        told = {f"p#{i}": (9.0 - i, 0.5) for i in range(3) if candidates}
         rig = Rig(says=every(tales), logprobs={"p#0": -0.1}, candidates=told)
         problem = Problem("p", "1+1?", 7, {"kind": "tie"})
         plan, services = SamplingPlan(3, 12, stored=stored), rig.services()
@@ -360,6 +362,51 @@ def test_trainings_scores_and_what_is_published(
     assert "a:b is given twice" in capsys.readouterr().err
     assert main(["transfer", "sums", *transfer[2:]]) == 2
     assert "a test is TRAINED:TESTED=FILE" in capsys.readouterr().err
+
+
+def test_what_was_trained_less_often_serves_again(
+    tmp_path: Path, model_folder: Path, adapter_folder: Path
+) -> None:
+    """With two adapters and four last checks the fourth draw has the second adapter."""
+    rollouts, scores = tmp_path / "r.jsonl", tmp_path / "s.jsonl"
+    header = SamplingHeader(
+        model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
+        stored_tokens=80, share_calls=False, sampling={"temperature": 1.0, "max_tokens": 80.0},
+    )  # fmt: skip
+    write_rollouts(rollouts, header, [scripted_unit(stored=80)])
+    pad = (TOKENIZER.pad_token_id,) * 2
+    last = saved(model_folder, tmp_path / "last", seed=5, mark=None, stop_token_ids=pad)
+    adapters = [adapter_folder, saved(model_folder, tmp_path / "other", seed=3)]
+    flags = [x for folder in adapters for x in ("--adapter", str(folder))]
+    flags += ["--last-check", str(last)] * 4
+    comparing = ["evaluate", "--rollouts", str(rollouts), *flags, "--set", "model.device=cpu"]
+    comparing += ["--keep", "2", "--marks", "8", "--scores", str(scores), "--quiet"]
+    assert main([*comparing, "--out", str(tmp_path / "out")]) == 0
+    by_draw = {m.draw: m.scores["stop"] for m in read_scores(scores).at(3, 8)}
+    assert by_draw[0] == by_draw[2] != by_draw[1] == by_draw[3]
+
+
+def test_rollouts_of_a_server_that_told_of_no_candidates(
+    tmp_path: Path, model_folder: Path, adapter_folder: Path
+) -> None:
+    """They have no entropies: what needs them is left out, and the rest is compared."""
+    rollouts, out = tmp_path / "r.jsonl", tmp_path / "out"
+    header = SamplingHeader(
+        model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
+        stored_tokens=12, share_calls=False, sampling={"temperature": 1.0},
+    )  # fmt: skip
+    write_rollouts(rollouts, header, [scripted_unit(candidates=False)])
+    flags = ["--adapter", str(adapter_folder), "--set", "model.device=cpu", "--keep", "2"]
+    comparing = ["evaluate", "--rollouts", str(rollouts), *flags, "--marks", "8", "--quiet"]
+    assert main([*comparing, "--out", str(out)]) == 0
+    methods = {row["method"] for row in results(out)}
+    assert {"stop", "confidence"} <= methods
+    assert not {"entropy", "deepconf"} & methods
+
+
+def test_sampling_asks_a_server_for_its_candidates() -> None:
+    job = make_job("embedded", None, None, 0, 2, None, 1, 1, None)
+    assert Need.CANDIDATES in find_scorer(job.config.prune.scorer).needs
 
 
 def test_the_last_check_is_compared(
