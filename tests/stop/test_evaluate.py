@@ -271,8 +271,8 @@ def test_trainings_scores_and_what_is_published(
     assert main([*scoring, "--adapter", str(other), "--out", str(again)]) == 2
     assert "holds scores of other adapters" in capsys.readouterr().err
     for flags, why in (
-        (["--launch", "4"], "--launch is for sampling, and"),
-        (["--seeds", "2"], "--seeds is for sampling, and"),
+        (["--launch", "4"], "--launch has no effect: "),
+        (["--seeds", "2"], "--seeds has no effect: "),
         (["--set", "prune.launch=4"], "--set prune.launch has no effect here: use --launch"),
         (["--set", "seed=3"], "--set seed has no effect here: use --seed"),
     ):
@@ -295,6 +295,8 @@ def test_trainings_scores_and_what_is_published(
     tables = ["evaluate", "--published", str(public), "--keep", "2", "--keeps", "1"]
     assert main([*tables, "--marks", "8,12", "--out", str(tmp_path / "public")]) == 0
     assert results(tmp_path / "public") == results(first)
+    assert main([*tables, *both, "--out", str(tmp_path / "public")]) == 2
+    assert f"--adapter has no effect: {public} is compared as it is" in capsys.readouterr().err
     assert main([*tables, "--keeps", "0", "--out", str(tmp_path / "public")]) == 2
     assert "--keeps: whole numbers from 1 on" in capsys.readouterr().err
     assert main([*tables, "--out", str(problems)]) == 2

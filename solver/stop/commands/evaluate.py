@@ -142,12 +142,20 @@ def evaluate_command(
         raise ConfigError(f"{out} is a file: --out is the folder of the report")
     sampling = {"--launch": launch, "--seeds": seeds, "--shard": shard, "--ray": ray}
     if published is not None:
-        _refuse_sampling(sampling, published)
+        read = {
+            "--rollouts": rollouts,
+            "--scores": scores,
+            "--problems": problems,
+            "--split": split,
+        }
+        by = {"--adapter": adapter, "--reward-model": reward_model, "--last-check": last_check}
+        settings = {"--model": model, "--preset": preset, "--set": sets}
+        _refuse({**sampling, **read, **by, **settings}, published)
         _report_published(published, out, launches, chosen_marks, keep, chosen_keeps, plans, seed)
         return
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None and rollouts is not None:
-        _refuse_sampling(sampling, rollouts)
+        _refuse(sampling, rollouts)
         launch = saved.header.launch
         model = model or saved.header.model
         sets = [f"model.prompt={saved.header.prompt}", *(sets or [])]
@@ -296,14 +304,12 @@ class _Saved:
     units: list[ProblemRollouts]
 
 
-def _refuse_sampling(flags: Mapping[str, object], path: Path) -> None:
-    """Raise `ConfigError` if a flag asks for rollouts, where those of `path` are compared as they are."""
+def _refuse(flags: Mapping[str, object], path: Path) -> None:
+    """Raise `ConfigError` if one of `flags` is given, where `path` is compared as it is."""
     for flag, value in flags.items():
         if value is not None:
-            raise ConfigError(
-                f"{flag} is for sampling, and {path} is compared as it is: leave it out"
-                " (--launches takes the first so many)"
-            )
+            instead = " (--launches takes the first so many)" if flag == "--launch" else ""
+            raise ConfigError(f"{flag} has no effect: {path} is compared as it is{instead}")
 
 
 def _saved(path: Path) -> _Saved:
