@@ -38,8 +38,13 @@ def find_wheelhouse(root):
     """The attached folder with our MANIFEST.json, and its content; None if there is none."""
     for depth in range(1, 6):  # <slug>, datasets/<owner>/<slug>, notebooks/<owner>/<slug>, ...
         for path in sorted(root.glob("*/" * depth + "MANIFEST.json")):
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            if str(manifest.get("requirement", "")).startswith("stop-solver"):
+            try:
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(manifest, dict) and str(manifest.get("requirement", "")).startswith(
+                "stop-solver"
+            ):
                 return path.parent, manifest
     return None
 

@@ -7,6 +7,7 @@ or a file is invalid, 2 for mistakes of the user.
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,10 @@ def dryrun(
     target = named(competition)
     if target.server is None:
         raise ConfigError(f"{competition} has no gateway: rehearse aimo3 or aimo2")
+    if not math.isfinite(speed):
+        raise ConfigError(f"--speed {speed}: give a number from 1 on")
+    if with_answers and gateway is not None:
+        raise ConfigError("--with-answers is of the stand-in: Kaggle's gateway decides itself")
     loaded = load_problems(problems)
     parse_faults(inject)
     load_config(preset, config, sets or ())
@@ -135,10 +140,12 @@ def _conclude(
     out: Path,
     console: Console,
 ) -> int:
-    valid = [run for run in runs if not run_faults(run, problems, target)]
-    files = [answers_in(run.submission) for run in valid if run.submission is not None]
-    # A run without a file has no right answer.
-    answers = [*files, *({} for _ in range(len(runs) - len(files)))]
+    valid = [not run_faults(run, problems, target) for run in runs]
+    # A run without a valid file has no right answer.
+    answers = [
+        answers_in(run.submission) if is_valid and run.submission is not None else {}
+        for run, is_valid in zip(runs, valid, strict=True)
+    ]
     for number, one in enumerate(answers, start=1):
         if score := private_score(problems, [one], target.modulus):
             console.print(f"run {number}: {score.value:.0f} right")
@@ -148,8 +155,8 @@ def _conclude(
             f"score of {len(runs)} run{'s' if len(runs) > 1 else ''}: {score.value:.1f} of {known}"
             f" (95% interval {score.low:.1f} to {score.high:.1f})"
         )
-    console.print(f"valid files: {len(valid)} of {len(runs)}; folder: {out}")
-    return 0 if len(valid) == len(runs) else 1
+    console.print(f"valid files: {sum(valid)} of {len(runs)}; folder: {out}")
+    return 0 if all(valid) else 1
 
 
 def _limit(text: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from solver.cli.app import EXIT_USER_ERROR, print_error
 from solver.cli.extras import require
 from solver.cli.python import python
-from solver.errors import InputError, UserError
+from solver.errors import InputError, UserError, first_line
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +33,10 @@ def execute(arguments: Sequence[str]) -> None:
     require("executing a notebook", "nbformat", "nbclient")
     nbformat: Any = import_module("nbformat")  # of the extra dev, and without types
     nbclient: Any = import_module("nbclient")
-    notebook = nbformat.read(arguments[0], as_version=4)
+    try:
+        notebook = nbformat.read(arguments[0], as_version=4)
+    except Exception as error:  # of its parser, which raises whatever comes
+        raise InputError(f"{arguments[0]} is no notebook: {first_line(error)}") from None
     resources = {"metadata": {"path": str(Path.cwd())}}
     nbclient.NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources=resources

@@ -132,7 +132,12 @@ def build(
     datasets = dataset or ([] if kernel else [f"{user}/stop-solver-wheels"])
     models = [] if model == [EMBEDDED] else [MODEL] if model is None else model
     _check_names(user, title, [*datasets, *(kernel or ())], models)
-    name = _MODEL.fullmatch(models[0])["name"] if models else EMBEDDED  # type: ignore[index]
+    known = [_MODEL.fullmatch(one)["name"] for one in models]  # type: ignore[index]
+    if len({*known}) < len(known):
+        raise ConfigError(
+            "two variations of one model are attached: the notebook would not know which"
+        )
+    name = known[0] if known else EMBEDDED
     variables = {
         "COMPETITION": competition(target).name,
         "MODEL": name,

@@ -17,8 +17,9 @@ from solver.errors import InputError
 from solver.files.paths import user_path
 
 INPUT = Path("/kaggle/input")
-MODEL_FILES = ("config.json",)
+MODEL_FILES = ("config.json", "*.gguf")
 ADAPTER_FILES = ("stop.json",)
+REWARD_FILES = ("config.json",)
 COMPETITION_FILES = ("test.csv", "kaggle_evaluation", "aimo")
 _LAYOUTS = (
     "{name}",
@@ -34,14 +35,16 @@ _SHOWN = 40
 def attached(name: str, files: Iterable[str], root: Path = INPUT) -> Path | None:
     """The folder called `name` (its last part counts) that holds one of `files`, in any layout.
 
-    Of several versions of a model the highest counts.
+    Of several versions of a model the highest counts. `files` may be patterns.
     """
     wanted = tuple(files)
     pattern = Path(name).name
+    if not pattern:
+        return None
     for depth in _DEPTHS:
         for layout in _LAYOUTS:
             folders = root.glob(layout.format(name=pattern) + depth)
-            fitting = [f for f in folders if any((f / file).exists() for file in wanted)]
+            fitting = [f for f in folders if any(any(f.glob(file)) for file in wanted)]
             if fitting:
                 return max(fitting, key=_by_number)
     return None
@@ -50,19 +53,24 @@ def attached(name: str, files: Iterable[str], root: Path = INPUT) -> Path | None
 def resolve(config: SolverConfig, root: Path = INPUT) -> SolverConfig:
     """The config with the folders of the model and the adapters on this machine.
 
-    A folder that exists is used as it is, any other is looked for by its name. Raises `InputError` with
-    a list of what is attached if none is found.
+    What exists is used as it is, anything else is looked for by its name: a GGUF file by its own or by that
+    of the folder that it lies in. Raises `InputError` with a list of what is attached if none is found.
     """
-    path = _found(config.model.path, MODEL_FILES, "model", root)
+    path = _model(config.model.path, root)
 
-    def adapter(folder: str | None) -> str | None:
-        return None if folder is None else _found(folder, ADAPTER_FILES, "adapter", root)
+    def part(folder: str | None, files: tuple[str, ...], what: str) -> str | None:
+        return None if folder is None else _found(folder, files, what, root)
 
+    prune = {
+        "adapter": part(config.prune.adapter, ADAPTER_FILES, "adapter"),
+        "reward_model": part(config.prune.reward_model, REWARD_FILES, "reward model"),
+    }
+    vote = {"adapter": part(config.vote.adapter, ADAPTER_FILES, "adapter")}
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"path": path}),
-            "prune": config.prune.model_copy(update={"adapter": adapter(config.prune.adapter)}),
-            "vote": config.vote.model_copy(update={"adapter": adapter(config.vote.adapter)}),
+            "prune": config.prune.model_copy(update=prune),
+            "vote": config.vote.model_copy(update=vote),
         }
     )
 
@@ -85,8 +93,26 @@ def listing(root: Path = INPUT) -> list[str]:
     return lines[:_SHOWN] + more if lines else [f"{root} holds no folders"]
 
 
+def _model(path: str, root: Path) -> str:
+    """The model's folder, or its GGUF file."""
+    if path.endswith(".gguf") and not user_path(path).exists():
+        named = [f for depth in range(7) for f in root.glob("*/" * depth + Path(path).name)]
+        if named:
+            return str(named[0])
+    folder = _found(path, MODEL_FILES, "model", root)
+    if folder == EMBEDDED or not user_path(folder).is_dir():
+        return folder
+    files = sorted(user_path(folder).glob("*.gguf"))
+    if (user_path(folder) / "config.json").exists() or not files:
+        return folder
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"{folder} holds several models, name one of {names}")
+    return str(files[0])
+
+
 def _found(path: str, files: tuple[str, ...], what: str, root: Path) -> str:
-    if path == EMBEDDED or user_path(path).is_dir():
+    if path == EMBEDDED or (path and user_path(path).exists()):
         return path
     folder = attached(path, files, root)
     if folder is None:

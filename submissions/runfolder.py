@@ -63,8 +63,10 @@ def release_space(folder: Path) -> None:
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    places = dict.fromkeys((folder.parent, Path(tempfile.gettempdir()), _MEMORY))
-    for place in places:
+    places = [folder.parent]
+    with contextlib.suppress(OSError):  # where no temporary folder can be written
+        places.append(Path(tempfile.gettempdir()))
+    for place in dict.fromkeys([*places, _MEMORY]):
         for number in range(1, _NUMBERS + 1):
             yield place / (folder.name if number == 1 else f"{folder.name}-{number}")
 

@@ -34,7 +34,7 @@ class Supervisor:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._child: Child | None = None
-        self._ready = self._ended = self._closing = False
+        self._ready = self._was_ready = self._ended = self._closing = False
         self._started = self._last_message_s = 0.0
         self._task: Task | None = None
         self._sent: Task | None = None  # the last task this worker was given and has not answered
@@ -179,12 +179,15 @@ class Supervisor:
                 return
             self._last_message_s = time.monotonic()
             if isinstance(message, Ready):
-                self._ready = True
+                self._ready = self._was_ready = True
                 if self._down_since is not None:
                     self._lost_s += self._last_message_s - self._down_since
                     self._down_since = None
             elif isinstance(message, Refused):
-                self.given_up = message.message
+                if self._was_ready:  # what it needs was there before: a start that failed
+                    self._say(f"the solver did not start: {message.message}")
+                else:
+                    self.given_up = message.message
             elif isinstance(message, VoteSoFar):
                 if self._task is not None and message.problem_id == self._task.problem_id:
                     self._outcome.best = message.answer

@@ -15,13 +15,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import asdict
 from pathlib import Path
 
 from solver.cli.leftovers import hide_leftovers
 from solver.config import SolverConfig
-from solver.errors import InputError, UserError
+from solver.errors import EngineError, InputError, UserError
 from solver.files.jsonl import repair
 from solver.journal.events import Event, ProblemStarted, Solved, first_event
 from solver.journal.history import history_of
@@ -29,7 +29,7 @@ from solver.journal.reader import JournalReader
 from solver.journal.writer import JournalWriter
 from solver.solving.services import Services
 from solver.solving.session import answer_problem
-from solver.types import Degradation, DegradationKind, Problem
+from solver.types import Degradation, DegradationKind, Problem, SamplingParams
 from submissions.faults import FaultInjector, parse_faults
 from submissions.pipes import sender, tasks
 from submissions.protocol import Done, Heartbeat, Message, Ready, Refused, Task
@@ -38,6 +38,7 @@ from submissions.settings import Rehearsal
 from submissions.votes import VotesSoFar
 
 _HEARTBEAT_S = 0.2
+_PROBE_S = 60.0
 _SLOW_START_SHARE = 0.1  # of the time limit
 _OOM_SCORE = "500"  # if memory runs out, the system kills this process before the notebook
 
@@ -161,7 +162,7 @@ class _Worker:
                     await asyncio.Event().wait()
                 self._solved[task.problem_id] = await self._solve(task, services)
             self._send(Done(solved=self._solved[task.problem_id]))
-        except Exception:  # failures of a problem are answers, so this is a bug: restart the worker
+        except Exception:  # failures of a problem are answers: this is a dead engine or a bug
             with contextlib.suppress(OSError):
                 traceback.print_exc()
             os._exit(1)
@@ -175,6 +176,9 @@ class _Worker:
         self._votes.begin(history)
         budget, problem = task.budget, Problem(task.problem_id, task.statement)
         solved = await answer_problem(problem, budget, services, finished)
+        has_time = services.clock.now() < budget.soft_deadline
+        if solved.num_votes == 0 and has_time and not await _samples(services):
+            raise EngineError("the engine samples nothing any more: a new process opens a new one")
         if _failed(solved) and services.clock.now() < budget.soft_deadline:
             again = await answer_problem(problem, budget, services)
             then = Degradation(DegradationKind.TRIED_AGAIN, "tried again")
@@ -191,6 +195,26 @@ class _Worker:
             self._journal.record(event)
         self._votes.observe(event)
         self._faults.observe(event)
+
+
+async def _samples(services: Services) -> bool:
+    """Whether the engine gives a token of a short prompt."""
+    prompt = services.dialect.prompt("1 + 1 = ?")
+    params = SamplingParams(max_tokens=1, seed=0, temperature=0.0)
+    try:
+        async with (
+            asyncio.timeout(_PROBE_S),
+            aclosing(services.engine.generate("probe", prompt, params)) as chunks,
+        ):
+            async for chunk in chunks:
+                if chunk.token_ids:
+                    return True
+    except Exception:  # whatever it is, nothing can be sampled
+        return False
+    finally:
+        with contextlib.suppress(Exception):
+            await services.engine.release("probe")
+    return False
 
 
 def _failed(solved: Solved) -> bool:

@@ -228,6 +228,8 @@ def test_the_command_reports_and_fails_when_there_is_no_file(
     [
         (["missing.csv"], "no such file"),
         (["p.csv", "--inject", "melt@3"], "write kind@problem"),
+        (["p.csv", "--speed", "inf"], "--speed inf: give a number from 1 on"),
+        (["p.csv", "--with-answers", "--gateway", "."], "--with-answers is of the stand-in"),
         (["p.csv", "--limit", "0s"], "give a time above 0"),
         (["p.csv", "--notebook", "missing.ipynb"], "no such notebook"),
         (["p.csv", "--gateway", "."], "holds no folder kaggle_evaluation"),

@@ -61,6 +61,27 @@ def test_of_several_versions_the_highest(tmp_path: Path) -> None:
     assert found is not None and found.name == "10"
 
 
+def test_a_gguf_file_is_found_by_its_name_and_by_that_of_its_folder(tmp_path: Path) -> None:
+    file = folder(tmp_path / "datasets" / "o" / "small", "m.gguf") / "m.gguf"
+
+    def model(path: str) -> str:
+        return resolve(SolverConfig.model_validate({"model": {"path": path}}), tmp_path).model.path
+
+    assert {model(str(file)), model("m.gguf"), model("/old/m.gguf"), model("small")} == {str(file)}
+    (file.parent / "other.gguf").touch()
+    assert model("m.gguf") == str(file)
+    with pytest.raises(InputError, match=r"several models, name one of m\.gguf, other\.gguf"):
+        model("small")
+    with pytest.raises(InputError, match="no model ''"):
+        model("")
+
+
+def test_a_reward_model_is_found_by_its_name(tmp_path: Path) -> None:
+    there = folder(tmp_path / "datasets" / "o" / "reward", "config.json")
+    config = SolverConfig.model_validate({"prune": {"reward_model": "reward"}})
+    assert resolve(config, tmp_path).prune.reward_model == str(there)
+
+
 def test_a_config_gets_the_folders_as_they_are_here(tmp_path: Path) -> None:
     model = folder(tmp_path / "datasets" / "o" / "m", "config.json")
     adapter = folder(tmp_path / "my-adapter", "stop.json")

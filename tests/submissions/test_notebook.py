@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from solver.files.problems import load_problems
-from submissions import notebook, pagecache
+from submissions import headless, notebook, pagecache
 from submissions.checking import answers_in
 from submissions.dryrun import run_faults
 from submissions.paths import located
@@ -205,6 +205,32 @@ def test_wheels_are_found_in_every_layout(tmp_path: Path, layout: str) -> None:
     assert "--no-index" in command
     assert command[command.index("--find-links") + 1] == str(folder)
     assert command[-1] == "stop-solver[kaggle]==0.1.0"
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b"\xff\xfe", b'"x"'])
+def test_manifests_of_others_are_passed_over(tmp_path: Path, content: bytes) -> None:
+    other = tmp_path / "a-dataset" / "MANIFEST.json"
+    other.parent.mkdir()
+    other.write_bytes(content)
+    folder = attach(tmp_path / "stop-solver-wheels")
+    assert InstallCell().install(tmp_path).endswith(f"from {folder}")
+
+
+def test_two_variations_of_one_model_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["--model", "q/qwen-3/transformers/0.6b/1", "--model", "q/qwen-3/transformers/4b/1"]
+    assert notebook.main(["build", "--out", str(tmp_path), *models]) == 2
+    assert "two variations of one model" in capsys.readouterr().err
+
+
+def test_what_is_no_notebook_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, content in enumerate(("print(1)\n", "{}", '{"cells": 3}', "[]")):
+        file = tmp_path / f"{number}.ipynb"
+        file.write_text(content)
+        assert headless.main([str(file)]) == 2
+        error = capsys.readouterr().err
+        assert f"{file} is no notebook" in error and error.count("\n") == 1
 
 
 def test_without_wheels_what_is_attached_is_listed(tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ def test_the_folder_that_is_named(tmp_path: Path) -> None:
     assert open_run_folder(tmp_path / "run", CONFIG)[0] == found, "the same run goes on there"
 
 
+def test_no_temporary_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(runfolder.tempfile, "gettempdir", none)
+    (tmp_path / "file").write_text("")
+    found, passed = open_run_folder(tmp_path / "file" / "run", CONFIG)
+    assert found == tmp_path / "memory" / "run"
+    assert len(passed) == 20
+
+
 def test_a_run_with_other_settings_stays_as_it_is(tmp_path: Path) -> None:
     open_run_folder(tmp_path / "run", CONFIG)
     other = CONFIG.model_copy(update={"seed": 9})

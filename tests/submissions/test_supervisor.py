@@ -217,6 +217,30 @@ def test_a_worker_that_refuses_is_not_asked_again(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+def test_an_engine_that_samples_nothing_any_more_costs_a_restart_and_no_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOP_SOLVER_SCRIPT", "dies")
+    bench.supervisor.start()
+    outcomes = [bench.solve(number) for number in (1, 2, 3)]
+    assert [outcome.solved.answer for outcome in outcomes] == [101, 102, 103]
+    assert [len(outcome.notes) for outcome in outcomes] == [0, 1, 0]
+    assert outcomes[1].notes[0].startswith("solver lost: crashed")
+    assert "the engine samples nothing any more" in (bench.folder / "worker.log").read_text()
+    assert sorted(event.problem_id for event in bench.events(Solved)) == ["p1", "p2", "p3"]
+
+
+def test_a_start_that_fails_after_others_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The memory of the one that was killed may not be free yet."""
+    monkeypatch.setenv("STOP_SOLVER_SCRIPT", "stumbles")
+    inject(monkeypatch, tmp_path, "crash@1:resume")
+    bench.supervisor.start()
+    assert bench.solve(1).solved.answer == 101
+    assert "the solver did not start: no such model here" in bench.said
+
+
 @pytest.mark.parametrize("command", [("false",), ("/nowhere/python",), ("cat", "/dev/zero")])
 def test_what_is_no_worker_never_keeps_a_row_waiting(
     tmp_path: Path, command: tuple[str, ...]
