@@ -121,7 +121,9 @@ def solve(
     serve: Annotated[
         bool, typer.Option("--serve", help="show the report live, to this machine only")
     ] = False,
-    port: Annotated[int, typer.Option(help="of --serve; 0 is any free one", min=0, max=65535)] = 0,
+    port: Annotated[
+        int | None, typer.Option(help="of --serve  [any free one]", min=0, max=65535)
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print the result only")] = False,
 ) -> int:
     """Solve competition problems: launch many trajectories, keep the promising ones, vote."""
@@ -144,10 +146,12 @@ def solve(
     }
     if server and engine == "transformers":
         raise ConfigError("--server is for --engine vllm")
+    if port is not None and not serve:
+        raise ConfigError("--port is of --serve: give it too")
     hands = Hands.of_flags(ray, actors, gpus_per_actor)
     given = {key: value for key, value in flags.items() if value is not None}
     part = Shard.parse(shard) if shard is not None else None
-    selection = Selection(tuple(ids.split(",")) if ids else (), shuffle, limit, part)
+    selection = Selection(_ids(ids), shuffle, limit, part)
     if selection != EVERY_PROBLEM and problems is None:
         raise InputError(
             "--limit, --shuffle, --ids and --shard select from a file of problems: give it too"
@@ -180,10 +184,17 @@ def solve(
         )
     else:
         raise InputError("give a file of problems, for example examples/problems.csv")
-    with contextlib.closing(run), served(run, port) if serve else contextlib.nullcontext():
+    with contextlib.closing(run), served(run, port or 0) if serve else contextlib.nullcontext():
         call: _Call = context.obj
         call.limit(run.config.budget.time_limit_s)
         return run_problems(run, call.started_at, quiet=quiet, end_by=call.end_by, hands=hands)
+
+
+def _ids(text: str | None) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",")) if text is not None else ()
+    if not all(found):
+        raise InputError(f"--ids names problems, such as a,b,c, not {text!r}")
+    return found
 
 
 def _model_path(model: str | None) -> str | None:

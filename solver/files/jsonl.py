@@ -6,13 +6,12 @@ it), and a writer cuts it off before it goes on.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from solver.errors import InputError
-from solver.files.whole import write_whole
+from solver.files.whole import lock, write_whole
 
 
 class JsonlFile:
@@ -66,11 +65,9 @@ class JsonlFile:
 def _locked(path: Path) -> IO[bytes]:
     """The file, locked until it is closed. Raises `InputError` if another process has it, and OSError."""
     file = path.open("ab")  # some file systems lock for writers only
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not lock(file):
         file.close()
-        raise InputError(f"{path} is in use by a command that has not ended") from None
+        raise InputError(f"{path} is in use by a command that has not ended")
     return file
 
 

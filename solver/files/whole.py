@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from solver.errors import ConfigError, InputError
 
@@ -72,6 +75,21 @@ def check_replaceable(target: Path, marker: str) -> None:
         raise ConfigError(f"{target} is a file, not a folder")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
         raise ConfigError(f"{target} holds other files (no {marker}): it is not overwritten")
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Shut other processes out of a file until it is closed; False if one has shut us out.
+
+    Where the file system knows no locks, nobody is.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

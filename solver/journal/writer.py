@@ -7,13 +7,13 @@ dropped. Writing never crashes a run: the first failure is announced, and the re
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from solver.errors import InputError
+from solver.files.whole import lock
 from solver.journal.events import Event, RunEnded, Sampled, Solved
 
 # Beyond what float32 sums are worth, or what anybody asks of them; keeps the files small.
@@ -37,11 +37,9 @@ class JournalWriter:
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not lock(self._file):
             self._file.close()
-            raise InputError(f"{path.parent} is in use by a run that has not ended") from None
+            raise InputError(f"{path.parent} is in use by a run that has not ended")
 
     def record(self, event: Event) -> None:
         """Append one event. Answers and the end of the run are on disk when this returns."""

@@ -30,7 +30,9 @@ def report(
         Path | None, typer.Option(help="file  [RUN/report.html, or compare.html]")
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="serve it live on this machine")] = False,
-    port: Annotated[int, typer.Option(help="of --serve; 0 is any free one", min=0, max=65535)] = 0,
+    port: Annotated[
+        int | None, typer.Option(help="of --serve  [any free one]", min=0, max=65535)
+    ] = None,
 ) -> None:
     """One self-contained HTML file: the score, every problem, every trajectory."""
     from solver.report.page import MARKER, write_report
@@ -43,10 +45,12 @@ def report(
     if serve:
         if output is not None:
             raise InputError("--serve writes no file; leave out --output")
-        with ReportServer(folders, port) as server:
+        with ReportServer(folders, port or 0) as server:
             print(f"report: {server.url} (Ctrl-C ends it)", flush=True)
             server.wait()
         return
+    if port is not None:
+        raise InputError("--port is of --serve: give it too")
     output = output or (Path("compare.html") if compare else folders[0] / "report.html")
     if output.is_dir():
         raise InputError(f"{output} is a folder; give --output the name of a file")

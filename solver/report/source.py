@@ -8,6 +8,7 @@ from pathlib import Path
 
 from solver.config import SolverConfig
 from solver.embedded.paths import model_folder
+from solver.errors import InputError
 from solver.files.gguf import is_gguf
 from solver.files.problems import problems_of_run
 from solver.journal.history import RunHistory
@@ -73,10 +74,19 @@ def _judge(source: RunSource, problem_id: str) -> IsRight:
 
 
 def shared_problems(sources: Iterable[RunSource]) -> dict[str, Problem]:
-    """The problems that all of the runs have, in the order of the first one."""
+    """The problems that all of the runs have, in the order of the first one.
+
+    Raises `InputError` if several runs have none in common. An id alone may be a line's number.
+    """
     first, *others = sources
-    return {
+    shared = {
         name: problem
         for name, problem in first.problems.items()
-        if all(name in other.problems for other in others)
+        if all(
+            name in other.problems and other.problems[name].statement == problem.statement
+            for other in others
+        )
     }
+    if others and not shared:
+        raise InputError(f"{first.folder} and {others[0].folder} have no problem in common")
+    return shared

@@ -26,6 +26,11 @@ def test_two_runs(finished: Path, tmp_path: Path, capsys: Any) -> None:
     output = tmp_path / "two.html"
     assert main(["--compare", str(finished), str(other), "--output", str(output)]) == 0
     assert '"shared":3' in output.read_text()
+    for copy in other.glob("problems.*"):  # another file, whose ids are line numbers as well
+        copy.write_text(copy.read_text().replace("?", "!"))
+    capsys.readouterr()
+    assert main(["--compare", str(finished), str(other), "--output", str(output)]) == 2
+    assert "have no problem in common" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,7 @@ def test_two_runs(finished: Path, tmp_path: Path, capsys: Any) -> None:
         (["RUN", "--output", "no/such/folder.html"], "cannot write"),
         (["RUN", "--serve", "--output", "x.html"], "leave out --output"),
         (["RUN", "--port", "70000"], "port"),
+        (["RUN", "--port", "8000"], "--port is of --serve"),
     ],
 )
 def test_mistakes_are_one_line(

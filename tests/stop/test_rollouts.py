@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +155,16 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
     ):
         RolloutFile(path, HEADER)
     RolloutFile(path, HEADER).close()
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with closing(RolloutFile(tmp_path / "r.jsonl", HEADER)) as file:
+        file.append(unit())
+    assert read_rollouts(tmp_path / "r.jsonl")[1] == [unit()]
 
 
 def test_rollouts_of_another_problem_with_the_same_id_are_refused(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ function problemsSection(data) {
     [key, key.startsWith("only") && data.runs.length < 2 ? 0 : data.problems.filter(test).length]));
   const found = el("p", { class: "note", role: "status" });
   const body = el("tbody"), head = el("tr"), more = el("button", { type: "button", class: "more", hidden: true });
-  const chips = Object.entries(FILTERS).filter(([key]) => counts[key] > 0 || ["right", "wrong", "degraded", "early"].includes(key))
+  const chips = Object.entries(FILTERS).filter(([key]) => counts[key] > 0 || state.filters.has(key) || ["right", "wrong", "degraded", "early"].includes(key))
     .map(([key, [label]]) => el("button", { type: "button", class: "chip", "data-filter": key,
       "aria-pressed": String(state.filters.has(key)), onclick: (event) => {
         if (!state.filters.delete(key)) state.filters.add(key);
