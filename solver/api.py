@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -130,6 +130,8 @@ class Solver:
         found: dict[str, Problem] = {}
         for given in problems:
             problem = given if isinstance(given, Problem) else _problem(given)
+            if not isinstance(problem.id, str) or not isinstance(problem.statement, str):
+                raise InputError(f"a problem's id and statement are texts, not {given!r:.80}")
             if problem.id in found or problem.id in self._under_way:
                 raise InputError(
                     f"the problem {problem.id[:40]!r} is given twice; give each an id of its own"
@@ -161,12 +163,22 @@ def solve(problem: str | Problem, config: SolverConfig | None = None) -> Result:
     for several problems use `Solver`.
     """
 
+    under_way: Future[Callable[[], object]] = Future()
+
     async def once() -> Result:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None, "asyncio.run makes one"
+        under_way.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
         async with Solver(config) as solver:
             return await solver.solve(problem)
 
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, once()).result()
+        result = thread.submit(asyncio.run, once())
+        try:
+            return result.result()
+        except KeyboardInterrupt:  # also a notebook's: nobody waits for the answer any more
+            under_way.result()()
+            raise
 
 
 def _ignore(event: Event) -> None:

@@ -17,7 +17,7 @@ from solver.config import SolverConfig
 from solver.dialects.base import Dialect
 from solver.embedded.judge import prompt_judge
 from solver.embedded.paths import EMBEDDED, model_folder
-from solver.errors import ConfigError, ModelError
+from solver.errors import ConfigError, ModelError, UserError, first_line
 from solver.files.gguf import is_gguf
 from solver.journal.events import EngineIncident, Event
 from solver.policy.weights import BY_CANDIDATES
@@ -33,6 +33,9 @@ from solver.solving.services import Services
 if TYPE_CHECKING:
     from solver.engines.transformers import TransformersEngine
     from solver.engines.vllm.engine import VllmEngine
+
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
 @asynccontextmanager
@@ -172,19 +175,25 @@ def _fenced(folder: Path, prompt: str, limits: Limits) -> Dialect:
     from solver.dialects.fenced import FencedDialect
     from solver.engines.tokenizer import generation_stop_ids, load_tokenizer
 
-    try:
-        tokenizer = load_tokenizer(folder)
-    except (OSError, ValueError) as error:
-        if is_gguf(folder):
-            raise ModelError(f"the tokenizer in {folder} cannot be used: {error}") from error
+    if not folder.exists():
+        raise ModelError(f"model folder {folder} does not exist: give the path of a local folder")
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelError(
             f"no tokenizer in {folder}: copy tokenizer.json and tokenizer_config.json there"
-        ) from error
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer in {folder} has no chat template; use an instruction model"
         )
-    return FencedDialect(tokenizer, prompt, limits, generation_stop_ids(folder))
+    try:
+        tokenizer = load_tokenizer(folder)
+        if not tokenizer.chat_template:
+            raise ModelError(
+                f"the tokenizer in {folder} has no chat template; use an instruction model"
+            )
+        return FencedDialect(tokenizer, prompt, limits, generation_stop_ids(folder))
+    except UserError:
+        raise
+    except Exception as error:  # of libraries, on files and templates of others
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be used: {first_line(error)}"
+        ) from error
 
 
 def _concern(config: SolverConfig, engine: Engine) -> Callable[[list[int]], Awaitable[str | None]]:

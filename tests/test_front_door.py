@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from solver import Problem, Solver, load_config, solve
+from solver.build import open_dialect
 from solver.errors import InputError, ModelError
 from solver.journal.events import Event, Sampled, Solved
+from tests.support import byte_tokenizer
 
 ROOT = Path(__file__).parents[1]
 SMALL = load_config(
@@ -89,8 +93,57 @@ async def test_a_problem_given_twice_is_refused() -> None:
             pass
 
 
+async def test_a_problem_whose_id_is_no_text_is_refused() -> None:
+    solver = Solver(SMALL)
+    with pytest.raises(InputError, match="a problem's id and statement are texts"):
+        await solver.solve(Problem(1, "1 + 1?"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("tokenizer_config.json", "[]"),
+        ("chat_template.jinja", "{% for m in %}"),
+        ("chat_template.jinja", "{{ raise_exception('only one turn') }}"),
+        ("chat_template.jinja", "{{ messages[7].content }}"),
+    ],
+)
+async def test_a_broken_tokenizer_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    byte_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ModelError, match="tokenizer in") as caught:
+        open_dialect(load_config(sets=[f"model.path={tmp_path}"]), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_ends_solve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C reaches the thread that waits, not the one that solves."""
+    ended: list[type[BaseException] | None] = []
+
+    class Endless:
+        def __init__(self, _: object) -> None: ...
+
+        async def __aenter__(self) -> Endless:
+            return self
+
+        async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+            ended.append(kind)
+
+        async def solve(self, _: object) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("solver.api.Solver", Endless)
+    with pytest.raises(KeyboardInterrupt):
+        solve("1 + 1?", SMALL)
+    assert ended == [asyncio.CancelledError]
+
+
 async def test_a_model_that_is_not_there_is_refused_in_one_line() -> None:
-    with pytest.raises(ModelError, match="no tokenizer") as caught:
+    with pytest.raises(ModelError, match="/nowhere/at/all does not exist") as caught:
         async with Solver(load_config(sets=["model.path=/nowhere/at/all"])):
             pass
     assert "\n" not in str(caught.value)

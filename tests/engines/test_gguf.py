@@ -29,7 +29,7 @@ from solver.files import gguf as files
 from solver.files.gguf import GgufFile
 from solver.types import SamplingParams
 from tests.engines.helpers import next_logits, prompt, tiny_model
-from tests.support import byte_tokenizer
+from tests.support import CHAT_TEMPLATE, byte_tokenizer
 from tests.support.gguf_files import END, PAD, vocabulary, write_gguf
 
 WORDS = 280  # bytes, special tokens, and some that only fill up
@@ -273,3 +273,25 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path = write_gguf(tmp_path / "tiny.gguf", _model("qwen2"))
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert install("gguf") in _refusal(path)
+
+
+def test_special_tokens_that_are_not_of_the_byte_alphabet(tmp_path: Path) -> None:
+    """As DeepSeek's: each is one id, the file's own, and none lies behind the vocabulary."""
+    renamed = {"<|pad|>": "<｜pad｜>", "<|end|>": "<｜end▁of▁sentence｜>", "<|user|>": "<｜User｜>"}
+    path = write_gguf(tmp_path / "m.gguf", _model("qwen2"), renamed=renamed)
+    tokenizer = load_tokenizer(path)
+    texts = [
+        renamed.get(text, text) for text in ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>")
+    ]
+    assert [tokenizer.encode(text) for text in texts] == [[256], [257], [258], [259]]
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (PAD, END)
+    assert tokenizer.encode("<｜User｜>ab") == [258, 260], "what was learned is still merged"
+    assert tokenizer.decode([258, 260, END]) == "<｜User｜>ab<｜end▁of▁sentence｜>"
+
+
+def test_a_tokenizer_beside_the_file_is_not_its_own(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", _model("qwen2"))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "another"}')
+    assert load_tokenizer(path).eos_token_id == END
+    assert load_tokenizer(path).chat_template == CHAT_TEMPLATE

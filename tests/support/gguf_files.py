@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ def write_gguf(
     kind: Any = gguf.GGMLQuantizationType.F32,
     parts: int = 1,
     fields: dict[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Path:
-    """`model` as a GGUF file, matrices packed as `kind`, or as several parts; returns the first one."""
+    """`model` as a GGUF file, matrices packed as `kind`, or as several parts; returns the first one.
+
+    `renamed` gives special tokens other texts.
+    """
     arch = model.config.model_type
     number = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch)
     names = gguf.get_tensor_name_map(number, model.config.num_hidden_layers)
@@ -47,7 +52,7 @@ def write_gguf(
             target = path.with_name(f"{path.stem}-{part + 1:05}-of-{parts:05}.gguf")
         writer = gguf.GGUFWriter(target, arch)
         if part == 0:
-            _write_fields(writer, model.config, fields or {})
+            _write_fields(writer, model.config, fields or {}, renamed or {})
         for name, tensor in tensors[part * size : (part + 1) * size]:
             stem, suffix = name.rsplit(".", 1)
             values = _as_llama_cpp(name, tensor.float().numpy(), model.config)
@@ -64,7 +69,9 @@ def write_gguf(
     return paths[0]
 
 
-def _write_fields(writer: Any, settings: Any, fields: dict[str, Any]) -> None:
+def _write_fields(
+    writer: Any, settings: Any, fields: dict[str, Any], renamed: Mapping[str, str]
+) -> None:
     writer.add_name("tiny")
     writer.add_block_count(settings.num_hidden_layers)
     writer.add_context_length(settings.max_position_embeddings)
@@ -83,7 +90,7 @@ def _write_fields(writer: Any, settings: Any, fields: dict[str, Any]) -> None:
     ]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
+    writer.add_token_list([renamed.get(token, token) for token in tokens])
     writer.add_token_types(types)
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(END)
