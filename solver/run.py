@@ -21,13 +21,20 @@ from solver.clock import MonotonicClock, process_start
 from solver.config import SolverConfig
 from solver.distributed.hands import Hands, with_address
 from solver.errors import ConfigError, InputError
+from solver.files.paths import user_path
 from solver.files.problems import EVERY_PROBLEM, Selection
 from solver.files.shards import Shard
 from solver.runs.console import print_error
 from solver.runs.ending import end_now
 from solver.runs.folder import create_run, open_run
 from solver.runs.run import run_problems, served
-from solver.runs.settings import load_config, parse_duration, parse_range, preset_names
+from solver.runs.settings import (
+    load_config,
+    parse_duration,
+    parse_range,
+    preset_names,
+    refuse_unread,
+)
 from solver.scorers import scorer_names
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -158,7 +165,9 @@ def solve(
         )
 
     def configured(base: SolverConfig | None = None) -> SolverConfig:
-        return load_config(preset, config, sets or (), given, base=base)
+        settings = load_config(preset, config, sets or (), given, base=base)
+        refuse_unread(settings)
+        return settings
 
     if resume is not None:
         if run_dir is not None:
@@ -199,7 +208,7 @@ def _ids(text: str | None) -> tuple[str, ...]:
 
 def _model_path(model: str | None) -> str | None:
     # Absolute, so that a resume from another folder finds the same model.
-    return model if model in (None, "embedded") else str(Path(model).absolute())
+    return model if model in (None, "embedded") else str(user_path(model).absolute())
 
 
 if __name__ == "__main__":

@@ -164,6 +164,10 @@ def _skeleton(base: Path) -> Any:
     auto: Any = AutoModelForCausalLM
     try:
         with torch.device("meta"):
-            return auto.from_config(AutoConfig.from_pretrained(str(base), local_files_only=True))
+            return auto.from_config(
+                AutoConfig.from_pretrained(
+                    str(base), local_files_only=True, trust_remote_code=False
+                )
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{base}/config.json cannot be used: {first_line(error)}") from None

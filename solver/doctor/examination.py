@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sandbox.isolation import isolation
+from sandbox.usage import available_memory
 from solver.adapter.fingerprint import read_config
 from solver.cli.extras import DISTRIBUTION, install
 from solver.cli.leftovers import UNNEEDED
@@ -152,7 +153,8 @@ def _model(config: SolverConfig, folder: Path) -> Finding:
         from solver.engines.loading import check_architecture
 
         check_architecture(
-            AutoConfig.from_pretrained(folder, local_files_only=True), config.model.context_length
+            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+            config.model.context_length,
         )
     return ok("model", f"{kind}, {gb(size)} of weights in {folder}")
 
@@ -171,7 +173,7 @@ def _gguf(config: SolverConfig, path: Path) -> Finding:
 def _memory(config: SolverConfig, folder: Path) -> Finding:
     on_cpu = _on_cpu(config)
     return machine.ram(
-        facts.available_memory(),
+        available_memory(),
         _num_kernels(config),
         _need(config, folder, on_cpu=on_cpu),
         model_on_cpu=on_cpu,

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-import psutil
-
 from solver.doctor.machine import KAGGLE_PORT, Gpu
 
 _ASK_S = 20.0
@@ -33,11 +31,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def available_memory() -> int:
-    """Bytes that can be used without swapping."""
-    return int(psutil.virtual_memory().available)
 
 
 def gpus() -> list[Gpu]:

@@ -14,6 +14,7 @@ from solver.cli.progress import WorkProgress
 from solver.embedded.paths import WEIGHTS
 from solver.embedded.problems import problems, write_csv
 from solver.errors import InputError
+from solver.files.whole import check_replaceable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -106,6 +107,10 @@ def train_command(
     settings.check()
     out = out.resolve()
     work = out.with_name(out.name + ".work")
+    check_replaceable(out, "embedded.json")
+    check_replaceable(work, "checkpoint.pt")
+    if corpus is not None and corpus.resolve() == work:
+        raise InputError(f"{work} is removed at the end: give --corpus another folder")
     mean = 0.0
     with WorkProgress(quiet=False) as progress:
         if corpus is None:

@@ -223,9 +223,10 @@ class Core:
 
     def _read_logprobs(self, request: Request, span: Span, hidden: Tensor) -> None:
         following = request.ids[span.start + 1 : span.end + 1]
-        logprobs = self._head(hidden[: len(following)]).float().log_softmax(-1)
-        targets = torch.tensor(following, device=hidden.device)[:, None]
-        request.logprobs += logprobs.gather(1, targets)[:, 0].tolist()
+        if following:  # none behind the last id
+            logprobs = self._head(hidden[: len(following)]).float().log_softmax(-1)
+            targets = torch.tensor(following, device=hidden.device)[:, None]
+            request.logprobs += logprobs.gather(1, targets)[:, 0].tolist()
         if request.pending == 0:
             self.cache.retire(request)
             self._answers.append((request, request.logprobs))

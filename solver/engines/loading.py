@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
+from sandbox.usage import available_memory
 from solver.config import ModelConfig
 from solver.engines.arena import CacheShape
 from solver.engines.gguf_model import fill, gguf_settings
@@ -58,7 +58,9 @@ def _load_gguf(path: Path, config: ModelConfig, device: torch.device) -> Any:
 def _load_folder(folder: Path, config: ModelConfig, device: torch.device) -> Any:
     _check_files(folder)
     try:
-        settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        settings = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise ModelError(f"{folder}/config.json cannot be used: {first_line(error)}") from error
     check_architecture(settings, config.context_length)
@@ -68,6 +70,7 @@ def _load_folder(folder: Path, config: ModelConfig, device: torch.device) -> Any
             folder,
             config=settings,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             # to 8 bits from what the files hold: float32 beside it would take twice the memory
             dtype="auto" if dtype == "int8" else getattr(torch, dtype),
@@ -155,7 +158,7 @@ def default_max_tokens(shape: CacheShape) -> int:
     if shape.device.type == "cuda":
         free = _CUDA_SHARE * torch.cuda.mem_get_info(shape.device)[0]
     else:
-        free = _CPU_SHARE * psutil.virtual_memory().available
+        free = _CPU_SHARE * available_memory()
     return max(1, int(free / shape.bytes_per_token))
 
 
@@ -185,8 +188,8 @@ def _check_files(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            names = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+            names = {str(n) for n in json.loads(index.read_text())["weight_map"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{index} is corrupt: download the model again") from error
         weights = [folder / name for name in sorted(names)]
     for path in weights:

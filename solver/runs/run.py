@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from solver.cli.app import EXIT_INTERRUPTED
 from solver.clock import MonotonicClock
 from solver.config import BudgetConfig
 from solver.distributed.hands import Hands
+from solver.embedded.paths import model_folder
 from solver.errors import UserError
 from solver.files.gguf import is_gguf
 from solver.journal.events import (
@@ -253,10 +253,11 @@ def _first_event(
 
 
 async def _keep_tokenizer(run: RunFolder) -> None:
-    if is_gguf(Path(run.config.model.path)):
+    model = model_folder(run.config.model.path)
+    if is_gguf(model):
         from solver.engines.tokenizer import keep_tokenizer
 
-        await asyncio.to_thread(keep_tokenizer, Path(run.config.model.path), run.path)
+        await asyncio.to_thread(keep_tokenizer, model, run.path)
 
 
 def _give_up(

@@ -19,9 +19,10 @@ from pydantic import BaseModel, ValidationError
 
 from solver.config import SolverConfig, stages_of
 from solver.errors import ConfigError, ModelError, first_fault
+from solver.scorers.declaration import Need
 from solver.scorers.folders import last_check_folder, shipped_for
 from solver.scorers.last_check import NOT_ON_VLLM
-from solver.scorers.registry import find_scorer, names_with_chances
+from solver.scorers.registry import find_scorer, names_with_chances, scorer_names
 from solver.types import Check
 
 _Layer = dict[str, Any]
@@ -37,7 +38,7 @@ _STAGE = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
 
 def load_config(
     preset: str | None = None,
-    config_file: Path | None = None,
+    config_file: str | Path | None = None,
     sets: Sequence[str] = (),
     overrides: Mapping[str, object] | None = None,
     *,
@@ -56,7 +57,7 @@ def load_config(
         layer = _nested(key, value)
         _check_keys(layer, SolverConfig)
         _merge(flags, layer)
-    upper = _file_layer(config_file) if config_file is not None else {}
+    upper = _file_layer(Path(config_file)) if config_file is not None else {}
     _lay(upper, flags)
 
     config: _Layer = base.model_dump() if base is not None else {}
@@ -106,6 +107,22 @@ def parse_stages(text: str) -> tuple[Check, ...]:
         return stages_of([[int(pair[1]), int(pair[2])] for pair in pairs if pair])
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def refuse_unread(config: SolverConfig) -> None:
+    """Raise `ConfigError` for an adapter or a reward model that nothing in a run would read."""
+    scorer, parts = (
+        config.prune.scorer,
+        {"adapter": Need.ADAPTER, "reward_model": Need.REWARD_MODEL},
+    )
+    for key, need in parts.items():
+        named = getattr(config.prune, key) is not None
+        if named and need not in find_scorer(scorer).needs and config.record != "full":
+            readers = [name for name in scorer_names() if need in find_scorer(name).needs]
+            raise ConfigError(
+                f"prune.{key} is not read by the scorer {scorer}: choose prune.scorer from"
+                f" {', '.join(readers)}"
+            )
 
 
 def preset_names() -> list[str]:

@@ -75,12 +75,16 @@ class RewardModel:
         auto: Any = getattr(transformers, f"AutoModel{head}")
         try:
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True
+                str(folder), local_files_only=True, trust_remote_code=False
             )
             model: Any = auto.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, dtype="auto"
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype="auto",
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # of libraries that raise whatever comes
             reason = first_line(error)
             raise ModelError(f"the reward model {folder} cannot be loaded: {reason}") from None
         pad = self.tokenizer.pad_token_id

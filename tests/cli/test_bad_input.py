@@ -170,6 +170,14 @@ def test_a_huge_file_is_refused_without_reading_it(
         ),
         (["--set", "model.path=~nosuchuser/m"], "~nosuchuser/m: there is no such home folder"),
         (["--model", "m" * 300], "File name too long"),
+        (
+            ["--scorer", "confidence", "--set", "prune.adapter=mine"],
+            "prune.adapter is not read by the scorer confidence: choose prune.scorer from probe, stop",
+        ),
+        (
+            ["--scorer", "stop", "--set", "prune.reward_model=mine"],
+            "prune.reward_model is not read",
+        ),
         (["--ids", ""], "--ids names problems, such as a,b,c, not ''"),
         (["--ids", "a,,b"], "--ids names problems"),
         (["--port", "8000"], "--port is of --serve"),
