@@ -30,6 +30,7 @@ _LAYOUTS = (
 )
 _DEPTHS = ("", "/*", "/*/*", "/*/*/*")  # a model's framework, variation and version; a subfolder
 _SHOWN = 40
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 def attached(name: str, files: Iterable[str], root: Path = INPUT) -> Path | None:
@@ -102,7 +103,7 @@ def _model(path: str, root: Path) -> str:
     folder = _found(path, MODEL_FILES, "model", root)
     if folder == EMBEDDED or not user_path(folder).is_dir():
         return folder
-    files = sorted(user_path(folder).glob("*.gguf"))
+    files = sorted(f for f in user_path(folder).glob("*.gguf") if not _LATER_PART.search(f.name))
     if (user_path(folder) / "config.json").exists() or not files:
         return folder
     if len(files) > 1:

@@ -34,9 +34,8 @@ from solver.types import (
 _GOES_ON = frozenset({StopReason.MARK})
 # ids that the opening of an answer may take beyond what it takes now: a block or a thought may begin
 _MORE_TO_CLOSE = 16
-_LONG_OPENING = (
-    512  # with more room than that in the context, how long an opening is does not matter
-)
+# with more room than that in the context, how long the opening of an answer is does not matter
+_LONG_OPENING = 512
 _LEAST_OUTPUT = 64  # bytes
 
 
@@ -279,8 +278,10 @@ class TrajectoryRun:
         return True
 
     def _told(self, result: ExecutionResult) -> tuple[ExecutionResult, list[int]] | None:
-        """A call's result and the ids that tell it, its texts cut until they leave room for an answer in the
-        context. None if they never do."""
+        """A call's result and the ids that tell it, cut until they leave room in the context for an answer.
+
+        None if they never do.
+        """
         trajectory, dialect = self.trajectory, self.services.dialect
         message = dialect.tool_message(trajectory, result)
         room = self._context_room()

@@ -76,6 +76,12 @@ def test_a_gguf_file_is_found_by_its_name_and_by_that_of_its_folder(tmp_path: Pa
         model("")
 
 
+def test_of_a_model_in_parts_the_first(tmp_path: Path) -> None:
+    parts = folder(tmp_path / "m", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
+    found = resolve(SolverConfig.model_validate({"model": {"path": "m"}}), tmp_path)
+    assert found.model.path == str(parts / "m-00001-of-00002.gguf")
+
+
 def test_a_reward_model_is_found_by_its_name(tmp_path: Path) -> None:
     there = folder(tmp_path / "datasets" / "o" / "reward", "config.json")
     config = SolverConfig.model_validate({"prune": {"reward_model": "reward"}})
