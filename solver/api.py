@@ -10,6 +10,7 @@ when it is left. Failures of a problem become a degraded result, as in a run of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -173,11 +174,11 @@ def solve(problem: str | Problem, config: SolverConfig | None = None) -> Result:
             return await solver.solve(problem)
 
     with ThreadPoolExecutor(max_workers=1) as thread:
-        result = thread.submit(asyncio.run, once())
         try:
-            return result.result()
+            return thread.submit(asyncio.run, once()).result()
         except KeyboardInterrupt:  # also a notebook's: nobody waits for the answer any more
-            under_way.result()()
+            with contextlib.suppress(TimeoutError):  # where it came before anything began
+                under_way.result(timeout=1.0)()
             raise
 
 

@@ -133,7 +133,8 @@ def test_an_interrupt_ends_solve(monkeypatch: pytest.MonkeyPatch) -> None:
             ended.append(kind)
 
         async def solve(self, _: object) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
+            later = asyncio.get_running_loop().call_later
+            later(0.1, os.kill, os.getpid(), signal.SIGINT)  # once the caller waits
             await asyncio.Event().wait()
 
     monkeypatch.setattr("solver.api.Solver", Endless)

@@ -223,7 +223,9 @@ def test_nothing_recorded_and_not_begun(tmp_path: Path) -> None:
 
 def test_two_runs_are_paired_over_what_both_have(tmp_path: Path) -> None:
     one = three_problems(tmp_path / "one")
-    other = RunBuilder(tmp_path / "other", [("square", "?", 9), ("product", "?", 7)])
+    statements = {name: statement for name, statement, _ in one.problems}
+    both = [("square", statements["square"], 9), ("product", statements["product"], 7)]
+    other = RunBuilder(tmp_path / "other", both)
     other.plays("product", (7, 7), 7)
     other.plays("square", (9, 9), 9)
     shown = embedded(html(data([RunSource(one.write()), RunSource(other.write())])))

@@ -116,7 +116,7 @@ def test_trainings_that_leave_other_problems_with_both_ends() -> None:
 def test_the_tables() -> None:
     marked = [scored(believed(unit("p", [1, 1, 7]), [-3, -3, 3]), "stop", [2, 0, 3])]
     rows = vote_rows(marked, {"stop": partial(dropped, method="stop", keep=2, seed=0)}, 0)
-    text = markdown("T", "make it", [], [], [], rows, [], (3, MARK, 2), [])
+    text = markdown("T", "make it", [], [], [], rows, [], [], (3, MARK, 2), [])
     assert "## Votes of finished rollouts" in text
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     [found] = [line for line in cells if line[:2] == ["2, kept by stop", "verified"]]
