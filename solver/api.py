@@ -177,7 +177,8 @@ def solve(problem: str | Problem, config: SolverConfig | None = None) -> Result:
         try:
             return thread.submit(asyncio.run, once()).result()
         except KeyboardInterrupt:  # also a notebook's: nobody waits for the answer any more
-            with contextlib.suppress(TimeoutError):  # where it came before anything began
+            # where it came before anything began, or just as all was over
+            with contextlib.suppress(TimeoutError, RuntimeError):
                 under_way.result(timeout=1.0)()
             raise
 

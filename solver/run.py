@@ -166,7 +166,8 @@ def solve(
 
     def configured(base: SolverConfig | None = None) -> SolverConfig:
         settings = load_config(preset, config, sets or (), given, base=base)
-        refuse_unread(settings)
+        if base is None:
+            refuse_unread(settings)
         return settings
 
     if resume is not None:

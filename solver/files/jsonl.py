@@ -6,6 +6,7 @@ it), and a writer cuts it off before it goes on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -65,7 +66,8 @@ class JsonlFile:
 def _locked(path: Path) -> IO[bytes]:
     """The file, locked until it is closed. Raises `InputError` if another process has it, and OSError."""
     file = path.open("ab")  # some file systems lock for writers only
-    if not lock(file):
+    # another process may have put a file of its own there since
+    if not lock(file) or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
         file.close()
         raise InputError(f"{path} is in use by a command that has not ended")
     return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -80,15 +79,14 @@ def check_replaceable(target: Path, marker: str) -> None:
 def lock(file: IO[bytes]) -> bool:
     """Shut other processes out of a file until it is closed; False if one has shut us out.
 
-    Where the file system knows no locks, nobody is.
+    Where the file system cannot lock, nobody is.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
+    except OSError:
+        pass
     return True
 
 

@@ -270,8 +270,9 @@ def test_trainings_scores_and_what_is_published(
     assert results(again) == results(first)
     assert main([*scoring, "--adapter", str(other), "--out", str(again)]) == 2
     assert "holds scores of other adapters" in capsys.readouterr().err
+    assert main([*scoring, "--launch", "4", "--out", str(again)]) == 0, "as it is"
     for flags, why in (
-        (["--launch", "4"], "--launch has no effect: "),
+        (["--launch", "3"], "--launch has no effect: "),
         (["--seeds", "2"], "--seeds has no effect: "),
         (["--set", "prune.launch=4"], "--set prune.launch has no effect here: use --launch"),
         (["--set", "seed=3"], "--set seed has no effect here: use --seed"),
@@ -324,6 +325,9 @@ def test_trainings_scores_and_what_is_published(
     publishing.append("--force")
     assert main([*publishing, "--problems", str(problems)]) == 2
     assert "(3 rollouts, mark 8), the first is 'b': let" in capsys.readouterr().err
+    scores.write_text(whole.splitlines(True)[0])
+    assert main([*publishing, "--problems", str(problems)]) == 2
+    assert "nothing is scored yet" in capsys.readouterr().err
     scores.write_text("".join(whole.splitlines(True)[:-1]))  # a training lacks one mark of b
     assert main([*publishing, "--problems", str(problems)]) == 2
     assert "1 problems are not scored yet (" in capsys.readouterr().err

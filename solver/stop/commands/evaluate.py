@@ -17,7 +17,7 @@ from solver.cli.extras import require
 from solver.cli.progress import WorkProgress
 from solver.distributed.hands import Hands
 from solver.embedded.paths import EMBEDDED, model_folder
-from solver.errors import ConfigError, InputError, PartMissing
+from solver.errors import ConfigError, InputError, ModelError, PartMissing
 from solver.runs.settings import parse_stages
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
@@ -155,6 +155,8 @@ def evaluate_command(
         return
     saved = _saved(rollouts) if problems is None and split is None and rollouts else None
     if saved is not None and rollouts is not None:
+        if launch == saved.header.launch:
+            del sampling["--launch"]
         _refuse(sampling, rollouts)
         launch = saved.header.launch
         model = model or saved.header.model
@@ -188,6 +190,8 @@ def evaluate_command(
     trained = _Trained(adapter or [], reward_model or [], last_check or [])
     draws = trained.draws(job.config)
     scored_by = model_folder(path_of_model)
+    # a shard scores nothing, and others sample at the same time
+    scores = scores if shard is None else None
     found = Scores(trained.header(header, job.config, scored_by), scores)
 
     async def rollouts_by(sampler: Sampler) -> list[ProblemRollouts]:
@@ -304,6 +308,16 @@ class _Saved:
     units: list[ProblemRollouts]
 
 
+def _fingerprint(model: Path) -> str:
+    """The model's; empty where it is not here whole: scores that are all there need no model."""
+    from solver.adapter.fingerprint import fingerprint
+
+    try:
+        return fingerprint(model) if model.exists() else ""
+    except ModelError:
+        return ""
+
+
 def _refuse(flags: Mapping[str, object], path: Path) -> None:
     """Raise `ConfigError` if one of `flags` is given, where `path` is compared as it is."""
     for flag, value in flags.items():
@@ -331,7 +345,6 @@ class _Trained:
 
     def header(self, sampling: SamplingHeader, config: SolverConfig, model: Path) -> ScoreHeader:
         """What scores by these are of, and by what the config names or is shipped where no flag names one."""
-        from solver.adapter.fingerprint import fingerprint
         from solver.scorers.folders import adapter_folder, last_check_folder, reward_folder
         from solver.stop.evaluation.scores import ScoreHeader, folder_digest
 
@@ -348,8 +361,7 @@ class _Trained:
             adapters=digests(self.adapters, adapter_folder),
             reward_models=digests(self.reward_models, reward_folder),
             last_checks=digests(self.last_checks, last_check_folder),
-            # scores that are all there need no model
-            model=fingerprint(model) if model.exists() else "",
+            model=_fingerprint(model),
         )
 
     def draws(self, config: SolverConfig) -> list[SolverConfig]:

@@ -139,7 +139,7 @@ def compare(
         tuple(found),
         tuple(votes),
         tuple(majority_rows(at_main, seed)),
-        tuple(stages_rows(by_mark, plans, pruner, seed)),
+        tuple(stages_rows(by_mark, plans, pruner, seed) if plans and pruner in scored else ()),
         tuple(at_main),
     )
 

@@ -66,6 +66,8 @@ def publish(
     else:
         if scores.header.sampling != sampling:
             raise InputError("the scores are of other rollouts")
+        if not scores.settings():
+            raise InputError("nothing is scored yet: let `evaluate` go on")
         wanted = [(unit.problem_id, unit.block) for unit in units]
         scores.refuse_partial(wanted, scores.settings(), path)
     names = dict.fromkeys(unit.problem_id for unit in units)

@@ -61,7 +61,9 @@ class Scores:
             known, marked = _parsed(lines, path)
             before: dict[str, Any] = known.model_dump()
             for name, value in header.model_dump().items():
-                unknown = name == "model" and "" in (value, before[name])
+                # without the model it is not known, nor what is shipped for it
+                unknown = not value and not header.model
+                unknown |= name == "model" and not before[name]
                 if before[name] != value and not unknown:
                     raise ConfigError(f"{path} holds scores of other {name}: name another file")
             self._take(marked)
