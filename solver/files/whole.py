@@ -76,6 +76,12 @@ def check_replaceable(target: Path, marker: str) -> None:
         raise ConfigError(f"{target} holds other files (no {marker}): it is not overwritten")
 
 
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise `InputError` if `path` is there and `--force` is not given."""
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; --force replaces it")
+
+
 def lock(file: IO[bytes]) -> bool:
     """Shut other processes out of a file until it is closed; False if one has shut us out.
 

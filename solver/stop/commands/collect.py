@@ -9,7 +9,8 @@ import typer
 
 from solver.cli.progress import WorkProgress
 from solver.distributed.hands import Hands
-from solver.errors import ConfigError, InputError
+from solver.errors import ConfigError
+from solver.files.whole import refuse_existing
 from solver.stop.commands.libraries import quiet_transformers
 from solver.stop.commands.sampling import (
     Actors,
@@ -86,8 +87,7 @@ def collect_command(
 
     if least_right > most_right:
         raise ConfigError("--least-right is above --most-right: no problem would be left")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; --force replaces it")
+    refuse_existing(out, force=force)
     given = problems_of(problems, split, num, seed, ("stop", "validation"), shard)
     refuse_held_out(given, exclude)
     job = make_job(

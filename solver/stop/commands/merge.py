@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from solver.errors import InputError
+from solver.files.whole import refuse_existing
 
 EXAMPLE = (
     "Example: python -m solver.stop merge data.jsonl.rollouts.*-of-4.jsonl"
@@ -23,7 +23,6 @@ def merge_command(
     """Put files of rollouts together; collect or evaluate then go on with the merged file."""
     from solver.stop.rollouts.file import merge_rollouts
 
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; --force replaces it")
+    refuse_existing(out, force=force)
     num = merge_rollouts(files, out)
     typer.echo(f"{out}: the rollouts of {num} problems")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from solver.errors import InputError
+from solver.files.whole import refuse_existing
 
 EXAMPLE = (
     "Example: python -m solver.stop publish test.rollouts.jsonl --scores test.scores.jsonl"
@@ -34,8 +34,7 @@ def publish_command(
     from solver.stop.evaluation.scores import read_scores
     from solver.stop.rollouts.file import read_rollouts
 
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; --force replaces it")
+    refuse_existing(out, force=force)
     header, units = read_rollouts(rollouts)
     statements = {problem.id: problem.statement for problem in load_problems(problems)}
     found = read_scores(scores) if scores is not None else None

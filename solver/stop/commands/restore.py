@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from solver.errors import InputError
+from solver.files.whole import refuse_existing
 from solver.stop.commands.sampling import Preset
 
 EXAMPLE = (
@@ -38,8 +39,7 @@ def restore_command(
 
     if not out.name.endswith(ROLLOUTS):
         raise InputError(f"{out}: `train` knows such a file by its name: end it with {ROLLOUTS}")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; --force replaces it")
+    refuse_existing(out, force=force)
     found = read_published(published)
     sampling = found.scores.header.sampling.model_copy(update={"model": model})
     config = load_config(preset, None, [f"model.prompt={sampling.prompt}"], {"model.path": model})

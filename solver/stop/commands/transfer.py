@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from solver.errors import ConfigError, InputError
+from solver.errors import ConfigError
+from solver.files.whole import refuse_existing
 from solver.stop.commands.sampling import Seed
 
 EXAMPLE = (
@@ -36,8 +37,7 @@ def transfer_command(
     from solver.stop.evaluation.scores import read_scores
     from solver.stop.evaluation.transfer import transfer_table
 
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; --force replaces it")
+    refuse_existing(out, force=force)
     if keep > launch:
         raise ConfigError(f"--keep must be from 1 to the launch of {launch}, not {keep}")
     tested = {}
