@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -78,16 +79,15 @@ def replay_command(
     for line in _heading(replay):
         typer.echo(line)
     if counterfactuals:
-        for recording in recordings:
-            _check([replace(own, limit_s=None)], recording)
-        for line in counterfactual_lines(replay, replace(own, limit_s=None)):
+        unlimited = replace(own, limit_s=None)
+        _check([unlimited], recordings)
+        for line in counterfactual_lines(replay, unlimited):
             typer.echo(line)
         if not items:
             return
         typer.echo("")
     found = grid(values, own)
-    for recording in recordings:
-        _check(found.policies, recording)
+    _check(found.policies, recordings)
     rows = _play(replay, found.policies, draws, seed)
     for line in sweep_table(rows):
         typer.echo(line)
@@ -122,8 +122,8 @@ def _load(folders: Sequence[Path]) -> list[RecordedRun]:
     return recordings
 
 
-def _check(policies: Sequence[Policy], recording: RecordedRun) -> None:
-    for policy in policies:
+def _check(policies: Sequence[Policy], recordings: Sequence[RecordedRun]) -> None:
+    for recording, policy in product(recordings, policies):
         try:
             policy.config(recording.config)
         except ValidationError as error:

@@ -111,11 +111,8 @@ def parse_stages(text: str) -> tuple[Check, ...]:
 
 def refuse_unread(config: SolverConfig) -> None:
     """Raise `ConfigError` for an adapter or a reward model that nothing in a run would read."""
-    scorer, parts = (
-        config.prune.scorer,
-        {"adapter": Need.ADAPTER, "reward_model": Need.REWARD_MODEL},
-    )
-    for key, need in parts.items():
+    scorer = config.prune.scorer
+    for key, need in (("adapter", Need.ADAPTER), ("reward_model", Need.REWARD_MODEL)):
         named = getattr(config.prune, key) is not None
         if named and need not in find_scorer(scorer).needs and config.record != "full":
             readers = [name for name in scorer_names() if need in find_scorer(name).needs]

@@ -34,7 +34,7 @@ from solver.stop.evaluation.evaluate import check_settings
 from solver.stop.evaluation.published import read_published
 from solver.stop.evaluation.scores import read_scores
 from solver.stop.evaluation.scoring import score_at
-from solver.stop.rollouts.file import SamplingHeader, read_rollouts, write_rollouts
+from solver.stop.rollouts.file import read_rollouts
 from solver.stop.rollouts.rollout import ProblemRollouts, Rollout, SavedTurn, with_known_calls
 from solver.stop.rollouts.sample import SamplingPlan, sample_problem
 from solver.types import Problem, StopReason
@@ -42,6 +42,7 @@ from tests.scorers.conftest import save_tiny_model, written
 from tests.scorers.test_stop import COMBINER, MARK, saved
 from tests.support import LoopClock, byte_tokenizer, run_virtual
 from tests.support.rig import DIALECT, TOKENIZER, Rig, every, ids, says
+from tests.support.units import save_units
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,12 @@ def scripted_unit(stored: int = 12, *, candidates: bool = True) -> ProblemRollou
         return await sample_problem(problem, 0, plan, services, asyncio.Semaphore(9))
 
     return run_virtual(work())
+
+
+def save_scripted(path: Path, unit: ProblemRollouts, model: Path, stored: int) -> None:
+    """The file of it, as sampled on `model` with trajectories of at most 80 tokens."""
+    sampling = {"temperature": 1.0, "max_tokens": 80.0}
+    save_units(path, [unit], model=str(model), launch=3, stored_tokens=stored, sampling=sampling)
 
 
 async def test_prefixes_are_scored_over_the_engines_cache(
@@ -375,11 +382,7 @@ def test_what_was_trained_less_often_serves_again(
 ) -> None:
     """With two adapters and four last checks the fourth draw has the second adapter."""
     rollouts, scores = tmp_path / "r.jsonl", tmp_path / "s.jsonl"
-    header = SamplingHeader(
-        model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
-        stored_tokens=80, share_calls=False, sampling={"temperature": 1.0, "max_tokens": 80.0},
-    )  # fmt: skip
-    write_rollouts(rollouts, header, [scripted_unit(stored=80)])
+    save_scripted(rollouts, scripted_unit(stored=80), model_folder, 80)
     pad = (TOKENIZER.pad_token_id,) * 2
     last = saved(model_folder, tmp_path / "last", seed=5, mark=None, stop_token_ids=pad)
     adapters = [adapter_folder, saved(model_folder, tmp_path / "other", seed=3)]
@@ -397,11 +400,7 @@ def test_rollouts_of_a_server_that_told_of_no_candidates(
 ) -> None:
     """They have no entropies: what needs them is left out, and the rest is compared."""
     rollouts, out = tmp_path / "r.jsonl", tmp_path / "out"
-    header = SamplingHeader(
-        model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
-        stored_tokens=12, share_calls=False, sampling={"temperature": 1.0},
-    )  # fmt: skip
-    write_rollouts(rollouts, header, [scripted_unit(candidates=False)])
+    save_scripted(rollouts, scripted_unit(candidates=False), model_folder, 12)
     flags = ["--adapter", str(adapter_folder), "--set", "model.device=cpu", "--keep", "2"]
     comparing = ["evaluate", "--rollouts", str(rollouts), *flags, "--marks", "8", "--quiet"]
     assert main([*comparing, "--out", str(out)]) == 0
@@ -422,12 +421,7 @@ def test_the_last_check_is_compared(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     unit, rollouts, scores = scripted_unit(stored=80), tmp_path / "r.jsonl", tmp_path / "s.jsonl"
-    sampling = {"temperature": 1.0, "max_tokens": 80.0}
-    header = SamplingHeader(
-        model=str(model_folder), prompt="bare", seed=0, launch=3, continuations=1,
-        stored_tokens=80, share_calls=False, sampling=sampling,
-    )  # fmt: skip
-    write_rollouts(rollouts, header, [unit])
+    save_scripted(rollouts, unit, model_folder, 80)
     pad = (TOKENIZER.pad_token_id,) * 2
     checks = [
         saved(model_folder, tmp_path / f"last{seed}", seed=seed, mark=None, stop_token_ids=pad)
@@ -472,7 +466,7 @@ def test_the_last_check_is_compared(
     assert main([*shared, "--last-check", str(adapter_folder), "--out", str(out)]) == 2
     assert "was trained for mark 12: the last check takes one" in capsys.readouterr().err
     short = tmp_path / "short.jsonl"
-    write_rollouts(short, header.model_copy(update={"stored_tokens": 12}), [scripted_unit()])
+    save_scripted(short, scripted_unit(), model_folder, 12)
     assert main([*shared, "--rollouts", str(short), *both, "--out", str(out)]) == 2
     assert "holds the first 12 tokens of its rollouts: sample them with --whole" in (
         capsys.readouterr().err
